@@ -1,1 +1,14 @@
-//! x
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+mod rng;
+mod seed;
+#[cfg(feature = "v12")]
+#[cfg_attr(docsrs, doc(cfg(feature = "v12")))]
+pub mod v12;
+
+pub use rng::Rng;
+#[cfg(feature = "os")]
+pub use seed::EntropyError;
+pub use seed::Seed;
