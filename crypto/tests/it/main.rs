@@ -1,0 +1,7 @@
+//! The public interface of the crate, against vectors from outside and properties.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test")]
+
+mod rng;
+mod seed;
+#[cfg(feature = "v12")]
+mod v12;
