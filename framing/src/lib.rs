@@ -12,6 +12,8 @@
 mod cursor;
 mod error;
 #[cfg(feature = "v12")]
+mod time;
+#[cfg(feature = "v12")]
 pub mod v12;
 
 pub use cursor::{Reader, Writer};

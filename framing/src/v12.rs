@@ -5,8 +5,12 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`frame`] | the nineteen frames: [`Frame`], [`Kind`] and the views of their lists |
+//! | [`frame`] | the eighteen frames: [`Frame`], [`Kind`] and the views of their lists |
 //! | [`encode`] | one function per frame, appending to a `Vec<u8>` |
+//! | [`batch`] | [`Batcher`]: frames that share a datagram |
+//! | [`fragment`] | [`fragments`] and [`Reassembler`]: messages above 1200 bytes |
+//! | [`reorder`] | [`Reorder`]: messages in the order of their numbers |
+//! | [`chunk`] | [`ChunkSender`] and [`ChunkAssembler`]: stored values |
 //! | [`limits`] | every number of the wire and of the reference nodes' behaviour |
 //!
 //! ```
@@ -19,11 +23,19 @@
 //! # Ok::<(), framing::EncodeError>(())
 //! ```
 
+pub mod batch;
+pub mod chunk;
 pub mod encode;
+pub mod fragment;
 pub mod frame;
-mod ids;
 pub mod limits;
+mod pieces;
+pub mod reorder;
 mod text;
 
+pub use batch::Batcher;
+pub use chunk::{ChunkAssembler, ChunkError, ChunkSender, SenderConfig};
+pub use crypto::v12::{NodeId, PublicKey, WireId};
+pub use fragment::{FragmentError, Fragments, Reassembler, fragments};
 pub use frame::{Chunk, Frame, Frames, GoawayReason, Hashes, Keys, Kind, Pex, PexEntry, Pong};
-pub use ids::{NodeId, PublicKey, WireId};
+pub use reorder::{Reorder, ReorderError};

@@ -5,8 +5,9 @@
 
 use std::net::SocketAddrV4;
 
+use crypto::v12::{NodeId, PublicKey, WireId};
+
 use super::frame::{GoawayReason, Kind, PexEntry, is_topic};
-use super::ids::{NodeId, PublicKey, WireId};
 use super::limits::{
     BATCH_MAX, CHUNK, CHUNK_PART_MARK, FRAG_DATA, HAVE_MAX, IHAVE_MAX, LAN_TOPIC_MAX, MAX_DATAGRAM, NONCE, TAG,
 };
@@ -16,15 +17,15 @@ use crate::{EncodeError, Writer};
 /// HELLO, exactly 41 bytes: the Rust reference node takes no other length.
 pub fn hello(id: WireId, key: PublicKey, out: &mut Vec<u8>) {
     let mut writer = begin(Kind::Hello, out);
-    writer.put(&id.0);
-    writer.put(&key.0);
+    writer.put(id.as_bytes());
+    writer.put(key.as_bytes());
 }
 
 /// HELLO_ACK, exactly 41 bytes.
 pub fn hello_ack(id: WireId, key: PublicKey, out: &mut Vec<u8>) {
     let mut writer = begin(Kind::HelloAck, out);
-    writer.put(&id.0);
-    writer.put(&key.0);
+    writer.put(id.as_bytes());
+    writer.put(key.as_bytes());
 }
 
 /// DATA around `nonce12 · ciphertext · tag16`.
@@ -41,19 +42,19 @@ pub fn data(sealed: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
 pub fn ping(time_ms: u64, id: NodeId, out: &mut Vec<u8>) {
     let mut writer = begin(Kind::Ping, out);
     writer.u64(time_ms);
-    writer.put(&id.0);
+    writer.put(id.as_bytes());
 }
 
 /// PONG, 21 bytes. `id` is ours.
 pub fn pong(id: NodeId, out: &mut Vec<u8>) {
-    begin(Kind::Pong, out).put(&id.0);
+    begin(Kind::Pong, out).put(id.as_bytes());
 }
 
 /// The PONG of a C++ node, which repeats the body of the PING. Only C++ nodes send it; other nodes expect [`pong`].
 pub fn pong_echo(time_ms: u64, id: NodeId, extra: &[u8], out: &mut Vec<u8>) {
     let mut writer = begin(Kind::Pong, out);
     writer.u64(time_ms);
-    writer.put(&id.0);
+    writer.put(id.as_bytes());
     writer.put(extra);
 }
 
@@ -86,8 +87,7 @@ pub fn lan(id: NodeId, addr: SocketAddrV4, topic: Option<&str>, out: &mut Vec<u8
     }
     has_port(addr)?;
     let mut writer = begin(Kind::Lan, out);
-    text::write_hex(&id.0, &mut writer);
-    writer.put(format!(":{}:{}:", addr.ip(), addr.port()).as_bytes());
+    writer.put(format!("{id}:{}:{}:", addr.ip(), addr.port()).as_bytes());
     writer.put(topic);
     Ok(())
 }
@@ -165,7 +165,7 @@ pub fn chunk_part(key: &[u8], index: u16, total: u16, data: &[u8], out: &mut Vec
     })
 }
 
-/// BATCH. To keep it within a datagram is up to the caller.
+/// BATCH. To keep it within a datagram is up to the caller; [`Batcher`](super::Batcher) does.
 ///
 /// # Errors
 /// More than 255 frames, an empty one, one above 65 535 bytes, or a BATCH among them.
@@ -201,7 +201,7 @@ pub fn chunk_ack(key: &[u8], index: u16, out: &mut Vec<u8>) -> Result<(), Encode
 pub fn relay_ann(id: WireId, addr: SocketAddrV4, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     has_port(addr)?;
     let mut writer = begin(Kind::RelayAnn, out);
-    writer.put(&id.0);
+    writer.put(id.as_bytes());
     text::write_addr(addr, &mut writer);
     Ok(())
 }
@@ -213,8 +213,8 @@ pub fn relay_ann(id: WireId, addr: SocketAddrV4, out: &mut Vec<u8>) -> Result<()
 pub fn relay_req(from: WireId, to: WireId, addr: SocketAddrV4, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     has_port(addr)?;
     let mut writer = begin(Kind::RelayReq, out);
-    writer.put(&from.0);
-    writer.put(&to.0);
+    writer.put(from.as_bytes());
+    writer.put(to.as_bytes());
     text::write_addr(addr, &mut writer);
     Ok(())
 }
@@ -226,7 +226,7 @@ pub fn relay_req(from: WireId, to: WireId, addr: SocketAddrV4, out: &mut Vec<u8>
 pub fn relay_fwd(from: WireId, addr: SocketAddrV4, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     has_port(addr)?;
     let mut writer = begin(Kind::RelayFwd, out);
-    writer.put(&from.0);
+    writer.put(from.as_bytes());
     text::write_addr(addr, &mut writer);
     Ok(())
 }
@@ -238,7 +238,7 @@ pub fn relay_fwd(from: WireId, addr: SocketAddrV4, out: &mut Vec<u8>) -> Result<
 pub fn pex(entries: impl IntoIterator<Item = PexEntry>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     counted(Kind::Pex, PEX_COUNT_MAX, entries, out, |entry, writer| {
         has_port(entry.addr)?;
-        writer.short_bytes(&entry.id.0)?;
+        writer.short_bytes(entry.id.as_bytes())?;
         text::write_addr(entry.addr, writer);
         Ok(())
     })
@@ -251,7 +251,7 @@ pub fn pex(entries: impl IntoIterator<Item = PexEntry>, out: &mut Vec<u8>) -> Re
 pub fn pex_compact(entries: impl IntoIterator<Item = PexEntry>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     counted(Kind::Pex, PEX_COUNT_MAX, entries, out, |entry, writer| {
         has_port(entry.addr)?;
-        writer.put(&entry.id.0);
+        writer.put(entry.id.as_bytes());
         writer.put(&entry.addr.ip().octets());
         writer.u16(entry.addr.port());
         Ok(())

@@ -17,8 +17,9 @@ pub use lists::{Frames, FramesIter, Hashes, Pex, PexEntry, PexIter};
 pub use session::{GoawayReason, Pong};
 pub use sync::{Chunk, Keys, KeysIter};
 
+use crypto::v12::{NodeId, PublicKey, WireId};
+
 use super::encode;
-use super::ids::{NodeId, PublicKey, WireId};
 use super::limits::{FRAG_DATA, LAN_TOPIC_MAX, MAX_DATAGRAM, NONCE, TAG};
 use super::text;
 use crate::{DecodeError, EncodeError, Reader};
@@ -209,15 +210,15 @@ impl<'a> Frame<'a> {
             Kind::Frag => return decode_frag(&mut reader),
             Kind::Pex => return Pex::decode(&mut reader).map(Self::Pex),
             Kind::Hello => {
-                let (id, key) = (WireId(reader.array()?), PublicKey(reader.array()?));
+                let (id, key) = (WireId::from(reader.array()?), PublicKey::from(reader.array()?));
                 return Ok(Self::Hello { id, key });
             }
             Kind::HelloAck => {
-                let (id, key) = (WireId(reader.array()?), PublicKey(reader.array()?));
+                let (id, key) = (WireId::from(reader.array()?), PublicKey::from(reader.array()?));
                 return Ok(Self::HelloAck { id, key });
             }
             Kind::Ping => {
-                let (time_ms, id) = (reader.u64()?, NodeId(reader.array()?));
+                let (time_ms, id) = (reader.u64()?, NodeId::from(reader.array()?));
                 return Ok(Self::Ping {
                     time_ms,
                     id,
@@ -241,16 +242,16 @@ impl<'a> Frame<'a> {
                 index: reader.u16()?,
             },
             Kind::RelayAnn => Self::RelayAnn {
-                id: WireId(reader.array()?),
+                id: WireId::from(reader.array()?),
                 addr: text::read_addr(&mut reader)?,
             },
             Kind::RelayReq => Self::RelayReq {
-                from: WireId(reader.array()?),
-                to: WireId(reader.array()?),
+                from: WireId::from(reader.array()?),
+                to: WireId::from(reader.array()?),
                 addr: text::read_addr(&mut reader)?,
             },
             Kind::RelayFwd => Self::RelayFwd {
-                from: WireId(reader.array()?),
+                from: WireId::from(reader.array()?),
                 addr: text::read_addr(&mut reader)?,
             },
         };
@@ -354,7 +355,7 @@ fn decode_lan(text: &[u8]) -> Result<Frame<'_>, DecodeError> {
     let mut fields = text.splitn(4, |&byte| byte == b':');
     let mut field = || fields.next().ok_or(DecodeError::Truncated);
     let (id, ip, port, topic) = (field()?, field()?, field()?, field()?);
-    let id = NodeId(text::parse_id(id)?);
+    let id = text::parse_id(id)?;
     let addr = text::addr(text::parse_ip(ip)?, text::parse_port(port)?)?;
     if topic.len() > LAN_TOPIC_MAX {
         return Err(DecodeError::TooLong {

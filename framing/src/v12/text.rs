@@ -5,6 +5,8 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use crypto::v12::NodeId;
+
 use crate::{DecodeError, Reader, Writer};
 
 /// `iplen u8 · ip text · port u16`.
@@ -49,28 +51,9 @@ pub(crate) fn parse_port(text: &[u8]) -> Result<u16, DecodeError> {
 }
 
 /// Exactly 40 hexadecimal digits.
-pub(crate) fn parse_id(text: &[u8]) -> Result<[u8; 20], DecodeError> {
-    let (pairs, odd) = text.as_chunks::<2>();
-    let mut id = [0; 20];
-    if pairs.len() != id.len() || !odd.is_empty() {
-        return Err(DecodeError::BadId);
-    }
-    for (byte, &[high, low]) in id.iter_mut().zip(pairs) {
-        *byte = (nibble(high)? << 4) | nibble(low)?;
-    }
-    Ok(id)
-}
-
-/// Appends `bytes` as lower-case hexadecimal digits.
-pub(crate) fn write_hex(bytes: &[u8], writer: &mut Writer<'_>) {
-    for byte in bytes {
-        for digit in [byte >> 4, byte & 15] {
-            writer.u8(char::from_digit(u32::from(digit), 16).map_or(b'0', |digit| digit as u8));
-        }
-    }
-}
-
-fn nibble(digit: u8) -> Result<u8, DecodeError> {
-    let value = char::from(digit).to_digit(16).ok_or(DecodeError::BadId)?;
-    u8::try_from(value).or(Err(DecodeError::BadId))
+pub(crate) fn parse_id(text: &[u8]) -> Result<NodeId, DecodeError> {
+    str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or(DecodeError::BadId)
 }

@@ -2,7 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::super::ids::WireId;
+use crypto::v12::WireId;
+
 use super::super::limits::IHAVE_MAX;
 use super::super::text;
 use super::Kind;
@@ -214,18 +215,15 @@ fn read_frame<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
 
 fn read_entry(reader: &mut Reader<'_>, compact: bool) -> Result<PexEntry, DecodeError> {
     if compact {
-        let id = WireId(reader.array()?);
+        let id = WireId::from(reader.array()?);
         let ip = Ipv4Addr::from(reader.array::<4>()?);
         return Ok(PexEntry {
             id,
             addr: text::addr(ip, reader.u16()?)?,
         });
     }
-    let id = reader
-        .short_bytes()?
-        .try_into()
-        .map(WireId)
-        .or(Err(DecodeError::BadId))?;
+    let id: [u8; 8] = reader.short_bytes()?.try_into().or(Err(DecodeError::BadId))?;
+    let id = WireId::from(id);
     Ok(PexEntry {
         id,
         addr: text::read_addr(reader)?,

@@ -1,6 +1,7 @@
 //! PONG and GOAWAY.
 
-use super::super::ids::NodeId;
+use crypto::v12::NodeId;
+
 use crate::{DecodeError, Reader};
 
 /// The answer to a PING: its two forms are told apart by their length.
@@ -22,14 +23,14 @@ pub enum Pong<'a> {
 impl<'a> Pong<'a> {
     pub(super) fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut echo = reader.clone();
-        if let (Ok(time_ms), Ok(id)) = (echo.u64(), echo.array()) {
+        if let (Ok(time_ms), Ok(id)) = (echo.u64(), echo.array::<20>()) {
             return Ok(Self::Echo {
                 time_ms,
-                id: NodeId(id),
+                id: NodeId::from(id),
                 extra: echo.rest(),
             });
         }
-        Ok(Self::Id(NodeId(reader.array()?)))
+        Ok(Self::Id(NodeId::from(reader.array()?)))
     }
 }
 
