@@ -1,0 +1,492 @@
+//! What each frame does.
+
+use bytes::Bytes;
+use crypto::v12::{NodeId, PublicKey, WireId, WeakKey};
+use framing::v12::{Chunk, Frame, Kind, Pong, encode, limits};
+use structs::{Datagram, Path, Rejected};
+
+use super::config::{MAX_EARLY_WANTS, MAX_URGENT};
+use super::note::{self, Note};
+use super::path::Route;
+use super::proof::Answer;
+use super::replay::{Tag, Verdict};
+use super::{
+    CloseReason, Event, GREETING_DELAY, Implementation, Leaving, Peer, Proof, RESET_CHECK, Reset,
+    SUSPICION, State, Suspicion,
+};
+
+/// The first sequence number of an epoch beyond which the sender is taken to continue an earlier session.
+const CONTINUES: u32 = 64;
+
+impl Peer {
+    pub(super) fn receive(&mut self, datagram: Datagram<'_>) -> Result<(), Rejected> {
+        if self.is_closed() {
+            return Err(Rejected::Closed);
+        }
+        let Datagram { path, payload, .. } = datagram;
+        if let Some(route) = self.routes.get_mut(&path) {
+            route.on_received(payload.len());
+        }
+        let result = self.receive_frame(payload, path, false);
+        if result.is_ok() && self.routes.get(&path).is_some() {
+            self.on_heard(path);
+        }
+        result
+    }
+
+    fn receive_frame(&mut self, bytes: &mut [u8], path: Path, nested: bool) -> Result<(), Rejected> {
+        let first = *bytes.first().ok_or(Rejected::Empty)?;
+        if first == Kind::Data.byte() {
+            return self.on_data(bytes.get_mut(1..).ok_or(Rejected::Malformed)?, path);
+        }
+        let frame = Frame::decode(bytes).map_err(Rejected::from)?;
+        match frame {
+            Frame::Hello { id, key } => return self.on_hello(id, key, path, bytes.len(), true),
+            Frame::HelloAck { id, key } => return self.on_hello(id, key, path, bytes.len(), false),
+            _ => {}
+        }
+        // Everything else must come from an address that is known to lead to this peer.
+        if self.routes.get(&path).is_none() {
+            return Err(Rejected::UnknownPeer);
+        }
+        if self.remote.is_none() {
+            return Err(Rejected::Unproven);
+        }
+        match frame {
+            Frame::Hello { .. } | Frame::HelloAck { .. } | Frame::Data(_) => Err(Rejected::Malformed),
+            Frame::Ping { id, .. } => self.on_ping(id, path),
+            Frame::Pong(pong) => self.on_pong(pong, path),
+            Frame::Batch(_) if nested => Err(Rejected::Nested),
+            Frame::Batch(frames) => {
+                let inner: Vec<Vec<u8>> = frames.iter().map(<[u8]>::to_vec).collect();
+                self.on_batch(inner, path)
+            }
+            Frame::Ihave(_) => {
+                self.show(Implementation::Reference);
+                Ok(())
+            }
+            Frame::Lan { .. } => Err(Rejected::Forbidden),
+            Frame::Goaway { reason } => self.on_goaway(reason.map_or(0, framing::v12::GoawayReason::code)),
+            Frame::Frag { id, index, total, data } => {
+                let data = data.to_vec();
+                self.on_fragment(id, index, total, &data, path)
+            }
+            Frame::Pex(pex) => {
+                if pex.is_compact() {
+                    self.show(Implementation::Rust);
+                }
+                self.require(Proof::Address)?;
+                let peers = pex.iter().take(limits::PEX_MAX).map(|entry| (entry.id, entry.addr)).collect();
+                self.report(Event::Peers(peers))
+            }
+            Frame::Have(keys) => {
+                self.require(Proof::Address)?;
+                let keys: Vec<Bytes> = keys.iter().map(Bytes::copy_from_slice).collect();
+                self.exchange.on_have(&keys, self.now);
+                self.report(Event::Has(keys))
+            }
+            Frame::Want { key } => self.on_want(Bytes::copy_from_slice(key)),
+            Frame::Chunk(chunk) => self.on_chunk(chunk),
+            Frame::ChunkAck { key, index } => self.exchange.on_ack(key, index, self.now),
+            Frame::RelayAnn { id, addr } => {
+                self.require(Proof::Address)?;
+                self.report(Event::RelayAnnounced { id, addr })
+            }
+            Frame::RelayReq { from, to, addr } => {
+                self.require(Proof::Address)?;
+                // Nobody is introduced under another name than his own.
+                if self.remote.is_none_or(|key| NodeId::of(&key).wire() != from) {
+                    return Err(Rejected::IdMismatch);
+                }
+                self.report(Event::IntroductionRequested { to, addr })
+            }
+            Frame::RelayFwd { from, addr } => {
+                self.require(Proof::Address)?;
+                self.report(Event::Introduced { id: from, addr })
+            }
+        }
+    }
+
+    /// A HELLO (`asks`) or its acknowledgement.
+    fn on_hello(&mut self, id: WireId, key: PublicKey, path: Path, len: usize, asks: bool) -> Result<(), Rejected> {
+        if NodeId::of(&key).wire() != id {
+            return Err(Rejected::IdMismatch);
+        }
+        if key == *self.identity.public() {
+            self.end(CloseReason::Ourselves);
+            return Err(Rejected::FromSelf);
+        }
+        match self.remote {
+            Some(known) if known != key => return Err(Rejected::KeyConflict),
+            Some(_) => {}
+            None => {
+                self.remote = Some(key);
+                self.state = State::Open;
+                self.created = self.now;
+                self.greet_at = Some(self.now + GREETING_DELAY);
+                if self.config.persistent_identity {
+                    self.reset = Reset::CheckAt(self.now + RESET_CHECK);
+                }
+                self.push_event(Event::Identified { key });
+            }
+        }
+        if asks {
+            self.replay.on_hello();
+            self.sent_since_hello = false;
+        } else if let Reset::Until(_) = self.reset {
+            // It has forgotten the earlier run and starts at zero, and so do we.
+            self.reset = Reset::Done;
+            self.seq = 0;
+            self.window.on_restart();
+        }
+        if self.routes.get(&path).is_none() {
+            self.on_new_address(path, len)?;
+        }
+        if let Some(route) = self.routes.get_mut(&path) {
+            if !route.proved {
+                route.challenge.start(&mut self.rng, self.now);
+            }
+        }
+        if asks {
+            self.hellos = self.hellos.wrapping_add(1);
+            // An address without proof gets no more than it sent: two of three HELLOs pay for the questions that
+            // prove it.
+            let proved = self.routes.get(&path).is_some_and(|route| route.proved);
+            if proved || self.hellos % 3 == 1 {
+                let mut ack = Vec::with_capacity(41);
+                encode::hello_ack(self.identity.wire_id(), *self.identity.public(), &mut ack);
+                self.send_urgent(path, ack);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_new_address(&mut self, path: Path, len: usize) -> Result<(), Rejected> {
+        let mut route = Route::new(path, 0, self.now);
+        route.on_received(len);
+        if self.is_connected() && self.suspect.is_none() && self.implementation != Implementation::Ours {
+            self.suspect = Some(Suspicion { path, until: self.now + SUSPICION });
+        }
+        if self.add_route(route) { Ok(()) } else { Err(Rejected::LimitReached) }
+    }
+
+    fn on_ping(&mut self, id: NodeId, path: Path) -> Result<(), Rejected> {
+        if self.remote.is_none_or(|key| NodeId::of(&key) != id) {
+            return Err(Rejected::IdMismatch);
+        }
+        // What an unproved peer sends pays for the proof first: it does not need our PONG.
+        if self.routes.get(&path).is_some_and(|route| route.proved) {
+            let mut pong = Vec::with_capacity(21);
+            encode::pong(self.identity.id(), &mut pong);
+            self.send_urgent(path, pong);
+        }
+        Ok(())
+    }
+
+    fn on_pong(&mut self, pong: Pong<'_>, path: Path) -> Result<(), Rejected> {
+        match pong {
+            Pong::Id(id) if self.remote.is_none_or(|key| NodeId::of(&key) != id) => return Err(Rejected::IdMismatch),
+            Pong::Id(_) => {}
+            // The C++ node sends back what we sent, our own id included.
+            Pong::Echo { id, .. } if id != self.identity.id() => return Err(Rejected::IdMismatch),
+            Pong::Echo { .. } => self.show(Implementation::Cpp),
+        }
+        let now = self.now;
+        let best = self.routes.best_path(now);
+        let Some(route) = self.routes.get_mut(&path) else { return Err(Rejected::UnknownPeer) };
+        if !route.proved {
+            return match route.challenge.on_pong(&mut self.rng, now) {
+                Answer::Proved(rtt) => {
+                    route.rtt.update(rtt);
+                    route.proved = true;
+                    self.raise(Proof::Address);
+                    Ok(())
+                }
+                Answer::Fits => Ok(()),
+                Answer::Misfit => Err(Rejected::Unsolicited),
+            };
+        }
+        let Some(pinged) = route.pinged.take() else { return Err(Rejected::Unsolicited) };
+        route.rtt.update(now.saturating_duration_since(pinged));
+        if best == Some(path) {
+            self.window.on_pong();
+            self.exchange.on_mark(now);
+        }
+        Ok(())
+    }
+
+    fn on_batch(&mut self, frames: Vec<Vec<u8>>, path: Path) -> Result<(), Rejected> {
+        if self.implementation == Implementation::Unknown {
+            // The other Rust node never sends a BATCH.
+            self.show(Implementation::Reference);
+        }
+        for mut frame in frames {
+            if self.is_closed() {
+                break;
+            }
+            if let Err(reason) = self.receive_frame(&mut frame, path, true) {
+                self.stats.rejected.count(reason);
+            }
+        }
+        Ok(())
+    }
+
+    /// An unproved GOAWAY may come from anybody who knows the address: it only shortens how long silence is borne.
+    fn on_goaway(&mut self, code: u8) -> Result<(), Rejected> {
+        if self.leaving.is_none() {
+            self.leaving = Some(Leaving { code, since: self.now });
+            self.heartbeat_at = self.now;
+        }
+        Ok(())
+    }
+
+    fn on_data(&mut self, sealed: &mut [u8], path: Path) -> Result<(), Rejected> {
+        if self.remote.is_none() {
+            return Err(Rejected::Unproven);
+        }
+        if self.is_flooded() {
+            return Err(Rejected::LimitReached);
+        }
+        let tag: Tag = sealed.last_chunk().copied().ok_or(Rejected::Malformed)?;
+        let now = self.now;
+        let session = self.session().ok_or(Rejected::WeakKey)?;
+        let (nonce, plaintext) = session.open_in_place(sealed).map_err(|_failed| Rejected::Unauthentic)?;
+
+        let note = note::decode(plaintext);
+        let numbered = plaintext.split_first_chunk::<4>().map(|(seq, rest)| (u32::from_be_bytes(*seq), rest));
+        let seq = numbered.filter(|_| note.is_none()).map(|(seq, _)| seq);
+        let newest = self.replay.is_newest(nonce);
+        match self.replay.accept(nonce, seq, tag, now) {
+            Verdict::Replayed => return Err(Rejected::Replayed),
+            Verdict::Restarted => self.on_restart(path),
+            Verdict::Fresh => {}
+        }
+        let result = match (note, numbered) {
+            (Some(note), _) => self.on_note(note),
+            (None, Some((seq, payload))) => {
+                let payload = Bytes::copy_from_slice(payload);
+                self.on_message(seq, payload)
+            }
+            // No existing node sends less than a number; what is there is delivered as it is.
+            (None, None) => {
+                let data = Bytes::copy_from_slice(plaintext);
+                self.report(Event::Message { data, authenticated: true })
+            }
+        };
+        self.on_authentic(path, newest);
+        result
+    }
+
+    /// A sealed packet of this session came from `path`: that proves the key, and the address if nothing newer came
+    /// from elsewhere.
+    fn on_authentic(&mut self, path: Path, newest: bool) {
+        if self.is_closed() {
+            return;
+        }
+        if self.routes.get(&path).is_none() && newest {
+            let mut route = Route::new(path, 0, self.now);
+            route.proved = true;
+            self.add_route(route);
+        }
+        if let Some(route) = self.routes.get_mut(&path) {
+            if newest {
+                route.proved = true;
+            }
+        }
+        self.leaving = None;
+        self.raise(Proof::Key);
+    }
+
+    fn on_note(&mut self, note: Note) -> Result<(), Rejected> {
+        match note {
+            Note::Ours { ack, bye } => {
+                self.show(Implementation::Ours);
+                if let Some(code) = bye {
+                    self.end(CloseReason::Goodbye(code));
+                    return Ok(());
+                }
+                if let Some(ack) = ack {
+                    self.window.on_ack(ack, self.now);
+                }
+                Ok(())
+            }
+            Note::Gossip { id, addr } => self.report(Event::Peers(vec![(id, addr)])),
+            Note::Other => Ok(()),
+        }
+    }
+
+    fn on_message(&mut self, seq: u32, payload: Bytes) -> Result<(), Rejected> {
+        self.stats.messages_received += 1;
+        if self.epoch_begins {
+            self.epoch_begins = false;
+            let continues = seq >= CONTINUES;
+            if continues {
+                self.reorder.reset(seq);
+            }
+            if let Reset::CheckAt(_) = self.reset {
+                // Zero: a fresh session. Anything else: it still holds an earlier one, and must be told.
+                self.reset = if seq == 0 { Reset::Done } else { Reset::CheckAt(self.now) };
+            }
+        }
+        self.acks_owed = self.acks_owed.saturating_add(1);
+        let result = self.reorder.push(seq, payload, self.now).map_err(Rejected::from);
+        self.deliver_ordered();
+        result
+    }
+
+    pub(super) fn deliver_ordered(&mut self) {
+        while let Some(data) = self.reorder.poll(self.now) {
+            // The existing nodes send their gossip as ordinary messages.
+            let event = match note::decode(&data) {
+                Some(Note::Gossip { id, addr }) => Event::Peers(vec![(id, addr)]),
+                Some(_) => continue,
+                None => Event::Message { data, authenticated: true },
+            };
+            self.push_event(event);
+        }
+        let skipped = self.reorder.skipped();
+        if skipped > self.skipped {
+            let count = skipped - self.skipped;
+            self.skipped = skipped;
+            self.stats.missed += count;
+            self.push_event(Event::Missed { count });
+        }
+    }
+
+    /// The peer has lost what it knew: its numbers start over, and ours do if it has had none since.
+    fn on_restart(&mut self, path: Path) {
+        self.reorder.reset(0);
+        self.epoch_begins = true;
+        self.acks_owed = 0;
+        self.leaving = None;
+        if !self.sent_since_hello {
+            self.seq = 0;
+            self.window.on_restart();
+        }
+        self.suspect = None;
+        self.settle_on(path);
+        self.push_event(Event::Restarted);
+    }
+
+    /// Forgets every other address.
+    pub(super) fn settle_on(&mut self, path: Path) {
+        if self.routes.get(&path).is_some() {
+            for gone in self.routes.keep_only(&path) {
+                self.push_event(Event::PathRemoved(gone));
+            }
+        }
+    }
+
+    fn on_fragment(&mut self, id: [u8; 8], index: u16, total: u16, data: &[u8], path: Path) -> Result<(), Rejected> {
+        if !self.config.accept_plaintext_fragments {
+            return Err(Rejected::Forbidden);
+        }
+        self.require(Proof::Key)?;
+        if !self.routes.get(&path).is_some_and(|route| route.proved) {
+            return Err(Rejected::Unproven);
+        }
+        let whole = self.reassembler.add(id, index, total, data, self.now).map_err(Rejected::from)?;
+        match whole {
+            Some(data) => {
+                self.stats.messages_received += 1;
+                self.report(Event::Message { data: data.into(), authenticated: false })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn on_want(&mut self, key: Bytes) -> Result<(), Rejected> {
+        if self.proof >= Proof::Address {
+            return self.report(Event::Wanted(key));
+        }
+        if self.early_wants.len() >= MAX_EARLY_WANTS || self.early_wants.contains(&key) {
+            return Err(Rejected::Unproven);
+        }
+        self.early_wants.push(key);
+        Ok(())
+    }
+
+    fn on_chunk(&mut self, chunk: Chunk<'_>) -> Result<(), Rejected> {
+        let (ack, complete) = self.exchange.on_chunk(chunk, self.now)?;
+        if let Some(ack) = ack {
+            self.send_control(ack);
+        }
+        if let Some((key, value)) = complete {
+            self.push_event(Event::Value { key, value });
+        }
+        Ok(())
+    }
+
+    fn on_heard(&mut self, path: Path) {
+        self.last_heard = self.now;
+        if let Some(route) = self.routes.get_mut(&path) {
+            route.last_heard = self.now;
+        }
+        if self.suspect.is_some_and(|suspicion| suspicion.path.remote != path.remote) {
+            self.suspect = None;
+        }
+    }
+
+    /// What the peer has proved can only grow.
+    pub(super) fn raise(&mut self, proof: Proof) {
+        if proof <= self.proof || self.is_closed() {
+            return;
+        }
+        self.proof = proof;
+        self.push_event(Event::Proved(proof));
+        for key in std::mem::take(&mut self.early_wants) {
+            self.push_event(Event::Wanted(key));
+        }
+        if self.greet_at.is_some() {
+            self.greet_at = Some(self.now);
+        }
+    }
+
+    /// A frame has shown which implementation the peer is. What is known to be ours or the other Rust node stays.
+    fn show(&mut self, implementation: Implementation) {
+        use Implementation::{Cpp, Ours, Reference, Rust, Unknown};
+        self.implementation = match (self.implementation, implementation) {
+            (Ours, _) | (_, Ours) => Ours,
+            (Rust, _) | (_, Rust) => Rust,
+            (Cpp, _) | (_, Cpp) => Cpp,
+            (Reference, _) | (_, Reference) => Reference,
+            (Unknown, Unknown) => Unknown,
+        };
+        if self.implementation == Ours {
+            self.replay.set_monotonic();
+            self.reset = Reset::Done;
+            self.suspect = None;
+        }
+    }
+
+    fn require(&self, proof: Proof) -> Result<(), Rejected> {
+        if self.proof >= proof { Ok(()) } else { Err(Rejected::Unproven) }
+    }
+
+    /// Hands an event on unless too many wait.
+    fn report(&mut self, event: Event) -> Result<(), Rejected> {
+        if self.is_flooded() {
+            return Err(Rejected::LimitReached);
+        }
+        self.push_event(event);
+        Ok(())
+    }
+
+    /// Sends a datagram at once, if the address may be sent so much and the queue has room.
+    pub(super) fn send_urgent(&mut self, path: Path, bytes: Vec<u8>) -> bool {
+        if self.urgent.len() >= MAX_URGENT {
+            return false;
+        }
+        let paid = self.routes.get_mut(&path).is_some_and(|route| route.spend(bytes.len()));
+        if paid {
+            self.urgent.push_back((path, bytes));
+        }
+        paid
+    }
+}
+
+impl From<WeakKey> for CloseReason {
+    fn from(_: WeakKey) -> Self {
+        Self::WeakKey
+    }
+}

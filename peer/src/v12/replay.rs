@@ -1,0 +1,132 @@
+//! Which sealed packets are new.
+//!
+//! The v12 wire has no rule against replays. Within one run of the peer the 64-bit counter of its nonces goes up,
+//! so a sliding window tells. When a peer of the existing implementations restarts with the same key, its counter
+//! starts again at zero under the same key and prefix, and only its next HELLO hints at that: such a new *epoch* is
+//! opened by a packet near the start of the count that was never seen, and from then on whatever was received in
+//! the last minutes is refused by its tag. Peers of this implementation count from the wall clock, so their nonces
+//! only ever go up.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use crypto::v12::Nonce;
+use structs::{RotatingFilter, SlidingWindow};
+
+/// The last bytes of a sealed packet stand for all of it: nobody makes two packets with one tag.
+pub(super) type Tag = [u8; 8];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Not seen before in this epoch.
+    Fresh,
+    /// The first of a new epoch: the peer has restarted.
+    Restarted,
+    /// Seen before, or too old to tell.
+    Replayed,
+}
+
+#[derive(Debug)]
+pub(super) struct Replay {
+    prefix: Option<u32>,
+    window: SlidingWindow,
+    epochs: u32,
+    /// A HELLO came since the last packet: the peer may have restarted.
+    hello: bool,
+    /// The peer counts from the wall clock: nothing below what was seen is ever new.
+    monotonic: bool,
+    /// Tags of the first packets of every epoch, which alone could open an epoch once more.
+    openers: VecDeque<Tag>,
+    /// Tags of the last minutes, of peers that count from zero.
+    tags: RotatingFilter,
+}
+
+/// A new epoch starts with a sequence number and a counter below this: a few packets may be lost or overtaken.
+const OPENING: u64 = 64;
+const MAX_OPENERS: usize = 256;
+
+/// 128 messages a second, the rate of the existing implementations, for five minutes.
+const TAGS_PER_PERIOD: usize = 128 * 300;
+const PERIOD: Duration = Duration::from_secs(300);
+
+impl Replay {
+    pub(super) fn new(seed: [u8; 32]) -> Self {
+        let expected = NonZeroUsize::new(TAGS_PER_PERIOD).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            prefix: None,
+            window: SlidingWindow::new(),
+            epochs: 0,
+            hello: false,
+            monotonic: false,
+            openers: VecDeque::new(),
+            tags: RotatingFilter::new(expected, seed).period(PERIOD).false_positive_rate(1e-4),
+        }
+    }
+
+    pub(super) fn on_hello(&mut self) {
+        self.hello = true;
+    }
+
+    /// The peer has shown that it is of this implementation.
+    pub(super) fn set_monotonic(&mut self) {
+        self.monotonic = true;
+    }
+
+    pub(super) fn has_received(&self) -> bool {
+        self.prefix.is_some()
+    }
+
+    /// The highest counter seen, for "newer than anything before".
+    pub(super) fn is_newest(&self, nonce: Nonce) -> bool {
+        self.window.highest().is_none_or(|highest| nonce.counter() > highest)
+    }
+
+    /// Judges an authentic packet and remembers it. `seq` is the sequence number of a message, `None` for a note.
+    pub(super) fn accept(&mut self, nonce: Nonce, seq: Option<u32>, tag: Tag, now: Instant) -> Verdict {
+        let verdict = self.judge(nonce, seq, tag, now);
+        if verdict == Verdict::Replayed {
+            return verdict;
+        }
+        if verdict == Verdict::Restarted || self.prefix.is_none() {
+            self.window = SlidingWindow::new();
+            self.prefix = Some(nonce.prefix());
+            self.epochs = self.epochs.saturating_add(1);
+        }
+        self.hello = false;
+        self.window.accept(nonce.counter());
+        if !self.monotonic {
+            self.tags.seen(&tag, now);
+            if nonce.counter() < OPENING {
+                if self.openers.len() == MAX_OPENERS {
+                    self.openers.pop_front();
+                }
+                self.openers.push_back(tag);
+            }
+        }
+        verdict
+    }
+
+    fn judge(&self, nonce: Nonce, seq: Option<u32>, tag: Tag, now: Instant) -> Verdict {
+        let Some(prefix) = self.prefix else { return Verdict::Fresh };
+        let newer = self.is_newest(nonce);
+        if prefix != nonce.prefix() {
+            return if newer { Verdict::Restarted } else { Verdict::Replayed };
+        }
+        if self.window.check(nonce.counter()) == structs::Verdict::Fresh {
+            let earlier_epoch = self.epochs > 1 && !self.monotonic && self.tags.contains(&tag, now);
+            return if earlier_epoch { Verdict::Replayed } else { Verdict::Fresh };
+        }
+        let opens = self.hello
+            && !self.monotonic
+            && nonce.counter() < OPENING
+            && seq.is_some_and(|seq| u64::from(seq) < OPENING)
+            && !self.openers.contains(&tag)
+            && !self.tags.contains(&tag, now);
+        if opens { Verdict::Restarted } else { Verdict::Replayed }
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.tags.memory_bytes()
+    }
+}
