@@ -1,0 +1,68 @@
+//! Where the nodes run.
+
+use std::process::Command;
+
+use xshell::{Shell, cmd};
+
+use crate::tools::IP;
+
+/// The network the nodes are in.
+#[derive(Debug)]
+pub(super) enum Network {
+    /// A namespace with this name, in which there is a loopback interface and nothing else.
+    Namespace(String),
+    /// The loopback interface of the machine.
+    Shared,
+}
+
+impl Network {
+    /// A namespace of its own; it goes away with the value.
+    ///
+    /// # Errors
+    /// What this machine or user lacks for it.
+    pub(super) fn isolated(sh: &Shell) -> Result<Self, String> {
+        if IP.path().is_none() {
+            return Err(IP.missing());
+        }
+        let name = format!("setowire-interop-{}", std::process::id());
+        let refused = |_| "`ip netns` is refused; it wants root".to_owned();
+        cmd!(sh, "ip netns add {name}")
+            .quiet()
+            .ignore_stderr()
+            .run()
+            .map_err(refused)?;
+        let network = Self::Namespace(name.clone());
+        cmd!(sh, "ip -n {name} link set lo up")
+            .quiet()
+            .ignore_stderr()
+            .run()
+            .map_err(refused)?;
+        cmd!(sh, "ip netns exec {name} true")
+            .quiet()
+            .ignore_stderr()
+            .run()
+            .map_err(refused)?;
+        Ok(network)
+    }
+
+    /// A process that will run `program` in it.
+    pub(super) fn command(&self, program: &std::path::Path) -> Command {
+        match self {
+            Self::Namespace(name) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name]).arg(program);
+                command
+            }
+            Self::Shared => Command::new(program),
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        if let Self::Namespace(name) = self {
+            // What fails here leaves an empty namespace behind, with the name of this process.
+            let _ = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
