@@ -1,0 +1,155 @@
+//! One error per operation. Every variant says what happened, whether anything changed and what to do.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::PeerId;
+
+/// Why a dial did not lead to a peer. No state remains of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// Only IPv4 exists on the v12 wire.
+    #[error("{addr} cannot be dialled: the v12 wire knows IPv4 only")]
+    Unsupported {
+        /// The address that was given.
+        addr: SocketAddr,
+    },
+    /// Port 0, a multicast or an unspecified address.
+    #[error("{addr} is not an address of a peer")]
+    BadAddress {
+        /// The address that was given.
+        addr: SocketAddr,
+    },
+    /// Our own key answered.
+    #[error("{addr} is this node itself")]
+    Ourselves {
+        /// The address that was dialled.
+        addr: SocketAddr,
+    },
+    /// Nobody answered in time.
+    #[error("no answer from {addr} within {} s", .after.as_secs_f32())]
+    NoAnswer {
+        /// The address that was dialled.
+        addr: SocketAddr,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// All dials that may be under way at once are; try again when one has ended.
+    #[error("{limit} dials are under way already")]
+    TooMany {
+        /// How many may be under way at once.
+        limit: usize,
+    },
+    /// As many peers as the configuration allows are connected.
+    #[error("{limit} peers are connected already")]
+    Full {
+        /// How many peers may be connected.
+        limit: usize,
+    },
+    /// The node has ended.
+    #[error("the node has ended")]
+    Closed,
+}
+
+/// Why a message was not accepted. Nothing was queued.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// Nobody with this id is connected.
+    #[error("{peer} is not connected")]
+    NotConnected {
+        /// The peer in question.
+        peer: PeerId,
+    },
+    /// The message is larger than one sealed datagram of this wire and this peer; split it.
+    #[error("a message of {len} bytes is over the {max} that reach this peer in one sealed datagram")]
+    TooLarge {
+        /// Bytes given.
+        len: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// The peer's queue is full: wait for room (`Writable`), or drop the message.
+    #[error("the queue towards the peer is full")]
+    Full,
+    /// The topic has not been joined.
+    #[error("the topic is not joined")]
+    NotJoined,
+    /// The node has ended.
+    #[error("the node has ended")]
+    Closed,
+}
+
+/// Why a topic was not joined. Nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// As many topics as the configuration allows are joined; leave one first.
+    #[error("{limit} topics are joined already")]
+    TooMany {
+        /// How many may be joined.
+        limit: usize,
+    },
+    /// The node has ended.
+    #[error("the node has ended")]
+    Closed,
+}
+
+/// Why a value was not stored. Nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A key has 1 to 255 bytes.
+    #[error("a key has 1 to 255 bytes, not {len}")]
+    Key {
+        /// Bytes given.
+        len: usize,
+    },
+    /// An empty value cannot be fetched by anybody on this wire.
+    #[error("an empty value cannot be fetched")]
+    Empty,
+    /// The value is over the limit; split it.
+    #[error("a value of {len} bytes is over the limit of {max}")]
+    TooLarge {
+        /// Bytes given.
+        len: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// The node has ended.
+    #[error("the node has ended")]
+    Closed,
+}
+
+/// Why a value was not fetched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// A key has 1 to 255 bytes.
+    #[error("a key has 1 to 255 bytes, not {len}")]
+    Key {
+        /// Bytes given.
+        len: usize,
+    },
+    /// Nobody delivered the value in time.
+    #[error("nobody delivered the value within {} s ({asked} peers were asked)", .after.as_secs_f32())]
+    Timeout {
+        /// How long was waited.
+        after: Duration,
+        /// How many peers were asked.
+        asked: usize,
+    },
+    /// All fetches that may be under way at once are; try again when one has ended.
+    #[error("{limit} fetches are under way already")]
+    TooMany {
+        /// How many may be under way at once.
+        limit: usize,
+    },
+    /// The fetch was given up by the caller.
+    #[error("the fetch was given up")]
+    Cancelled,
+    /// The node has ended.
+    #[error("the node has ended")]
+    Closed,
+}

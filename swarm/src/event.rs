@@ -1,0 +1,178 @@
+//! What a node reports.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{DialError, FetchError, PeerId};
+
+/// A dial under way; the event that ends it carries the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DialId(pub(crate) u64);
+
+/// A fetch under way; the event that ends it carries the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FetchId(pub(crate) u64);
+
+/// How well a link protects what it carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Security {
+    /// The v12 wire: messages are encrypted between static keys, without forward secrecy; store and fetch, peer
+    /// exchange and all control frames travel in the clear.
+    LegacyV12,
+}
+
+/// What a peer has proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Proof {
+    /// It answers at its address. Nothing shows yet that it holds the key it names.
+    Address,
+    /// It holds its key: a sealed packet of this session opened.
+    Key,
+}
+
+/// Why a peer is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DisconnectReason {
+    /// It said goodbye, with this reason code of the devp2p list.
+    Goodbye(u8),
+    /// Nothing came from it for too long.
+    Timeout,
+    /// We closed the session.
+    Local,
+    /// It made room for a peer that had proved more.
+    Evicted,
+}
+
+impl fmt::Display for DisconnectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Goodbye(0x00) => f.write_str("left"),
+            Self::Goodbye(0x04) => f.write_str("left: too many peers"),
+            Self::Goodbye(0x08) => f.write_str("left: it is shutting down"),
+            Self::Goodbye(code) => write!(f, "left with reason {code:#04x}"),
+            Self::Timeout => f.write_str("timed out"),
+            Self::Local => f.write_str("closed by us"),
+            Self::Evicted => f.write_str("made room for another peer"),
+        }
+    }
+}
+
+/// What happened in a [`Node`](crate::node::Node).
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A peer is connected: messages can be sent to it.
+    Connected {
+        /// Who.
+        peer: PeerId,
+        /// Where.
+        addr: SocketAddr,
+        /// What it has proved.
+        proof: Proof,
+        /// How the link is protected.
+        security: Security,
+    },
+    /// A peer that had only proved its address proved its key.
+    Proved {
+        /// Who.
+        peer: PeerId,
+    },
+    /// A dial ended with a connected peer, newly or already.
+    Dialled {
+        /// The dial.
+        id: DialId,
+        /// Who answered.
+        peer: PeerId,
+    },
+    /// A dial failed.
+    DialFailed {
+        /// The dial.
+        id: DialId,
+        /// Why.
+        error: DialError,
+    },
+    /// A message arrived.
+    Message {
+        /// The neighbour that sent or passed it on; the v12 wire does not name the author.
+        from: PeerId,
+        /// The content.
+        data: Bytes,
+        /// Whether it came sealed. Fragments of the v12 wire are not: anybody may have written them.
+        authenticated: bool,
+    },
+    /// Messages of a peer were lost on the way: the wire cannot repair loss, but it shows the gap.
+    Missed {
+        /// Whose.
+        from: PeerId,
+        /// How many.
+        count: u64,
+    },
+    /// There is room again in the queue of a peer that was reported full.
+    Writable {
+        /// Whose queue.
+        peer: PeerId,
+    },
+    /// A peer is gone.
+    Disconnected {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        reason: DisconnectReason,
+    },
+    /// A fetch ended.
+    Fetched {
+        /// The fetch.
+        id: FetchId,
+        /// The value, or why there is none.
+        result: Result<Bytes, FetchError>,
+    },
+    /// A value that we asked for arrived and is kept.
+    Synced {
+        /// Its key.
+        key: Bytes,
+        /// Its content.
+        value: Bytes,
+        /// Who delivered it.
+        from: PeerId,
+    },
+    /// The node has ended: queues are drained or the time for it is over, and goodbyes are sent.
+    Closed {
+        /// Messages that had not left when the time was over.
+        unsent: u64,
+    },
+}
+
+/// A connected peer, as seen from here.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// Who.
+    pub id: PeerId,
+    /// Its best address.
+    pub addr: SocketAddr,
+    /// How many addresses are known to lead to it, at most four.
+    pub addrs: usize,
+    /// Smoothed round-trip time of the best address.
+    pub rtt: Duration,
+    /// What it has proved.
+    pub proof: Proof,
+    /// How the link is protected.
+    pub security: Security,
+    /// Whether messages are flooded through it.
+    pub in_mesh: bool,
+    /// Messages that wait to be sent to it.
+    pub queued: usize,
+    /// Messages under way to it, unacknowledged.
+    pub in_flight: usize,
+    /// How many messages may be under way to it.
+    pub window: usize,
+    /// Messages sent to it, in all.
+    pub sent: u64,
+    /// Messages received from it, in all.
+    pub received: u64,
+}
