@@ -134,9 +134,9 @@ fn append(report: &mut Report, sides: [Kind; 2], filter: &str, quick: bool) -> a
     sh.remove_path("target/interop/logs")?;
     for group in GROUPS.iter().filter(|group| selected(group.name, filter)) {
         let logs = lab.enter(group.name)?;
-        let mut rows = Rows::new(report, filter);
+        let mut rows = Rows::new(report, group.name, filter);
         if let Err(error) = (group.run)(&lab, &mut rows) {
-            rows.failed(group.name, &error)?;
+            rows.stopped(&error)?;
         }
         if rows.is_clean() {
             sh.remove_path(logs)?;

@@ -32,6 +32,7 @@ fn talk(lab: &Lab, dialler: Kind, listener: Kind) -> anyhow::Result<Finding> {
         said(&mut alice, &mut bob, "alice", &format!("{number} {text} from alice"))?;
         said(&mut bob, &mut alice, "bob", &format!("{number} {text} from bob"))?;
     }
+    bob.forget();
     alice.tell("/quit")?;
     noticed(&mut bob, "alice")?;
     alice.ended(LIMIT)?;

@@ -227,15 +227,17 @@ impl Finding {
 /// Where the rows of a group go.
 pub(super) struct Rows<'r> {
     report: &'r mut Report,
+    group: &'static str,
     filter: &'r str,
     clean: bool,
 }
 
 impl<'r> Rows<'r> {
     /// Only rows whose name contains `filter` are told.
-    pub(super) fn new(report: &'r mut Report, filter: &'r str) -> Self {
+    pub(super) fn new(report: &'r mut Report, group: &'static str, filter: &'r str) -> Self {
         Self {
             report,
+            group,
             filter,
             clean: true,
         }
@@ -263,7 +265,7 @@ impl<'r> Rows<'r> {
             (Ok(found), _) => Row::figure(name, found.value, found.unit, found.goal).noting(found.note),
             (Err(error), Some(fault)) => {
                 self.clean = false;
-                let note = format!("{fault}; seen here: {error:#}");
+                let note = format!("{fault}; seen here: {error:#}; {}", self.logs());
                 Row {
                     value: json!("fault of the reference"),
                     ..Row::passed(name, note)
@@ -271,21 +273,23 @@ impl<'r> Rows<'r> {
             }
             (Err(error), None) => {
                 self.clean = false;
-                Row::failed(name, format!("{error:#}; logs in target/interop/logs"))
+                Row::failed(name, format!("{error:#}; {}", self.logs()))
             }
         })
     }
 
-    /// Adds a row for something that made its group stop.
+    /// Adds a row for what made the group stop.
     ///
     /// # Errors
     /// When the report cannot be written.
-    pub(super) fn failed(&mut self, name: &str, error: &anyhow::Error) -> anyhow::Result<()> {
+    pub(super) fn stopped(&mut self, error: &anyhow::Error) -> anyhow::Result<()> {
         self.clean = false;
-        self.report.push(Row::failed(
-            name,
-            format!("the group stopped: {error:#}; logs in target/interop/logs"),
-        ))
+        let note = format!("the group stopped: {error:#}; {}", self.logs());
+        self.report.push(Row::failed(self.group, note))
+    }
+
+    fn logs(&self) -> String {
+        format!("logs in target/interop/logs/{}", self.group)
     }
 
     /// Adds a row for something that was left out.

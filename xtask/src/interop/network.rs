@@ -6,6 +6,9 @@ use xshell::{Shell, cmd};
 
 use crate::tools::IP;
 
+/// The names of our namespaces begin with this and end with the id of the process they belong to.
+const PREFIX: &str = "setowire-interop-";
+
 /// The network the nodes are in.
 #[derive(Debug)]
 pub(super) enum Network {
@@ -24,7 +27,8 @@ impl Network {
         if IP.path().is_none() {
             return Err(IP.missing());
         }
-        let name = format!("setowire-interop-{}", std::process::id());
+        forget_stale(sh);
+        let name = format!("{PREFIX}{}", std::process::id());
         let refused = |_| "`ip netns` is refused; it wants root".to_owned();
         cmd!(sh, "ip netns add {name}")
             .quiet()
@@ -61,8 +65,24 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         if let Self::Namespace(name) = self {
-            // What fails here leaves an empty namespace behind, with the name of this process.
+            // What fails here leaves an empty namespace behind, which the next run removes.
             let _ = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+/// Removes namespaces whose process was interrupted.
+fn forget_stale(sh: &Shell) {
+    let list = cmd!(sh, "ip netns list")
+        .quiet()
+        .ignore_stderr()
+        .read()
+        .unwrap_or_default();
+    for name in list.lines().filter_map(|line| line.split_whitespace().next()) {
+        let is_stale = |id: &str| id.parse::<u32>().is_ok() && !sh.path_exists(format!("/proc/{id}"));
+        if name.strip_prefix(PREFIX).is_some_and(is_stale) {
+            // Refused where namespaces are refused, which the caller is about to find out.
+            let _ = cmd!(sh, "ip netns del {name}").quiet().ignore_stderr().run();
         }
     }
 }

@@ -133,6 +133,12 @@ impl Process {
         }
     }
 
+    /// Forgets the lines that came and were not waited for.
+    pub(super) fn forget(&mut self) {
+        self.waiting.clear();
+        while self.arriving.try_recv().is_ok() {}
+    }
+
     /// Ends it at once, as `kill -9` does.
     ///
     /// # Errors

@@ -97,8 +97,9 @@ fn flow_again(lab: &Lab, a: &mut Node, b: &mut Node, start: Instant) -> anyhow::
         if !at_a {
             try_once(lab, b, a.name(), &mut to_a)?;
         }
-        at_b = at_b || any_arrived(b, &to_b)?;
-        at_a = at_a || any_arrived(a, &to_a)?;
+        let pause = if at_a || at_b { TRY } else { TRY / 2 };
+        at_b = at_b || any_arrived(b, &to_b, pause)?;
+        at_a = at_a || any_arrived(a, &to_a, pause)?;
     }
     Ok(())
 }
@@ -111,9 +112,9 @@ fn try_once(lab: &Lab, from: &mut Node, to: &str, sent: &mut Vec<TestBytes>) -> 
 }
 
 /// Waits a little for one of these messages.
-fn any_arrived(at: &mut Node, sent: &[TestBytes]) -> anyhow::Result<bool> {
+fn any_arrived(at: &mut Node, sent: &[TestBytes], limit: Duration) -> anyhow::Result<bool> {
     let one_of_them = |event: &serde_json::Value| sent.iter().any(|bytes| event["sha256"] == *bytes.sha256);
-    match at.event("data", TRY / 2, one_of_them) {
+    match at.event("data", limit, one_of_them) {
         Ok(_) => Ok(true),
         // Nothing yet; a node that has ended answers no question either.
         Err(_) => at.settle().map(|()| false),
