@@ -3,6 +3,7 @@
 //! The invariant: no half ever holds more keys than it is sized for, so the false-positive rate never exceeds the
 //! stated one. Under a flood it is the horizon that gives way.
 
+use std::f64::consts::LN_2;
 use std::fmt;
 use std::hash::Hasher;
 use std::num::NonZeroUsize;
@@ -16,17 +17,19 @@ use bloomfilter::reexports::siphasher::sip::SipHasher13;
 /// A key enters the current half when it is first seen and leaves with that half, at the end of the next period.
 /// Seeing it again does not prolong its stay.
 ///
-/// **Under a flood.** A half that reaches the expected number of keys before its period is over ends early. Then
+/// **Under a flood.** A half that reaches its [`capacity`](Self::capacity) before its period is over ends early. Then
 /// keys are remembered for less than a period, but always until at least that number of further keys has come;
 /// the false-positive rate does not grow. [`early_rotations`](Self::early_rotations) counts this.
 ///
-/// **Against chosen keys.** Every half hashes with two SipHash keys of its own, derived from the seed: without the
+/// **Against chosen keys.** Every half hashes with SipHash keys of its own, derived from the seed: without the
 /// seed nobody can prepare keys that collide, and a key that is mistaken for a known one in one half is not
 /// in the next.
 ///
 /// Halves are allocated with their first key and freed when they are forgotten: an idle filter holds no memory.
 pub struct RotatingFilter {
     expected: usize,
+    /// Keys per half: `expected`, or more where the smallest sound size has room for more.
+    capacity: usize,
     period: Duration,
     rate: f64,
     seed: [u8; 32],
@@ -36,13 +39,34 @@ pub struct RotatingFilter {
     previous: Option<Half>,
     /// When the current half began; `None` while both are empty.
     began: Option<Instant>,
-    generation: u64,
+    /// How many words of hash keys were derived from the seed.
+    derived: u64,
     early: u64,
 }
 
+/// One generation of keys, in two Bloom filters that must agree.
+///
+/// The library derives all hash functions of a filter from two, which degenerate for about one key in as many as
+/// there are bits (as when the second hash is a multiple of the size). In one filter for 1,000 keys at 1e-4 that
+/// alone adds 6e-5. With two filters of half the size and independent hashes it must happen twice, and the memory is
+/// the same.
 struct Half {
-    bits: Bloom<[u8]>,
+    layers: [Bloom<[u8]>; 2],
     keys: usize,
+}
+
+impl Half {
+    fn contains(&self, key: &[u8]) -> bool {
+        self.layers.iter().all(|layer| layer.check(key))
+    }
+
+    /// Returns whether `key` was there before.
+    fn insert(&mut self, key: &[u8]) -> bool {
+        let [first, second] = &mut self.layers;
+        let known = first.check_and_set(key) & second.check_and_set(key);
+        self.keys += usize::from(!known);
+        known
+    }
 }
 
 impl RotatingFilter {
@@ -50,24 +74,26 @@ impl RotatingFilter {
     pub const DEFAULT_PERIOD: Duration = Duration::from_secs(5 * 60);
     /// The false-positive rate unless [`false_positive_rate`](Self::false_positive_rate) is set.
     pub const DEFAULT_RATE: f64 = 0.000_1;
-    /// The most keys per period: above, a half would take more than 1 GiB at the lowest rate.
+    /// The most keys per period: at the lowest rate a half then takes 0.75 GB.
     pub const MAX_EXPECTED: usize = 1 << 27;
 
-    /// An empty filter for `expected` keys per period, at most [`MAX_EXPECTED`](Self::MAX_EXPECTED).
+    /// An empty filter for at least `expected` keys per period, themselves at most [`MAX_EXPECTED`](Self::MAX_EXPECTED).
     ///
     /// The seed must be secret and must not be shared with other filters. At the default rate a half takes
-    /// 20.6 bits per expected key.
+    /// 20.9 bits per expected key.
     #[must_use]
     pub fn new(expected: NonZeroUsize, seed: [u8; 32]) -> Self {
+        let expected = expected.get().min(Self::MAX_EXPECTED);
         Self {
-            expected: expected.get().min(Self::MAX_EXPECTED),
+            expected,
+            capacity: capacity_for(expected, Self::DEFAULT_RATE),
             period: Self::DEFAULT_PERIOD,
             rate: Self::DEFAULT_RATE,
             seed,
             current: None,
             previous: None,
             began: None,
-            generation: 0,
+            derived: 0,
             early: 0,
         }
     }
@@ -80,7 +106,7 @@ impl RotatingFilter {
     }
 
     /// Sets how often at most a new key is taken for a known one, from 1e-9 to 0.5. Each halving costs 1.44 bits
-    /// per key and half. Takes hold with the next half, so set it before use.
+    /// per key and half. To be set before use.
     #[must_use]
     pub fn false_positive_rate(mut self, rate: f64) -> Self {
         self.rate = if rate.is_nan() {
@@ -88,22 +114,21 @@ impl RotatingFilter {
         } else {
             rate.clamp(1e-9, 0.5)
         };
+        self.capacity = capacity_for(self.expected, self.rate);
         self
     }
 
     /// Whether `key` was seen before; if not, it is from now on.
     pub fn seen(&mut self, key: &[u8], now: Instant) -> bool {
         self.rotate(now);
-        if self.previous.as_ref().is_some_and(|half| half.bits.check(key)) {
+        if self.previous.as_ref().is_some_and(|half| half.contains(key)) {
             return true;
         }
         if let Some(half) = &mut self.current {
-            if half.keys < self.expected {
-                let known = half.bits.check_and_set(key);
-                half.keys += usize::from(!known);
-                return known;
+            if half.keys < self.capacity {
+                return half.insert(key);
             }
-            if half.bits.check(key) {
+            if half.contains(key) {
                 return true;
             }
             self.early = self.early.saturating_add(1);
@@ -114,8 +139,7 @@ impl RotatingFilter {
             self.current = self.half();
         }
         if let Some(half) = &mut self.current {
-            half.bits.set(key);
-            half.keys = 1;
+            half.insert(key);
             self.began.get_or_insert(now);
         }
         false
@@ -124,7 +148,7 @@ impl RotatingFilter {
     /// Whether `key` was seen before. Changes nothing.
     #[must_use]
     pub fn contains(&self, key: &[u8], now: Instant) -> bool {
-        let known = |half: &Option<Half>| half.as_ref().is_some_and(|half| half.bits.check(key));
+        let known = |half: &Option<Half>| half.as_ref().is_some_and(|half| half.contains(key));
         match self.periods_passed(now) {
             0 => known(&self.current) || known(&self.previous),
             1 => known(&self.current),
@@ -172,8 +196,18 @@ impl RotatingFilter {
     /// How many bytes the halves hold; 0 while the filter is empty.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let bytes = |half: &Option<Half>| half.as_ref().map_or(0, |half| half.bits.as_slice().len());
+        let bytes = |half: &Option<Half>| {
+            half.as_ref()
+                .map_or(0, |half| half.layers.iter().map(|layer| layer.as_slice().len()).sum())
+        };
         bytes(&self.current) + bytes(&self.previous)
+    }
+
+    /// How many keys a half takes before it ends early: the expected number, or somewhat more in a small filter (343
+    /// at the default rate).
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// How often a half was full before its period was over.
@@ -188,24 +222,33 @@ impl RotatingFilter {
         now.saturating_duration_since(began).as_nanos() / self.period.as_nanos()
     }
 
-    /// An empty half with keys of its own.
+    /// An empty half with hash keys of its own.
     fn half(&mut self) -> Option<Half> {
-        self.generation = self.generation.wrapping_add(1);
-        let mut keys = [0; 32];
-        for (index, (word, key)) in (0_u64..).zip(keys.chunks_exact_mut(8).zip([0, 0, 1, 1])) {
-            let mut parent = [0; 16];
-            parent.copy_from_slice(if key == 0 { &self.seed[..16] } else { &self.seed[16..] });
-            let mut hasher = SipHasher13::new_with_key(&parent);
-            hasher.write_u64(self.generation);
-            hasher.write_u64(index);
-            word.copy_from_slice(&hasher.finish().to_le_bytes());
-        }
-        // The rates of the two halves add up, hence the half; rounding the number of hash functions and deriving
-        // them from two costs up to a tenth of what remains.
-        let size = Bloom::<[u8]>::compute_bitmap_size(self.expected, self.rate * 0.45);
+        let size = Bloom::<[u8]>::compute_bitmap_size(self.capacity, layer_rate(self.rate));
         // The library never fails here. If it came to, no key would be known, which is the safe side.
-        let bits = Bloom::new_with_seed(size.max(8), self.expected, &keys).ok()?;
-        Some(Half { bits, keys: 0 })
+        let first = Bloom::new_with_seed(size, self.capacity, &self.next_keys()).ok()?;
+        let second = Bloom::new_with_seed(size, self.capacity, &self.next_keys()).ok()?;
+        Some(Half {
+            layers: [first, second],
+            keys: 0,
+        })
+    }
+
+    /// Two hash keys that were not used before: each is the hash of a counter under one half of the seed.
+    fn next_keys(&mut self) -> [u8; 32] {
+        let mut keys = [0; 32];
+        for (parent, key) in self.seed.chunks_exact(16).zip(keys.chunks_exact_mut(16)) {
+            let mut fixed = [0; 16];
+            fixed.copy_from_slice(parent);
+            for word in key.chunks_exact_mut(8) {
+                // No count comes twice, so the keys differ even where the halves of the seed do not.
+                self.derived = self.derived.wrapping_add(1);
+                let mut hasher = SipHasher13::new_with_key(&fixed);
+                hasher.write_u64(self.derived);
+                word.copy_from_slice(&hasher.finish().to_le_bytes());
+            }
+        }
+        keys
     }
 }
 
@@ -220,4 +263,23 @@ impl fmt::Debug for RotatingFilter {
             .field("early_rotations", &self.early)
             .finish_non_exhaustive()
     }
+}
+
+/// The false-positive rate of one layer.
+///
+/// The rates of the two halves add up, so each gets half of the whole. The tenth that is held back covers what the
+/// formula for the size neglects, such as that the number of hash functions is whole. The two layers of a half must
+/// agree, so their rates multiply.
+fn layer_rate(rate: f64) -> f64 {
+    (rate * 0.45).sqrt()
+}
+
+/// How many keys a half is sized for.
+///
+/// Below `24 / layer_rate` bits the degenerate keys would add more than a twentieth to the rate, so a layer has at
+/// least that many; what fits into them is then used, lest a flood makes us clear much memory for few keys.
+fn capacity_for(expected: usize, rate: f64) -> usize {
+    let rate = layer_rate(rate);
+    let fitting = 24.0 / rate * LN_2 * LN_2 / -rate.ln();
+    expected.max(fitting as usize)
 }

@@ -108,7 +108,7 @@ impl<T> Ring<T> {
     /// The number of items that memory is held for: never above the capacity.
     #[must_use]
     pub fn allocated(&self) -> usize {
-        self.items.capacity()
+        self.items.capacity().min(self.capacity) // that of items without a size is infinite
     }
 
     /// Drops every item and frees the memory.
