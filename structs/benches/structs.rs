@@ -3,6 +3,7 @@
 #![allow(
     missing_docs,
     clippy::disallowed_methods,
+    clippy::expect_used,
     reason = "bench: the clock gives an arbitrary base"
 )]
 
