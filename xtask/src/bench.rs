@@ -18,28 +18,13 @@ use crate::{UsageError, flags, steps, workspace};
 /// For an area that does not exist, and when cargo cannot be started.
 pub(crate) fn run(flags: &flags::Bench) -> anyhow::Result<bool> {
     if let Some(area) = flags.area.as_deref().filter(|area| *area != "layers") {
-        return Err(UsageError(format!(
-            "there is no benchmark `{area}`; there is `cargo xtask bench layers`"
-        ))
-        .into());
+        return Err(UsageError(format!("there is no benchmark `{area}`; there is `cargo xtask bench layers`")).into());
     }
     let sh = workspace::shell()?;
     let mut report = Report::new(flags.json.as_deref(), true)?;
-    let commit = cmd!(sh, "git rev-parse --short HEAD")
-        .quiet()
-        .ignore_stderr()
-        .read()
-        .unwrap_or_default();
+    let commit = cmd!(sh, "git rev-parse --short HEAD").quiet().ignore_stderr().read().unwrap_or_default();
     let options: &[&str] = if flags.quick {
-        &[
-            "--noplot",
-            "--warm-up-time",
-            "0.3",
-            "--measurement-time",
-            "0.7",
-            "--sample-size",
-            "20",
-        ]
+        &["--noplot", "--warm-up-time", "0.3", "--measurement-time", "0.7", "--sample-size", "20"]
     } else {
         &["--noplot"]
     };
@@ -48,20 +33,14 @@ pub(crate) fn run(flags: &flags::Bench) -> anyhow::Result<bool> {
         let short = package.short();
         for target in package.targets("bench") {
             let started = SystemTime::now();
-            let command = cmd!(
-                sh,
-                "cargo bench -p {name} --bench {target} --all-features -- {options...}"
-            );
+            let command = cmd!(sh, "cargo bench -p {name} --bench {target} --all-features -- {options...}");
             let line = command.to_string();
             progress(&format!("== {name}: {line}"));
             // A folder of its own: whoever else measures here at the same time writes to another.
             let results = workspace::root().join("target/xtask-bench").join(short).join(target);
             let mut process = Command::from(command);
             // The table alone goes to stdout.
-            process
-                .env("CRITERION_HOME", &results)
-                .stdin(Stdio::null())
-                .stdout(io::stderr());
+            process.env("CRITERION_HOME", &results).stdin(Stdio::null()).stdout(io::stderr());
             let status = process.status().with_context(|| format!("cannot start `{line}`"))?;
             if !status.success() {
                 report.push(Row::failed(short, steps::repeat(&line)))?;
@@ -69,10 +48,7 @@ pub(crate) fn run(flags: &flags::Bench) -> anyhow::Result<bool> {
             }
             let measured = estimates(&results, started)?;
             if measured.is_empty() {
-                report.push(Row::not_run(
-                    short,
-                    format!("the bench `{target}` measures nothing yet"),
-                ))?;
+                report.push(Row::not_run(short, format!("the bench `{target}` measures nothing yet")))?;
             }
             for (id, estimate) in measured {
                 let row = Row::figure(format!("{short}: {id}"), estimate.median_ns, "ns", None);
@@ -132,21 +108,12 @@ fn estimate(path: &Path) -> anyhow::Result<(String, Estimate)> {
         Ok(serde_json::from_str(&text)?)
     };
     let (estimates, benchmark, sample) = (read("estimates.json")?, read("benchmark.json")?, read("sample.json")?);
-    let median_ns = estimates["median"]["point_estimate"]
-        .as_f64()
-        .context("an estimate without a median")?;
+    let median_ns = estimates["median"]["point_estimate"].as_f64().context("an estimate without a median")?;
     let throughput = benchmark["throughput"].as_object().and_then(|map| {
         let (unit, amount) = map.iter().next()?;
         Some((unit.starts_with("Bytes"), amount.as_f64()?))
     });
     let samples = sample["times"].as_array().map_or(0, Vec::len);
     let id = benchmark["full_id"].as_str().context("a benchmark without a name")?;
-    Ok((
-        id.to_owned(),
-        Estimate {
-            median_ns,
-            samples,
-            throughput,
-        },
-    ))
+    Ok((id.to_owned(), Estimate { median_ns, samples, throughput }))
 }

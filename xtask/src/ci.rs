@@ -94,10 +94,7 @@ fn lints(report: &mut Report, sh: &Shell, packages: &[Package]) -> anyhow::Resul
         ("lints, default features", ""),
     ] {
         let features = features.split_whitespace();
-        let command = cmd!(
-            sh,
-            "cargo clippy --workspace --all-targets {features...} -- -D warnings"
-        );
+        let command = cmd!(sh, "cargo clippy --workspace --all-targets {features...} -- -D warnings");
         if !steps::run(report, name, &[], command)? {
             return Ok(false);
         }
@@ -122,10 +119,7 @@ fn features(report: &mut Report, sh: &Shell, packages: &[Package]) -> anyhow::Re
     for package in packages.iter().filter(|package| package.is_library()) {
         let name = &package.name;
         for feature in &package.features {
-            let command = cmd!(
-                sh,
-                "cargo check -p {name} --lib --no-default-features --features {feature}"
-            );
+            let command = cmd!(sh, "cargo check -p {name} --lib --no-default-features --features {feature}");
             if !steps::run(report, &format!("{name} with only `{feature}`"), &[], command)? {
                 return Ok(false);
             }
@@ -135,9 +129,7 @@ fn features(report: &mut Report, sh: &Shell, packages: &[Package]) -> anyhow::Re
 }
 
 fn benches(report: &mut Report, sh: &Shell, packages: &[Package]) -> anyhow::Result<bool> {
-    let with_benches = packages
-        .iter()
-        .filter(|package| package.targets("bench").next().is_some());
+    let with_benches = packages.iter().filter(|package| package.targets("bench").next().is_some());
     let selected: Vec<&str> = with_benches.flat_map(|package| ["-p", package.name.as_str()]).collect();
     // The code is compiled as it is measured, but not optimised: that is the part that takes minutes.
     let command = cmd!(sh, "cargo check {selected...} --benches --all-features");
@@ -161,11 +153,7 @@ fn tarballs(report: &mut Report, sh: &Shell, packages: &[Package]) -> anyhow::Re
             .filter(|file| !listed.lines().any(|line| line == **file))
             .map(|file| format!("{file} is not in it"))
             .collect();
-        report.push(Row::check(
-            row_name,
-            &missing,
-            format!("{} files", listed.lines().count()),
-        ))?;
+        report.push(Row::check(row_name, &missing, format!("{} files", listed.lines().count())))?;
     }
     Ok(report.is_clean())
 }

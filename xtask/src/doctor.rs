@@ -15,18 +15,14 @@ pub(crate) fn run(flags: &flags::Doctor) -> anyhow::Result<bool> {
     for tool in tools::ALL {
         let wanted_by = format!("wanted by {}", tool.wanted_by);
         report.push(match tool.version(&sh) {
-            Some(version) => Row {
-                value: json!(version),
-                ..Row::passed(tool.name, wanted_by)
-            },
+            Some(version) => Row { value: json!(version), ..Row::passed(tool.name, wanted_by) },
             None => Row::not_run(tool.name, format!("{wanted_by}; to get it: {}", tool.how_to_get)),
         })?;
     }
     report.push(match python::usable(&sh) {
-        Ok(version) => Row {
-            value: json!(version),
-            ..Row::passed("virtual environments", "wanted by interop, vectors")
-        },
+        Ok(version) => {
+            Row { value: json!(version), ..Row::passed("virtual environments", "wanted by interop, vectors") }
+        }
         Err(why) => Row::not_run("virtual environments", why),
     })?;
     report.push(match interop::isolation(&sh) {

@@ -84,9 +84,6 @@ pub(crate) fn parse() -> anyhow::Result<Option<Xtask>> {
             report::say(&error.to_string());
             Ok(None)
         }
-        Err(error) => Err(UsageError(format!(
-            "{error}\nrun `cargo xtask --help` for the commands and options"
-        ))
-        .into()),
+        Err(error) => Err(UsageError(format!("{error}\nrun `cargo xtask --help` for the commands and options")).into()),
     }
 }

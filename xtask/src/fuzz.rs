@@ -24,16 +24,9 @@ pub(crate) fn run(flags: &flags::Fuzz) -> anyhow::Result<bool> {
         .iter()
         .flat_map(|package| package.targets("bin").map(str::to_owned).collect::<Vec<_>>())
         .collect();
-    let wanted: Vec<&String> = known
-        .iter()
-        .filter(|name| flags.target == "all" || **name == flags.target)
-        .collect();
+    let wanted: Vec<&String> = known.iter().filter(|name| flags.target == "all" || **name == flags.target).collect();
     if wanted.is_empty() {
-        let message = format!(
-            "there is no fuzz target `{}`; say `all` or one of: {}",
-            flags.target,
-            known.join(", ")
-        );
+        let message = format!("there is no fuzz target `{}`; say `all` or one of: {}", flags.target, known.join(", "));
         return Err(UsageError(message).into());
     }
     let mut report = Report::new(flags.json.as_deref(), true)?;
@@ -56,10 +49,7 @@ fn fuzz(sh: &Shell, target: &str, seconds: u32) -> anyhow::Result<Row> {
     // The sanitizers are an unstable option; this opens them on the stable compiler.
     let env = [("RUSTC_BOOTSTRAP", "1")];
     let limit = format!("-max_total_time={seconds}");
-    let command = cmd!(
-        sh,
-        "cargo fuzz run {target} {folders...} -- {limit} -timeout=10 -rss_limit_mb=2048"
-    );
+    let command = cmd!(sh, "cargo fuzz run {target} {folders...} -- {limit} -timeout=10 -rss_limit_mb=2048");
     let line = steps::in_shell(&env, &command);
     progress(&format!("== {target}: {line}"));
     let output = Command::from(command)
@@ -73,22 +63,12 @@ fn fuzz(sh: &Shell, target: &str, seconds: u32) -> anyhow::Result<Row> {
     let text = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
         let runs = text.lines().rev().find_map(runs).unwrap_or(0);
-        return Ok(Row {
-            value: json!(runs),
-            unit: "runs".into(),
-            ..Row::passed(target, format!("{seconds} s"))
-        });
+        return Ok(Row { value: json!(runs), unit: "runs".into(), ..Row::passed(target, format!("{seconds} s")) });
     }
     progress(&text);
-    let artifact = text
-        .lines()
-        .find_map(|line| line.split_once("Test unit written to "))
-        .map(|(_, path)| path);
+    let artifact = text.lines().find_map(|line| line.split_once("Test unit written to ")).map(|(_, path)| path);
     let why = artifact.map_or_else(|| "it did not run".to_owned(), |path| format!("input in {path}"));
-    Ok(Row {
-        verdict: Verdict::Failed,
-        ..Row::failed(target, format!("{why}; {}", steps::repeat(&line)))
-    })
+    Ok(Row { verdict: Verdict::Failed, ..Row::failed(target, format!("{why}; {}", steps::repeat(&line))) })
 }
 
 /// The count in libFuzzer's last line, `Done 1234 runs in 60 second(s)`.

@@ -30,42 +30,15 @@ struct Group {
 }
 
 const GROUPS: [Group; 9] = [
-    Group {
-        name: "handshake",
-        run: meeting::handshake,
-    },
-    Group {
-        name: "data",
-        run: messages::sizes,
-    },
-    Group {
-        name: "stream",
-        run: messages::streams,
-    },
-    Group {
-        name: "fetch",
-        run: values::fetches,
-    },
-    Group {
-        name: "pex",
-        run: meeting::exchange,
-    },
-    Group {
-        name: "restart",
-        run: restart::restarts,
-    },
-    Group {
-        name: "leaving",
-        run: leaving::all,
-    },
-    Group {
-        name: "lan",
-        run: meeting::lan,
-    },
-    Group {
-        name: "chat",
-        run: chat::rooms,
-    },
+    Group { name: "handshake", run: meeting::handshake },
+    Group { name: "data", run: messages::sizes },
+    Group { name: "stream", run: messages::streams },
+    Group { name: "fetch", run: values::fetches },
+    Group { name: "pex", run: meeting::exchange },
+    Group { name: "restart", run: restart::restarts },
+    Group { name: "leaving", run: leaving::all },
+    Group { name: "lan", run: meeting::lan },
+    Group { name: "chat", run: chat::rooms },
 ];
 
 /// Runs the matrix.
@@ -79,11 +52,7 @@ pub(crate) fn run(flags: &flags::Interop) -> anyhow::Result<bool> {
     let filter = flags.filter.as_deref().unwrap_or_default();
     if !GROUPS.iter().any(|group| selected(group.name, filter)) {
         let names: Vec<&str> = GROUPS.iter().map(|group| group.name).collect();
-        return Err(UsageError(format!(
-            "no row begins with `{filter}`; the groups are {}",
-            names.join(", ")
-        ))
-        .into());
+        return Err(UsageError(format!("no row begins with `{filter}`; the groups are {}", names.join(", "))).into());
     }
     let mut report = Report::new(flags.json.as_deref(), true)?;
     append(&mut report, sides, filter, flags.quick)?;
@@ -124,9 +93,7 @@ fn append(report: &mut Report, sides: [Kind; 2], filter: &str, quick: bool) -> a
     let network = match network::Network::isolated(&sh) {
         Ok(network) => network,
         Err(why) => {
-            progress(&format!(
-                "the nodes run on the loopback interface of this machine: {why}"
-            ));
+            progress(&format!("the nodes run on the loopback interface of this machine: {why}"));
             network::Network::Shared
         }
     };
@@ -153,16 +120,8 @@ fn selected(group: &str, filter: &str) -> bool {
 /// Our node and our chat, as they are shipped.
 fn build(sh: &Shell) -> anyhow::Result<Binaries> {
     progress("building our node");
-    cmd!(
-        sh,
-        "cargo build --release -p setowire-swarm --example drive --all-features"
-    )
-    .quiet()
-    .run()?;
+    cmd!(sh, "cargo build --release -p setowire-swarm --example drive --all-features").quiet().run()?;
     cmd!(sh, "cargo build --release -p setowire-chat").quiet().run()?;
     let release = workspace::root().join("target/release");
-    Ok(Binaries {
-        drive: release.join("examples/drive"),
-        chat: release.join("setowire-chat"),
-    })
+    Ok(Binaries { drive: release.join("examples/drive"), chat: release.join("setowire-chat") })
 }

@@ -43,26 +43,13 @@ pub(crate) fn usable(sh: &Shell) -> Result<String, String> {
         return Err(PYTHON.missing());
     }
     let script = "import sys; print('%d.%d' % sys.version_info[:2])";
-    let version = cmd!(sh, "python3 -c {script}")
-        .quiet()
-        .read()
-        .map_err(|error| format!("python3 fails: {error}"))?;
-    let parsed = version
-        .split_once('.')
-        .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    let version = cmd!(sh, "python3 -c {script}").quiet().read().map_err(|error| format!("python3 fails: {error}"))?;
+    let parsed = version.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
     if parsed.is_none_or(|found: (u32, u32)| found < OLDEST) {
         let (major, minor) = OLDEST;
-        return Err(format!(
-            "python3 is {version} and {PACKAGE} wants {major}.{minor}: {}",
-            PYTHON.how_to_get
-        ));
+        return Err(format!("python3 is {version} and {PACKAGE} wants {major}.{minor}: {}", PYTHON.how_to_get));
     }
-    if cmd!(sh, "python3 -c 'import venv, ensurepip'")
-        .quiet()
-        .ignore_stderr()
-        .run()
-        .is_err()
-    {
+    if cmd!(sh, "python3 -c 'import venv, ensurepip'").quiet().ignore_stderr().run().is_err() {
         return Err("python3 has no venv module: apt-get install python3-venv".to_owned());
     }
     Ok(version)
@@ -92,13 +79,10 @@ fn install(sh: &Shell, venv: &Path, python: &Path) -> anyhow::Result<()> {
     sh.create_dir(venv)?;
     cmd!(sh, "python3 -m venv {venv}").quiet().run()?;
     let requirement = format!("{PACKAGE}=={VERSION}");
-    cmd!(
-        sh,
-        "{python} -m pip install --quiet --disable-pip-version-check {requirement}"
-    )
-    .quiet()
-    .run()
-    .context("pip could not install the reference; is the package index reachable?")
+    cmd!(sh, "{python} -m pip install --quiet --disable-pip-version-check {requirement}")
+        .quiet()
+        .run()
+        .context("pip could not install the reference; is the package index reachable?")
 }
 
 /// The folder it is installed in, if that is the right version.

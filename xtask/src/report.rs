@@ -4,11 +4,7 @@
 //! null for what was not run. A row with a goal that was missed has `ok` false and does not fail the command; only a
 //! [`Verdict::Failed`] does.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this is where the terminal is written to"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where the terminal is written to")]
 
 use std::fs::File;
 use std::io::Write as _;
@@ -63,14 +59,7 @@ pub(crate) struct Row {
 
 impl Row {
     fn new(name: impl Into<String>, value: Value, verdict: Verdict, note: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            value,
-            unit: String::new(),
-            goal: None,
-            verdict,
-            note: note.into(),
-        }
+        Self { name: name.into(), value, unit: String::new(), goal: None, verdict, note: note.into() }
     }
 
     /// A check that passed.
@@ -85,11 +74,7 @@ impl Row {
 
     /// A check, with one note for each outcome.
     pub(crate) fn check(name: impl Into<String>, problems: &[String], passed: impl Into<String>) -> Self {
-        if problems.is_empty() {
-            Self::passed(name, passed)
-        } else {
-            Self::failed(name, problems.join("; "))
-        }
+        if problems.is_empty() { Self::passed(name, passed) } else { Self::failed(name, problems.join("; ")) }
     }
 
     /// Something that could not be done here.
@@ -99,24 +84,13 @@ impl Row {
 
     /// A number. With a `goal` it should be at most that.
     pub(crate) fn figure(name: impl Into<String>, value: f64, unit: &str, goal: Option<f64>) -> Self {
-        let verdict = if goal.is_some_and(|goal| value > goal) {
-            Verdict::Missed
-        } else {
-            Verdict::Ok
-        };
-        Self {
-            unit: unit.into(),
-            goal,
-            ..Self::new(name, json!(rounded(value)), verdict, "")
-        }
+        let verdict = if goal.is_some_and(|goal| value > goal) { Verdict::Missed } else { Verdict::Ok };
+        Self { unit: unit.into(), goal, ..Self::new(name, json!(rounded(value)), verdict, "") }
     }
 
     /// The same row with this note.
     pub(crate) fn noting(self, note: impl Into<String>) -> Self {
-        Self {
-            note: note.into(),
-            ..self
-        }
+        Self { note: note.into(), ..self }
     }
 
     /// One line of the JSON file, members in the order people read them.
@@ -129,10 +103,7 @@ impl Row {
             ("ok", self.verdict.json()),
             ("note", json!(self.note)),
         ];
-        format!(
-            "{{{}}}",
-            members.map(|(name, value)| format!("\"{name}\":{value}")).join(",")
-        )
+        format!("{{{}}}", members.map(|(name, value)| format!("\"{name}\":{value}")).join(","))
     }
 
     fn cells(&self) -> [String; 6] {
@@ -176,12 +147,7 @@ impl Report {
             File::create(path)
                 .with_context(|| format!("cannot write {}; name another file with --json", path.display()))
         };
-        Ok(Self {
-            rows: Vec::new(),
-            json: json.map(open).transpose()?,
-            progress,
-            started: Instant::now(),
-        })
+        Ok(Self { rows: Vec::new(), json: json.map(open).transpose()?, progress, started: Instant::now() })
     }
 
     /// Adds a row.
@@ -294,10 +260,7 @@ mod tests {
     #[test]
     fn columns_line_up() {
         let text = table(&[Row::passed("a long name", "n"), Row::figure("b", 1.0, "ms", None)]);
-        let starts: Vec<_> = text
-            .lines()
-            .map(|line| line.chars().position(|c| c == ' ').unwrap())
-            .collect();
+        let starts: Vec<_> = text.lines().map(|line| line.chars().position(|c| c == ' ').unwrap()).collect();
         assert_eq!(text.lines().count(), 3);
         assert!(starts.iter().all(|&start| start <= 13));
         assert!(text.lines().all(|line| line.chars().nth(11) == Some(' ')));

@@ -16,15 +16,7 @@ pub(crate) fn run(report: &mut Report, name: &str, env: &[(&str, &str)], command
     let outcome = command.quiet().envs(env.iter().copied()).run();
     let row = Row::figure(name, report.seconds() - before, "s", None);
     let failed = outcome.is_err();
-    report.push(if failed {
-        Row {
-            verdict: Verdict::Failed,
-            ..row
-        }
-        .noting(repeat(&line))
-    } else {
-        row
-    })?;
+    report.push(if failed { Row { verdict: Verdict::Failed, ..row }.noting(repeat(&line)) } else { row })?;
     Ok(!failed)
 }
 

@@ -34,11 +34,7 @@ pub(crate) fn append(report: &mut Report) -> anyhow::Result<bool> {
     sh.write_file(&skips, "")?;
     sh.set_var(SKIPS, &skips);
 
-    suite(
-        report,
-        "tests of the workspace",
-        cmd!(sh, "cargo test --workspace --all-features --no-fail-fast"),
-    )?;
+    suite(report, "tests of the workspace", cmd!(sh, "cargo test --workspace --all-features --no-fail-fast"))?;
     replay(report, &sh)?;
     for line in fs::read_to_string(&skips)?.lines() {
         let (name, why) = line.split_once(": ").unwrap_or((line, "no reason given"));
@@ -51,11 +47,7 @@ pub(crate) fn append(report: &mut Report) -> anyhow::Result<bool> {
 fn replay(report: &mut Report, sh: &Shell) -> anyhow::Result<()> {
     let name = "replay of the fuzz corpora";
     if sh.path_exists("fuzz/Cargo.toml") {
-        suite(
-            report,
-            name,
-            cmd!(sh, "cargo test --manifest-path fuzz/Cargo.toml --no-fail-fast"),
-        )
+        suite(report, name, cmd!(sh, "cargo test --manifest-path fuzz/Cargo.toml --no-fail-fast"))
     } else {
         report.push(Row::not_run(name, "there is no folder `fuzz`"))
     }
@@ -81,24 +73,9 @@ fn suite(report: &mut Report, name: &str, command: Cmd<'_>) -> anyhow::Result<()
     }
     let succeeded = child.wait()?.success();
     let seconds = report.seconds() - before;
-    let note = if succeeded {
-        format!("in {seconds:.1} s")
-    } else {
-        tally.blame(&line)
-    };
-    let row = Row {
-        value: json!(tally.passed),
-        unit: "passed".into(),
-        ..Row::passed(name, note)
-    };
-    report.push(if succeeded {
-        row
-    } else {
-        Row {
-            verdict: Verdict::Failed,
-            ..row
-        }
-    })?;
+    let note = if succeeded { format!("in {seconds:.1} s") } else { tally.blame(&line) };
+    let row = Row { value: json!(tally.passed), unit: "passed".into(), ..Row::passed(name, note) };
+    report.push(if succeeded { row } else { Row { verdict: Verdict::Failed, ..row } })?;
     for (test, why) in tally.ignored {
         report.push(Row::not_run(test, why))?;
     }
@@ -118,9 +95,7 @@ impl Tally {
     /// Takes in one line of output, such as `test codec::short ... ok` or `test result: ok. 3 passed; ..`.
     fn read(&mut self, line: &str) {
         if let Some(rest) = line.strip_prefix("test result: ") {
-            let passed = rest
-                .split(['.', ';'])
-                .find_map(|part| part.trim().strip_suffix(" passed"));
+            let passed = rest.split(['.', ';']).find_map(|part| part.trim().strip_suffix(" passed"));
             self.passed += passed.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
         } else if let Some((name, outcome)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) {
             // A block of documentation marked `ignore` or `compile_fail` is an example, not a test that is left out.
@@ -128,11 +103,7 @@ impl Tally {
                 && !name.contains(" (line ")
             {
                 let why = why.trim_start_matches([',', ' ']);
-                let why = if why.is_empty() {
-                    "marked `ignore` without a reason"
-                } else {
-                    why
-                };
+                let why = if why.is_empty() { "marked `ignore` without a reason" } else { why };
                 self.ignored.push((name.to_owned(), why.to_owned()));
             } else if outcome.starts_with("FAILED") {
                 self.failed.push(name.to_owned());

@@ -63,9 +63,7 @@ pub(crate) const ALL: [&Tool; 6] = [&GIT, &RUSTFMT, &CLIPPY, &PYTHON, &IP, &CARG
 impl Tool {
     /// Where it is, if it is in one of the folders of `PATH`.
     pub(crate) fn path(&self) -> Option<PathBuf> {
-        env::split_paths(&env::var_os("PATH")?)
-            .map(|folder| folder.join(self.name))
-            .find(|path| path.is_file())
+        env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(self.name)).find(|path| path.is_file())
     }
 
     /// What it calls its version; `None` when it is missing or does not start (such as a rustup proxy whose component

@@ -45,11 +45,8 @@ fn regenerate(report: &mut Report, write: bool) -> anyhow::Result<()> {
     let fresh = sh.create_temp_dir()?;
     let (python, library, out) = (&reference.python, &reference.library, fresh.path());
     // Isolated from the user's Python settings; `-B` because the folder of the script is part of the repository.
-    let command = cmd!(
-        sh,
-        "{python} -B interop/make_vectors.py --lib {library} --given {FOLDER} --out {out}"
-    )
-    .env("PYTHONHASHSEED", "0");
+    let command = cmd!(sh, "{python} -B interop/make_vectors.py --lib {library} --given {FOLDER} --out {out}")
+        .env("PYTHONHASHSEED", "0");
     let printed = match command.quiet().read() {
         Ok(printed) => printed,
         Err(error) => return report.push(Row::failed(name, format!("the reference could not be asked: {error}"))),
@@ -82,36 +79,23 @@ fn compare(sh: &Shell, fresh: &Path, file: &str, values: &Value, write: bool) ->
             sh.write_file(&name, new)?;
             Row::passed(name, format!("rewritten; the first difference was at {place}"))
         }
-        Some(place) => Row::failed(
-            name,
-            format!("differs from the reference at {place}; `cargo xtask vectors` rewrites it"),
-        ),
+        Some(place) => {
+            Row::failed(name, format!("differs from the reference at {place}; `cargo xtask vectors` rewrites it"))
+        }
     };
-    Ok(Row {
-        value: values.clone(),
-        unit: "values".into(),
-        ..row
-    })
+    Ok(Row { value: values.clone(), unit: "values".into(), ..row })
 }
 
 /// Path of the first place where two documents differ.
 fn first_difference(path: &str, a: &Value, b: &Value) -> Option<String> {
     match (a, b) {
-        (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => a
-            .iter()
-            .find_map(|(key, value)| first_difference(&format!("{path}/{key}"), value, &b[key])),
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => a
-            .iter()
-            .zip(b)
-            .enumerate()
-            .find_map(|(i, (a, b))| first_difference(&format!("{path}/{i}"), a, b)),
-        (a, b) => (a != b).then(|| {
-            if path.is_empty() {
-                "/".to_owned()
-            } else {
-                path.to_owned()
-            }
-        }),
+        (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
+            a.iter().find_map(|(key, value)| first_difference(&format!("{path}/{key}"), value, &b[key]))
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            a.iter().zip(b).enumerate().find_map(|(i, (a, b))| first_difference(&format!("{path}/{i}"), a, b))
+        }
+        (a, b) => (a != b).then(|| if path.is_empty() { "/".to_owned() } else { path.to_owned() }),
     }
 }
 

@@ -59,10 +59,7 @@ impl Package {
 
     /// Names of the targets of this kind (`lib`, `bench`, `example`, ..).
     pub(crate) fn targets(&self, kind: &str) -> impl Iterator<Item = &str> {
-        self.targets
-            .iter()
-            .filter(move |(k, _)| k == kind)
-            .map(|(_, name)| name.as_str())
+        self.targets.iter().filter(move |(k, _)| k == kind).map(|(_, name)| name.as_str())
     }
 
     /// Whether others can depend on it.
@@ -76,12 +73,7 @@ impl Package {
 /// # Errors
 /// When a manifest does not parse.
 pub(crate) fn packages(sh: &Shell, manifest: &str) -> anyhow::Result<Vec<Package>> {
-    let text = cmd!(
-        sh,
-        "cargo metadata --no-deps --format-version 1 --manifest-path {manifest}"
-    )
-    .quiet()
-    .read()?;
+    let text = cmd!(sh, "cargo metadata --no-deps --format-version 1 --manifest-path {manifest}").quiet().read()?;
     let metadata: Value = serde_json::from_str(&text).context("`cargo metadata` printed no JSON")?;
     let mut packages: Vec<Package> = array(&metadata["packages"]).iter().map(package).collect();
     packages.sort_by(|a, b| a.name.cmp(&b.name));
@@ -89,31 +81,20 @@ pub(crate) fn packages(sh: &Shell, manifest: &str) -> anyhow::Result<Vec<Package
 }
 
 fn package(value: &Value) -> Package {
-    let mut features: Vec<String> = value["features"]
-        .as_object()
-        .map(|map| map.keys().cloned().collect())
-        .unwrap_or_default();
+    let mut features: Vec<String> =
+        value["features"].as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
     features.retain(|feature| feature != "default");
     Package {
         name: string(&value["name"]),
         version: string(&value["version"]),
-        folder: Path::new(&string(&value["manifest_path"]))
-            .parent()
-            .map(Path::to_path_buf)
-            .unwrap_or_default(),
+        folder: Path::new(&string(&value["manifest_path"])).parent().map(Path::to_path_buf).unwrap_or_default(),
         // `publish = false` is an empty list of registries.
-        published: value["publish"]
-            .as_array()
-            .is_none_or(|registries| !registries.is_empty()),
+        published: value["publish"].as_array().is_none_or(|registries| !registries.is_empty()),
         features,
         dependencies: array(&value["dependencies"]).iter().map(dependency).collect(),
         targets: array(&value["targets"])
             .iter()
-            .flat_map(|target| {
-                array(&target["kind"])
-                    .iter()
-                    .map(|kind| (string(kind), string(&target["name"])))
-            })
+            .flat_map(|target| array(&target["kind"]).iter().map(|kind| (string(kind), string(&target["name"]))))
             .collect(),
     }
 }
@@ -140,14 +121,7 @@ fn string(value: &Value) -> String {
 /// # Errors
 /// Outside of a git repository.
 pub(crate) fn tracked_files(sh: &Shell) -> anyhow::Result<Vec<String>> {
-    let list = cmd!(sh, "git ls-files -z")
-        .quiet()
-        .read()
-        .context("the list of files comes from git")?;
+    let list = cmd!(sh, "git ls-files -z").quiet().read().context("the list of files comes from git")?;
     let root = root();
-    Ok(list
-        .split('\0')
-        .filter(|path| !path.is_empty() && root.join(path).is_file())
-        .map(str::to_owned)
-        .collect())
+    Ok(list.split('\0').filter(|path| !path.is_empty() && root.join(path).is_file()).map(str::to_owned).collect())
 }

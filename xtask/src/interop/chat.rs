@@ -56,17 +56,13 @@ fn chat(lab: &Lab, kind: Kind, nick: &str, dial: Option<u16>) -> anyhow::Result<
         Kind::Reference => {
             let mut command = lab.network.command(&lab.reference.python);
             command.arg("-B").arg(workspace::root().join("interop/ref_chat.py"));
-            command
-                .args([nick, "lobby", "--port", &port.to_string(), "--lib"])
-                .arg(&lab.reference.library);
+            command.args([nick, "lobby", "--port", &port.to_string(), "--lib"]).arg(&lab.reference.library);
             command
         }
     };
     command.env_remove("RUST_LOG");
     let mut process = lab.spawn(command, &format!("{kind}-{nick}"))?;
-    process.wait("first word", LIMIT, |(stream, _)| {
-        (*stream == Stream::Err).then_some(())
-    })?;
+    process.wait("first word", LIMIT, |(stream, _)| (*stream == Stream::Err).then_some(()))?;
     if let (Kind::Reference, Some(dial)) = (kind, dial) {
         process.tell(&format!("/dial 127.0.0.1:{dial}"))?;
     }

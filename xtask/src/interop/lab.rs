@@ -86,16 +86,7 @@ impl Lab {
         binaries: Binaries,
     ) -> Self {
         let (logs, seeds, started) = Default::default();
-        Self {
-            sides,
-            quick,
-            network,
-            reference,
-            binaries,
-            logs,
-            seeds,
-            started,
-        }
+        Self { sides, quick, network, reference, binaries, logs, seeds, started }
     }
 
     /// Makes the folder for the logs of a group.
@@ -140,11 +131,7 @@ impl Lab {
                 command
             }
         };
-        for (option, value) in [
-            ("--seed", &setup.seed),
-            ("--port", &setup.port),
-            ("--join", &setup.topic),
-        ] {
+        for (option, value) in [("--seed", &setup.seed), ("--port", &setup.port), ("--join", &setup.topic)] {
             if let Some(value) = value {
                 command.args([option, value]);
             }
@@ -161,11 +148,7 @@ impl Lab {
     /// When it cannot be started.
     pub(super) fn spawn(&self, command: std::process::Command, name: &str) -> anyhow::Result<Process> {
         self.started.set(self.started.get() + 1);
-        Process::spawn(
-            command,
-            &format!("{:03}-{name}", self.started.get()),
-            &self.logs.borrow(),
-        )
+        Process::spawn(command, &format!("{:03}-{name}", self.started.get()), &self.logs.borrow())
     }
 
     /// Two nodes, the first of which has dialled the second.
@@ -192,30 +175,17 @@ pub(super) struct Finding {
 impl Finding {
     /// Something took this long.
     pub(super) fn took(time: Duration) -> Self {
-        Self {
-            value: time.as_secs_f64() * 1000.0,
-            unit: "ms",
-            goal: None,
-            note: String::new(),
-        }
+        Self { value: time.as_secs_f64() * 1000.0, unit: "ms", goal: None, note: String::new() }
     }
 
     /// So many things arrived.
     pub(super) fn count(count: usize, unit: &'static str) -> Self {
-        Self {
-            value: count as f64,
-            unit,
-            goal: None,
-            note: String::new(),
-        }
+        Self { value: count as f64, unit, goal: None, note: String::new() }
     }
 
     /// The same with a note.
     pub(super) fn noting(self, note: impl Into<String>) -> Self {
-        Self {
-            note: note.into(),
-            ..self
-        }
+        Self { note: note.into(), ..self }
     }
 
     /// The same with a goal it should not exceed.
@@ -235,12 +205,7 @@ pub(super) struct Rows<'r> {
 impl<'r> Rows<'r> {
     /// Only rows whose name contains `filter` are told.
     pub(super) fn new(report: &'r mut Report, group: &'static str, filter: &'r str) -> Self {
-        Self {
-            report,
-            group,
-            filter,
-            clean: true,
-        }
+        Self { report, group, filter, clean: true }
     }
 
     /// Whether every row was told what it hoped for.
@@ -266,10 +231,7 @@ impl<'r> Rows<'r> {
             (Err(error), Some(fault)) => {
                 self.clean = false;
                 let note = format!("{fault}; seen here: {error:#}; {}", self.logs());
-                Row {
-                    value: json!("fault of the reference"),
-                    ..Row::passed(name, note)
-                }
+                Row { value: json!("fault of the reference"), ..Row::passed(name, note) }
             }
             (Err(error), None) => {
                 self.clean = false;

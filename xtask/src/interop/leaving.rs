@@ -22,29 +22,18 @@ pub(super) fn all(lab: &Lab, rows: &mut Rows<'_>) -> anyhow::Result<()> {
     for [leaver, stayer] in lab.directions() {
         let between_references = leaver == Kind::Reference && stayer == Kind::Reference;
         let fault = between_references.then_some(IGNORES_ONE_BYTE);
-        rows.add(
-            &format!("leaving {leaver} quits, {stayer} is told"),
-            fault,
-            quits(lab, leaver, stayer),
-        )?;
+        rows.add(&format!("leaving {leaver} quits, {stayer} is told"), fault, quits(lab, leaver, stayer))?;
         if leaver == Kind::Ours {
             let found = goaway(lab, leaver, stayer);
             rows.add(&format!("leaving {leaver} says goodbye to {stayer}"), fault, found)?;
         }
-        let found = silent(lab, leaver, stayer);
-        rows.add(
-            &format!("leaving {leaver} says goodbye with two bytes and is silent, {stayer} believes it"),
-            None,
-            found,
-        )?;
-        let fault =
-            (stayer == Kind::Reference).then_some("the reference believes any goodbye from an address it knows");
-        let found = forged(lab, leaver, stayer);
-        rows.add(
-            &format!("leaving forged goodbye of {leaver}, {stayer} does not believe it"),
-            fault,
-            found,
-        )?;
+        if leaver == Kind::Reference {
+            let name = format!("leaving {leaver} says goodbye with two bytes and is silent, {stayer} believes it");
+            rows.add(&name, None, silent(lab, leaver, stayer))?;
+            let fault = between_references.then_some("the reference believes any goodbye from an address it knows");
+            let name = format!("leaving forged goodbye of {leaver}, {stayer} does not believe it");
+            rows.add(&name, fault, forged(lab, leaver, stayer))?;
+        }
     }
     Ok(())
 }

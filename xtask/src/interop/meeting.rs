@@ -47,11 +47,7 @@ fn introduced(lab: &Lab, middle: Kind, outer: Kind) -> anyhow::Result<Finding> {
     let time = start.elapsed();
     deliver(&mut a, &mut b, &lab.fresh(100))?;
     deliver(&mut b, &mut a, &lab.fresh(100))?;
-    let note = if early {
-        "they had met by gossip before the exchange"
-    } else {
-        "until both told of the connection"
-    };
+    let note = if early { "they had met by gossip before the exchange" } else { "until both told of the connection" };
     Ok(Finding::took(time).noting(note))
 }
 
@@ -67,14 +63,7 @@ pub(super) fn lan(lab: &Lab, rows: &mut Rows<'_>) -> anyhow::Result<()> {
 }
 
 fn on_lan(lab: &Lab, kind: Kind, topic: &str) -> anyhow::Result<Node> {
-    lab.node(
-        kind,
-        &Setup {
-            lan: true,
-            topic: Some(topic.repeat(32)),
-            ..Setup::default()
-        },
-    )
+    lab.node(kind, &Setup { lan: true, topic: Some(topic.repeat(32)), ..Setup::default() })
 }
 
 fn same_topic(lab: &Lab, a: Kind, b: Kind) -> anyhow::Result<Finding> {

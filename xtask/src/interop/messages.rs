@@ -38,11 +38,7 @@ fn one(lab: &Lab, [from, to]: [&mut Node; 2], kinds: [Kind; 2], size: usize) -> 
     if kinds[1] == Kind::Ours {
         ensure!(event["authenticated"] == !in_clear, "`authenticated` is wrong: {event}");
     }
-    Ok(Finding::took(time).noting(if in_clear {
-        "in pieces, not encrypted: all the reference can"
-    } else {
-        ""
-    }))
+    Ok(Finding::took(time).noting(if in_clear { "in pieces, not encrypted: all the reference can" } else { "" }))
 }
 
 /// Many messages, each way alone and then both at once.
@@ -80,9 +76,7 @@ fn begin(lab: &Lab, from: &mut Node, kind: Kind, count: usize) -> anyhow::Result
     let seed = lab.next();
     let gap = if kind == Kind::Reference { GAP_MS } else { 0.0 };
     from.tell(&format!("flood {count} {STREAM_SIZE} {gap} {seed}"))?;
-    Ok((0..count as u32)
-        .map(|i| TestBytes::new(STREAM_SIZE, seed * 1_000_000 + i))
-        .collect())
+    Ok((0..count as u32).map(|i| TestBytes::new(STREAM_SIZE, seed * 1_000_000 + i)).collect())
 }
 
 fn arrived(to: &mut Node, sent: &[TestBytes]) -> anyhow::Result<Vec<usize>> {
@@ -95,10 +89,7 @@ fn arrived(to: &mut Node, sent: &[TestBytes]) -> anyhow::Result<Vec<usize>> {
 fn summary(order: &[usize], count: usize, time: Duration) -> anyhow::Result<Finding> {
     if order.len() < count {
         let lost = (0..count).find(|i| !order.contains(i)).unwrap_or_default();
-        bail!(
-            "{} of {count} arrived; the first that did not was number {lost}",
-            order.len()
-        );
+        bail!("{} of {count} arrived; the first that did not was number {lost}", order.len());
     }
     if let Some(place) = order.windows(2).position(|pair| pair[0] > pair[1]) {
         bail!("number {} came before number {}", order[place], order[place + 1]);

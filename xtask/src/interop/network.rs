@@ -30,22 +30,10 @@ impl Network {
         forget_stale(sh);
         let name = format!("{PREFIX}{}", std::process::id());
         let refused = |_| "`ip netns` is refused; it wants root".to_owned();
-        cmd!(sh, "ip netns add {name}")
-            .quiet()
-            .ignore_stderr()
-            .run()
-            .map_err(refused)?;
+        cmd!(sh, "ip netns add {name}").quiet().ignore_stderr().run().map_err(refused)?;
         let network = Self::Namespace(name.clone());
-        cmd!(sh, "ip -n {name} link set lo up")
-            .quiet()
-            .ignore_stderr()
-            .run()
-            .map_err(refused)?;
-        cmd!(sh, "ip netns exec {name} true")
-            .quiet()
-            .ignore_stderr()
-            .run()
-            .map_err(refused)?;
+        cmd!(sh, "ip -n {name} link set lo up").quiet().ignore_stderr().run().map_err(refused)?;
+        cmd!(sh, "ip netns exec {name} true").quiet().ignore_stderr().run().map_err(refused)?;
         Ok(network)
     }
 
@@ -73,11 +61,7 @@ impl Drop for Network {
 
 /// Removes namespaces whose process was interrupted.
 fn forget_stale(sh: &Shell) {
-    let list = cmd!(sh, "ip netns list")
-        .quiet()
-        .ignore_stderr()
-        .read()
-        .unwrap_or_default();
+    let list = cmd!(sh, "ip netns list").quiet().ignore_stderr().read().unwrap_or_default();
     for name in list.lines().filter_map(|line| line.split_whitespace().next()) {
         let is_stale = |id: &str| id.parse::<u32>().is_ok() && !sh.path_exists(format!("/proc/{id}"));
         if name.strip_prefix(PREFIX).is_some_and(is_stale) {

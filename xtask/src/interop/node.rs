@@ -38,11 +38,7 @@ impl Node {
             let text = event[name].as_str().map(str::to_owned);
             text.with_context(|| format!("the event `ready` has no {name}"))
         };
-        Ok(Self {
-            id: field("id")?,
-            addr: field("addr")?,
-            process,
-        })
+        Ok(Self { id: field("id")?, addr: field("addr")?, process })
     }
 
     /// The name other nodes have for it: the 16 hex digits that are on the wire.
@@ -73,9 +69,7 @@ impl Node {
         limit: Duration,
         matches: impl Fn(&Value) -> bool,
     ) -> anyhow::Result<Value> {
-        self.process.wait(&format!("event `{name}`"), limit, |line| {
-            event(line, name).filter(&matches)
-        })
+        self.process.wait(&format!("event `{name}`"), limit, |line| event(line, name).filter(&matches))
     }
 
     /// Waits until it tells of `peer` with an event of this name.
@@ -83,8 +77,7 @@ impl Node {
     /// # Errors
     /// As [`Node::event`].
     pub(super) fn of_peer(&mut self, name: &str, peer: &str, limit: Duration) -> anyhow::Result<Value> {
-        self.event(name, limit, |event| is_peer(event, peer))
-            .with_context(|| format!("waiting for `{name}` of {peer}"))
+        self.event(name, limit, |event| is_peer(event, peer)).with_context(|| format!("waiting for `{name}` of {peer}"))
     }
 
     /// Waits for the message with these test bytes.
@@ -92,10 +85,8 @@ impl Node {
     /// # Errors
     /// As [`Node::event`].
     pub(super) fn message(&mut self, bytes: &TestBytes, limit: Duration) -> anyhow::Result<Value> {
-        self.event("data", limit, |event| {
-            event["sha256"] == *bytes.sha256 && event["len"] == bytes.len
-        })
-        .with_context(|| format!("waiting for the message of {} bytes", bytes.len))
+        self.event("data", limit, |event| event["sha256"] == *bytes.sha256 && event["len"] == bytes.len)
+            .with_context(|| format!("waiting for the message of {} bytes", bytes.len))
     }
 
     /// The positions in `expected` (digests) of the messages as they arrive, until all are there or `limit` has passed.
@@ -103,11 +94,8 @@ impl Node {
     /// # Errors
     /// When the node ends.
     pub(super) fn arrivals(&mut self, expected: &[String], limit: Duration) -> anyhow::Result<Vec<usize>> {
-        let index: std::collections::BTreeMap<&str, usize> = expected
-            .iter()
-            .enumerate()
-            .map(|(i, digest)| (digest.as_str(), i))
-            .collect();
+        let index: std::collections::BTreeMap<&str, usize> =
+            expected.iter().enumerate().map(|(i, digest)| (digest.as_str(), i)).collect();
         let deadline = Instant::now() + limit;
         let mut order = Vec::with_capacity(expected.len());
         while order.len() < expected.len() {
@@ -130,11 +118,7 @@ impl Node {
         self.tell("peers")?;
         let event = self.event("peers", START, |_| true)?;
         let peers = event["peers"].as_array().context("the event `peers` has no list")?;
-        Ok(peers
-            .iter()
-            .find(|info| same_peer(info["id"].as_str(), peer))
-            .cloned()
-            .unwrap_or_default())
+        Ok(peers.iter().find(|info| same_peer(info["id"].as_str(), peer)).cloned().unwrap_or_default())
     }
 
     /// Waits until it has obeyed all commands so far.
@@ -166,9 +150,7 @@ impl Node {
 /// The event in this line, if it is one of this name.
 fn event(line: &Line, name: &str) -> Option<Value> {
     let (Stream::Out, text) = line else { return None };
-    serde_json::from_str::<Value>(text)
-        .ok()
-        .filter(|event| event["event"] == name)
+    serde_json::from_str::<Value>(text).ok().filter(|event| event["event"] == name)
 }
 
 fn is_peer(event: &Value, peer: &str) -> bool {
@@ -221,16 +203,11 @@ impl TestBytes {
         let mut bytes = Vec::with_capacity(len + 32);
         let blocks = (0_u32..).take_while(|i| (*i as usize) * 32 < len);
         for i in blocks {
-            let block = Sha256::new()
-                .chain_update("setowire-test")
-                .chain_update(seed.to_be_bytes());
+            let block = Sha256::new().chain_update("setowire-test").chain_update(seed.to_be_bytes());
             bytes.extend_from_slice(&block.chain_update(i.to_be_bytes()).finalize());
         }
         bytes.truncate(len);
-        let sha256 = Sha256::digest(&bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         Self { len, seed, sha256 }
     }
 }

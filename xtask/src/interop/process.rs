@@ -70,14 +70,7 @@ impl Process {
             read(err, Stream::Err, sender, log.clone());
         }
         let stdin = child.stdin.take();
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            stdin,
-            arriving,
-            waiting: VecDeque::new(),
-            log,
-        })
+        Ok(Self { name: name.to_owned(), child, stdin, arriving, waiting: VecDeque::new(), log })
     }
 
     /// Writes a line to its stdin.
@@ -87,13 +80,8 @@ impl Process {
     pub(super) fn tell(&mut self, line: &str) -> anyhow::Result<()> {
         self.log.write(">", line);
         let name = &self.name;
-        let stdin = self
-            .stdin
-            .as_mut()
-            .with_context(|| format!("{name} has no stdin left"))?;
-        stdin
-            .write_all(format!("{line}\n").as_bytes())
-            .with_context(|| format!("{name} does not read `{line}`"))
+        let stdin = self.stdin.as_mut().with_context(|| format!("{name} has no stdin left"))?;
+        stdin.write_all(format!("{line}\n").as_bytes()).with_context(|| format!("{name} does not read `{line}`"))
     }
 
     /// Waits for the first line that `find` makes something of, past or to come. Lines it makes nothing of wait on.
@@ -106,21 +94,13 @@ impl Process {
         limit: Duration,
         mut find: impl FnMut(&Line) -> Option<T>,
     ) -> anyhow::Result<T> {
-        if let Some((index, found)) = self
-            .waiting
-            .iter()
-            .enumerate()
-            .find_map(|(i, line)| Some((i, find(line)?)))
-        {
+        if let Some((index, found)) = self.waiting.iter().enumerate().find_map(|(i, line)| Some((i, find(line)?))) {
             self.waiting.remove(index);
             return Ok(found);
         }
         let deadline = Instant::now() + limit;
         loop {
-            match self
-                .arriving
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            {
+            match self.arriving.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => match find(&line) {
                     Some(found) => return Ok(found),
                     None => self.waiting.push_back(line),
@@ -158,10 +138,7 @@ impl Process {
         drop(self.stdin.take());
         let deadline = Instant::now() + limit;
         loop {
-            match self
-                .arriving
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            {
+            match self.arriving.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.waiting.push_back(line),
                 Err(RecvTimeoutError::Timeout) => {
                     bail!("{} did not end within {:.1} s", self.name, limit.as_secs_f64())

@@ -44,13 +44,7 @@ pub(super) fn restarts(lab: &Lab, rows: &mut Rows<'_>) -> anyhow::Result<()> {
 fn restart(lab: &Lab, restarted: Kind, survivor: Kind, clean: bool, same_port: bool) -> anyhow::Result<Finding> {
     let seed = format!("{:064x}", lab.next());
     let mut survivor = lab.node(survivor, &Setup::default())?;
-    let mut node = lab.node(
-        restarted,
-        &Setup {
-            seed: Some(seed.clone()),
-            ..Setup::default()
-        },
-    )?;
+    let mut node = lab.node(restarted, &Setup { seed: Some(seed.clone()), ..Setup::default() })?;
     acquaint(lab, &mut node, &mut survivor, BEFORE)?;
 
     let (name, port) = (node.name().to_owned(), node.port().to_owned());
@@ -59,11 +53,7 @@ fn restart(lab: &Lab, restarted: Kind, survivor: Kind, clean: bool, same_port: b
     } else {
         node.kill()?;
     }
-    let setup = Setup {
-        seed: Some(seed),
-        port: same_port.then_some(port),
-        ..Setup::default()
-    };
+    let setup = Setup { seed: Some(seed), port: same_port.then_some(port), ..Setup::default() };
     let mut node = lab.node(restarted, &setup)?;
     if node.name() != name {
         bail!("the same seed gave another id: {} instead of {name}", node.name());

@@ -29,11 +29,7 @@ pub(super) fn fetches(lab: &Lab, rows: &mut Rows<'_>) -> anyhow::Result<()> {
             let found = fetch(lab, &mut serving, &mut fetching, size, limit);
             let goal = (size == 10 * MB).then_some(GOAL_10_MB);
             let found = found.map(|found| found.within(goal));
-            rows.add(
-                &format!("fetch {} by {client} from {server}", size_text(size)),
-                fault,
-                found,
-            )?;
+            rows.add(&format!("fetch {} by {client} from {server}", size_text(size)), fault, found)?;
         }
     }
     Ok(())
@@ -80,11 +76,7 @@ fn fetch(lab: &Lab, serving: &mut Node, fetching: &mut Node, size: usize, limit:
     }
     let time = Duration::from_millis(event["ms"].as_u64().unwrap_or_default());
     let rate = size as f64 / 1e6 / time.as_secs_f64().max(0.001);
-    Ok(Finding::took(time).noting(if size >= MB {
-        format!("{rate:.1} MB/s")
-    } else {
-        String::new()
-    }))
+    Ok(Finding::took(time).noting(if size >= MB { format!("{rate:.1} MB/s") } else { String::new() }))
 }
 
 fn size_text(size: usize) -> String {

@@ -32,17 +32,9 @@ const SYSTEM_FEATURES: [&str; 2] = ["os", "tokio"];
 /// A row per package for its arrows.
 pub(super) fn check(report: &mut Report, packages: &[Package]) -> anyhow::Result<()> {
     for package in packages {
-        let used = package
-            .dependencies
-            .iter()
-            .filter(|dependency| dependency.internal)
-            .count();
+        let used = package.dependencies.iter().filter(|dependency| dependency.internal).count();
         let note = format!("{used} of ours");
-        report.push(Row::check(
-            format!("arrows of {}", package.short()),
-            &problems(package),
-            note,
-        ))?;
+        report.push(Row::check(format!("arrows of {}", package.short()), &problems(package), note))?;
     }
     Ok(())
 }
@@ -58,16 +50,11 @@ fn problems(package: &Package) -> Vec<String> {
         let test_only = dependency.kind == "dev";
         let with_sim = test_only && target == "sim" && TESTED_WITH_SIM.contains(&short);
         if !with_sim && !allowed.contains(&target) {
-            problems.push(format!(
-                "{short} -> {target} ({}) is not an arrow of the architecture",
-                dependency.kind
-            ));
+            problems.push(format!("{short} -> {target} ({}) is not an arrow of the architecture", dependency.kind));
         }
         // With a version it stays in the published manifest, where it makes a circle that cannot be published.
         if test_only && dependency.requirement != "*" {
-            problems.push(format!(
-                "the dev-dependency on {target} has a version; give only its path"
-            ));
+            problems.push(format!("the dev-dependency on {target} has a version; give only its path"));
         }
     }
     problems
@@ -77,12 +64,8 @@ fn problems(package: &Package) -> Vec<String> {
 pub(super) fn check_trees(report: &mut Report, sh: &Shell, packages: &[Package]) -> anyhow::Result<()> {
     for package in packages.iter().filter(|package| NO_SYSTEM.contains(&package.short())) {
         let name = &package.name;
-        let features: Vec<&str> = package
-            .features
-            .iter()
-            .map(String::as_str)
-            .filter(|feature| !SYSTEM_FEATURES.contains(feature))
-            .collect();
+        let features: Vec<&str> =
+            package.features.iter().map(String::as_str).filter(|feature| !SYSTEM_FEATURES.contains(feature)).collect();
         let list = features.join(",");
         let row_name = format!("no system in {}", package.short());
         // The name of the library: `quinn_udp`.
@@ -103,11 +86,7 @@ pub(super) fn check_trees(report: &mut Report, sh: &Shell, packages: &[Package])
             .filter(|system| tree.lines().any(|line| line.trim() == system.replace('-', "_")))
             .map(|system| format!("{system} is in its tree: cargo tree -p {name} --no-default-features -i {system}"))
             .collect();
-        let note = if list.is_empty() {
-            "no features".to_owned()
-        } else {
-            format!("with {list}")
-        };
+        let note = if list.is_empty() { "no features".to_owned() } else { format!("with {list}") };
         report.push(Row::check(row_name, &found, note))?;
     }
     Ok(())
@@ -127,57 +106,22 @@ mod tests {
 
     fn dependency(name: &str, kind: &str, requirement: &str) -> workspace::Dependency {
         let (name, kind, requirement) = (name.to_owned(), kind.to_owned(), requirement.to_owned());
-        workspace::Dependency {
-            name,
-            kind,
-            requirement,
-            internal: true,
-        }
+        workspace::Dependency { name, kind, requirement, internal: true }
     }
 
     #[test]
     fn an_arrow_upwards_is_found() {
         assert!(
-            !edited("framing", |p| p.dependencies.push(dependency(
-                "setowire-peer",
-                "normal",
-                "=0.1.0"
-            )))
-            .is_empty()
+            !edited("framing", |p| p.dependencies.push(dependency("setowire-peer", "normal", "=0.1.0"))).is_empty()
         );
-        assert!(
-            !edited("peer", |p| p.dependencies.push(dependency(
-                "setowire-sim",
-                "normal",
-                "*"
-            )))
-            .is_empty()
-        );
-        assert!(
-            !edited("structs", |p| p.dependencies.push(dependency(
-                "setowire-sim",
-                "dev",
-                "*"
-            )))
-            .is_empty()
-        );
+        assert!(!edited("peer", |p| p.dependencies.push(dependency("setowire-sim", "normal", "*"))).is_empty());
+        assert!(!edited("structs", |p| p.dependencies.push(dependency("setowire-sim", "dev", "*"))).is_empty());
     }
 
     #[test]
     fn a_dev_dependency_of_ours_has_no_version() {
-        assert!(
-            !edited("peer", |p| p.dependencies.push(dependency(
-                "setowire-sim",
-                "dev",
-                "=0.1.0"
-            )))
-            .is_empty()
-        );
-        assert!(
-            edited("peer", |p| p.dependencies =
-                vec![dependency("setowire-sim", "dev", "*")])
-            .is_empty()
-        );
+        assert!(!edited("peer", |p| p.dependencies.push(dependency("setowire-sim", "dev", "=0.1.0"))).is_empty());
+        assert!(edited("peer", |p| p.dependencies = vec![dependency("setowire-sim", "dev", "*")]).is_empty());
     }
 
     #[test]

@@ -14,10 +14,7 @@ const FILE_ENDS: [&str; 3] = [".rs", ".md", ".toml"];
 /// A row per document.
 pub(super) fn check(report: &mut Report, sh: &Shell, packages: &[Package], files: &[String]) -> anyhow::Result<()> {
     report.push(match sh.read_file(ARCHITECTURE) {
-        Err(_) => Row::failed(
-            "files named in ARCHITECTURE.md",
-            "there is no ARCHITECTURE.md at the root",
-        ),
+        Err(_) => Row::failed("files named in ARCHITECTURE.md", "there is no ARCHITECTURE.md at the root"),
         Ok(text) => {
             let named = named_files(&text, files);
             let missing: Vec<String> = named
@@ -25,11 +22,7 @@ pub(super) fn check(report: &mut Report, sh: &Shell, packages: &[Package], files
                 .filter(|name| !exists(name, files))
                 .map(|name| format!("`{name}` does not exist"))
                 .collect();
-            Row::check(
-                "files named in ARCHITECTURE.md",
-                &missing,
-                format!("{} names", named.len()),
-            )
+            Row::check("files named in ARCHITECTURE.md", &missing, format!("{} names", named.len()))
         }
     })?;
     let versions: Vec<&str> = packages.iter().map(|package| package.version.as_str()).collect();
@@ -41,12 +34,7 @@ pub(super) fn check(report: &mut Report, sh: &Shell, packages: &[Package], files
                 .iter()
                 .filter(|version| top != Some(**version))
                 .take(1)
-                .map(|version| {
-                    format!(
-                        "the workspace is {version}, the top heading says {}",
-                        top.unwrap_or("nothing")
-                    )
-                })
+                .map(|version| format!("the workspace is {version}, the top heading says {}", top.unwrap_or("nothing")))
                 .collect();
             Row::check("version in CHANGELOG.md", &wrong, top.unwrap_or_default())
         }
@@ -55,23 +43,14 @@ pub(super) fn check(report: &mut Report, sh: &Shell, packages: &[Package], files
 
 /// The words in backticks that are names of files or folders of ours.
 fn named_files(text: &str, files: &[String]) -> Vec<String> {
-    let folders: Vec<&str> = files
-        .iter()
-        .filter_map(|file| file.split_once('/'))
-        .map(|(folder, _)| folder)
-        .collect();
+    let folders: Vec<&str> = files.iter().filter_map(|file| file.split_once('/')).map(|(folder, _)| folder).collect();
     let mut names: Vec<String> = text
         .lines()
         .flat_map(|line| line.split('`').skip(1).step_by(2))
         .filter(|word| !word.contains([' ', '*', '<', '{', ':', '=']))
         .filter(|word| {
-            let in_folder = word
-                .split_once('/')
-                .is_some_and(|(folder, _)| folders.contains(&folder));
-            in_folder
-                || FILE_ENDS
-                    .iter()
-                    .any(|end| word.len() > end.len() && word.ends_with(end))
+            let in_folder = word.split_once('/').is_some_and(|(folder, _)| folders.contains(&folder));
+            in_folder || FILE_ENDS.iter().any(|end| word.len() > end.len() && word.ends_with(end))
         })
         .map(str::to_owned)
         .collect();
@@ -85,17 +64,13 @@ fn exists(name: &str, files: &[String]) -> bool {
     let name = name.trim_end_matches('/');
     let inside = format!("{name}/");
     let below = format!("/{name}");
-    files
-        .iter()
-        .any(|file| file == name || file.starts_with(&inside) || file.ends_with(&below))
+    files.iter().any(|file| file == name || file.starts_with(&inside) || file.ends_with(&below))
 }
 
 /// The version of the first heading of the second level, such as `## [0.1.0] - 2026-01-31` or `## 0.1.0 (unreleased)`.
 fn top_version(text: &str) -> Option<&str> {
     let heading = text.lines().find_map(|line| line.strip_prefix("## "))?;
-    heading
-        .split([' ', '[', ']'])
-        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
+    heading.split([' ', '[', ']']).find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -114,10 +89,7 @@ mod tests {
 
     #[test]
     fn the_top_version_of_a_changelog() {
-        assert_eq!(
-            top_version("# Changelog\n\n## [0.1.0] - 2026-01-31\n## [0.0.9]"),
-            Some("0.1.0")
-        );
+        assert_eq!(top_version("# Changelog\n\n## [0.1.0] - 2026-01-31\n## [0.0.9]"), Some("0.1.0"));
         assert_eq!(top_version("## 0.2.0 (unreleased)\n"), Some("0.2.0"));
         assert_eq!(top_version("## Unreleased\n"), None);
     }

@@ -34,11 +34,7 @@ pub(super) fn check(report: &mut Report, sh: &Shell, packages: &[Package]) -> an
 fn manifest_problems(manifest: &str, published: bool) -> Vec<String> {
     let sections = sections(manifest);
     let has = |section: &str, wanted: &str| sections.iter().any(|(name, line)| name == section && line == wanted);
-    let begins = |start: &str| {
-        sections
-            .iter()
-            .any(|(name, line)| name == "package" && line.starts_with(start))
-    };
+    let begins = |start: &str| sections.iter().any(|(name, line)| name == "package" && line.starts_with(start));
     let mut problems = Vec::new();
     let published_fields = INHERITED_IF_PUBLISHED.iter().filter(|_| published);
     for field in INHERITED.iter().chain(published_fields) {
@@ -57,9 +53,7 @@ fn manifest_problems(manifest: &str, published: bool) -> Vec<String> {
     for (section, line) in &sections {
         let is_dependency = section.ends_with("dependencies");
         if is_dependency && !line.contains("workspace = true") && !line.contains("path = ") {
-            problems.push(format!(
-                "`{line}` names a version of its own; it belongs to the root manifest"
-            ));
+            problems.push(format!("`{line}` names a version of its own; it belongs to the root manifest"));
         }
     }
     problems
@@ -69,11 +63,7 @@ fn manifest_problems(manifest: &str, published: bool) -> Vec<String> {
 fn sections(manifest: &str) -> Vec<(String, String)> {
     let mut section = String::new();
     let mut lines = Vec::new();
-    for line in manifest
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-    {
+    for line in manifest.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = name.trim_matches(['[', ']']).to_owned();
         } else {
@@ -96,10 +86,7 @@ mod tests {
         for line in ["license.workspace = true\n", "[lints]\nworkspace = true\n"] {
             assert_eq!(manifest_problems(&GOOD.replace(line, ""), false).len(), 1, "{line}");
         }
-        assert_eq!(
-            manifest_problems(&GOOD.replace("bytes.workspace = true", "bytes = \"1\""), false).len(),
-            1
-        );
+        assert_eq!(manifest_problems(&GOOD.replace("bytes.workspace = true", "bytes = \"1\""), false).len(), 1);
     }
 
     #[test]

@@ -9,13 +9,8 @@ const LONG: usize = 600;
 const TOO_LONG: usize = 1000;
 
 /// Words that belong to somebody's machine or tracker, in halves: this file is searched too.
-const WORDS: [(&str, &str); 5] = [
-    ("/wo", "rk/"),
-    ("/ro", "ot/"),
-    ("arti", "factory"),
-    ("FACTS", ".md"),
-    ("features", ".csv"),
-];
+const WORDS: [(&str, &str); 5] =
+    [("/wo", "rk/"), ("/ro", "ot/"), ("arti", "factory"), ("FACTS", ".md"), ("features", ".csv")];
 
 /// One row for the words nobody else can make sense of.
 pub(super) fn check_words(report: &mut Report, sh: &Shell, files: &[String]) -> anyhow::Result<()> {
@@ -31,20 +26,13 @@ pub(super) fn check_words(report: &mut Report, sh: &Shell, files: &[String]) -> 
             }
         }
     }
-    report.push(Row::check(
-        "words of one machine or tracker",
-        &found,
-        format!("{} files", files.len()),
-    ))
+    report.push(Row::check("words of one machine or tracker", &found, format!("{} files", files.len())))
 }
 
 /// The first word in `line` that means something in one place only.
 fn foreign_word(line: &str) -> Option<String> {
     let lower = line.to_lowercase();
-    let known = WORDS
-        .iter()
-        .map(|(a, b)| format!("{a}{b}"))
-        .find(|word| lower.contains(&word.to_lowercase()));
+    let known = WORDS.iter().map(|(a, b)| format!("{a}{b}")).find(|word| lower.contains(&word.to_lowercase()));
     known.or_else(|| {
         let (_, rest) = lower.split_once(concat!("issue", " #"))?;
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
@@ -69,26 +57,19 @@ pub(super) fn check_lengths(report: &mut Report, sh: &Shell, files: &[String]) -
         }
         report.push(row)?;
     }
-    report.push(Row::passed(
-        "length of the other files",
-        format!("{short} files of at most {LONG} lines"),
-    ))
+    report.push(Row::passed("length of the other files", format!("{short} files of at most {LONG} lines")))
 }
 
 /// Whether the length of this file counts: code, not tests.
 fn is_code(file: &str) -> bool {
     let code = file.ends_with(".rs") || file.ends_with(".py");
-    code && !file
-        .split('/')
-        .any(|part| ["tests", "tests.rs", "benches"].contains(&part))
+    code && !file.split('/').any(|part| ["tests", "tests.rs", "benches"].contains(&part))
 }
 
 /// Lines up to the module of the unit tests.
 fn code_lines(text: &str) -> usize {
     let lines: Vec<&str> = text.lines().collect();
-    let tests = lines
-        .windows(2)
-        .position(|pair| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod tests"));
+    let tests = lines.windows(2).position(|pair| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod tests"));
     tests.unwrap_or(lines.len())
 }
 
@@ -101,10 +82,7 @@ mod tests {
         for (a, b) in WORDS {
             assert!(foreign_word(&format!("see {a}{b} for more")).is_some(), "{a}{b}");
         }
-        assert_eq!(
-            foreign_word(&format!("closes ISSUE {}12.", '#')).as_deref(),
-            Some("issue number 12")
-        );
+        assert_eq!(foreign_word(&format!("closes ISSUE {}12.", '#')).as_deref(), Some("issue number 12"));
         assert_eq!(foreign_word("the issue # is not a number; homework/todo"), None);
     }
 
