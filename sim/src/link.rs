@@ -126,11 +126,7 @@ impl Link {
     /// It is bad `enter / (enter + leave)` of the time, for `1 / leave` datagrams on average.
     #[must_use]
     pub fn burst_loss(mut self, enter: f64, leave: f64, loss: f64) -> Self {
-        self.burst = Some(Burst {
-            enter: Chance::of(enter),
-            leave: Chance::of(leave),
-            loss: Chance::of(loss),
-        });
+        self.burst = Some(Burst { enter: Chance::of(enter), leave: Chance::of(leave), loss: Chance::of(loss) });
         self
     }
 
@@ -224,15 +220,8 @@ pub enum Dropped {
 
 impl Dropped {
     /// Every cause.
-    pub const ALL: &'static [Self] = &[
-        Self::Lost,
-        Self::Burst,
-        Self::QueueFull,
-        Self::TooLarge,
-        Self::NoRoute,
-        Self::Cut,
-        Self::Dead,
-    ];
+    pub const ALL: &'static [Self] =
+        &[Self::Lost, Self::Burst, Self::QueueFull, Self::TooLarge, Self::NoRoute, Self::Cut, Self::Dead];
 }
 
 /// How a datagram comes through a [`Wire`].
@@ -271,11 +260,7 @@ impl Wire {
     /// An idle wire.
     #[must_use]
     pub fn new(link: Link, seed: &Seed) -> Self {
-        Self {
-            link,
-            lane: Lane::default(),
-            rng: seed.rng(),
-        }
+        Self { link, lane: Lane::default(), rng: seed.rng() }
     }
 
     /// Changes the impairments; what is queued stays queued.
@@ -317,19 +302,10 @@ impl Lane {
         }
         // Before the dice, so that a full queue costs no draws: whether it is full does not hang on them.
         let (departs, queued) = self.enqueue(link, len, now)?;
-        let ecn = if ecn != Ecn::NotEct && queued > link.mark {
-            Ecn::Ce
-        } else {
-            ecn
-        };
+        let ecn = if ecn != Ecn::NotEct && queued > link.mark { Ecn::Ce } else { ecn };
         if link.is_certain() {
             let at = self.in_order(departs.saturating_add(link.delay));
-            return Ok(Passage {
-                at,
-                copy_at: None,
-                flipped: None,
-                ecn,
-            });
+            return Ok(Passage { at, copy_at: None, flipped: None, ecn });
         }
 
         let dice = Dice::roll(rng);
@@ -343,27 +319,13 @@ impl Lane {
             _ if link.loss.hit(dice.loss) => return Err(Dropped::Lost),
             _ => {}
         }
-        let at = departs
-            .saturating_add(link.delay)
-            .saturating_add(portion(link.jitter, dice.jitter));
-        let at = if link.reorder.hit(dice.reorder) {
-            at.saturating_add(link.held)
-        } else {
-            self.in_order(at)
-        };
-        let copy_at = link
-            .duplicate
-            .hit(dice.duplicate)
-            .then(|| at.saturating_add(portion(link.jitter, dice.copy)));
+        let at = departs.saturating_add(link.delay).saturating_add(portion(link.jitter, dice.jitter));
+        let at = if link.reorder.hit(dice.reorder) { at.saturating_add(link.held) } else { self.in_order(at) };
+        let copy_at = link.duplicate.hit(dice.duplicate).then(|| at.saturating_add(portion(link.jitter, dice.copy)));
         let bits = len.saturating_mul(8);
         let flipped = (bits > 0 && link.corrupt.hit(dice.corrupt))
             .then(|| usize::try_from(dice.bit).unwrap_or(0).checked_rem(bits).unwrap_or(0));
-        Ok(Passage {
-            at,
-            copy_at,
-            flipped,
-            ecn,
-        })
+        Ok(Passage { at, copy_at, flipped, ecn })
     }
 
     /// When the last byte leaves the bottleneck, and how many bytes were waiting before it.
@@ -405,16 +367,7 @@ impl Dice {
             (value >> 32, value & 0xffff_ffff)
         };
         let ((burst, loss), (jitter, reorder), (duplicate, copy), (corrupt, bit)) = (two(), two(), two(), two());
-        Self {
-            burst,
-            loss,
-            jitter,
-            reorder,
-            duplicate,
-            copy,
-            corrupt,
-            bit,
-        }
+        Self { burst, loss, jitter, reorder, duplicate, copy, corrupt, bit }
     }
 }
 

@@ -59,12 +59,7 @@ impl Setup {
     #[must_use]
     pub fn new(seed: Seed) -> Self {
         let plan = Addresses::default();
-        Self {
-            seed,
-            links: [Link::perfect(); 2],
-            addrs: [plan.at(0), plan.at(1)],
-            max_segments: MAX_SEGMENTS,
-        }
+        Self { seed, links: [Link::perfect(); 2], addrs: [plan.at(0), plan.at(1)], max_segments: MAX_SEGMENTS }
     }
 
     /// Sets the link both ways.
@@ -116,17 +111,8 @@ impl Setup {
     /// Puts two machines into these surroundings, and drains them for the first time.
     pub fn pair<A: Machine, B: Machine>(self, a: A, b: B) -> Pair<A, B> {
         let [to_b, to_a] = self.links;
-        let wires = [
-            Wire::new(to_b, &self.seed.fork("a to b")),
-            Wire::new(to_a, &self.seed.fork("b to a")),
-        ];
-        let ports = self.addrs.map(|addr| Ports {
-            main: Port {
-                local: addr,
-                public: addr,
-            },
-            more: Vec::new(),
-        });
+        let wires = [Wire::new(to_b, &self.seed.fork("a to b")), Wire::new(to_a, &self.seed.fork("b to a"))];
+        let ports = self.addrs.map(|addr| Ports { main: Port { local: addr, public: addr }, more: Vec::new() });
         let net = Net {
             now: Duration::ZERO,
             wires,
@@ -354,10 +340,7 @@ impl<A: Machine, B: Machine> Pair<A, B> {
 
     /// Gives `side` one more address of its own, to send from and to be reached at.
     pub fn add_addr(&mut self, side: Side, addr: SocketAddr) {
-        self.net.ports[side as usize].more.push(Port {
-            local: addr,
-            public: addr,
-        });
+        self.net.ports[side as usize].more.push(Port { local: addr, public: addr });
     }
 
     /// Hands a datagram to the machine at `to` at this moment, as if it came from `from` over UDP.
@@ -366,13 +349,7 @@ impl<A: Machine, B: Machine> Pair<A, B> {
         self.net.capture.record(from, port.public, None, payload, self.net.now);
         self.net.trace.addr(from);
         let path = Path::udp(port.local, from);
-        self.arrive(Flight {
-            from: None,
-            to,
-            path,
-            ecn: Ecn::NotEct,
-            payload: payload.to_vec(),
-        });
+        self.arrive(Flight { from: None, to, path, ecn: Ecn::NotEct, payload: payload.to_vec() });
         self.drain(to);
     }
 
@@ -398,10 +375,7 @@ impl<A: Machine, B: Machine> Pair<A, B> {
             Some((clock::offset(deadline.at).max(self.net.now), Next::Deadline(side)))
         };
         // `min_by_key` keeps the first of equals.
-        [arrival, deadline(Side::A), deadline(Side::B)]
-            .into_iter()
-            .flatten()
-            .min_by_key(|&(at, _)| at)
+        [arrival, deadline(Side::A), deadline(Side::B)].into_iter().flatten().min_by_key(|&(at, _)| at)
     }
 
     fn arrive(&mut self, mut flight: Flight) {
@@ -413,11 +387,7 @@ impl<A: Machine, B: Machine> Pair<A, B> {
         if let Some(from) = flight.from {
             net.traffic[from as usize].delivered.add(flight.payload.len());
         }
-        let datagram = Datagram {
-            path: flight.path,
-            ecn: flight.ecn,
-            payload: &mut flight.payload,
-        };
+        let datagram = Datagram { path: flight.path, ecn: flight.ecn, payload: &mut flight.payload };
         let result = match flight.to {
             Side::A => self.a.handle_datagram(datagram, now),
             Side::B => self.b.handle_datagram(datagram, now),
@@ -449,12 +419,8 @@ impl<A: Machine, B: Machine> Pair<A, B> {
         let net = &mut self.net;
         let send = |path, ecn, datagram: &[u8]| net.send(side, path, ecn, datagram);
         let drained = match side {
-            Side::A => drive::drain(&mut self.a, &mut self.out, now, send, |event| {
-                self.a_log.push(event, at)
-            }),
-            Side::B => drive::drain(&mut self.b, &mut self.out, now, send, |event| {
-                self.b_log.push(event, at)
-            }),
+            Side::A => drive::drain(&mut self.a, &mut self.out, now, send, |event| self.a_log.push(event, at)),
+            Side::B => drive::drain(&mut self.b, &mut self.out, now, send, |event| self.b_log.push(event, at)),
         };
         match drained {
             Ok(deadline) => self.deadlines[side as usize] = deadline,
@@ -523,14 +489,8 @@ impl Net {
 
     fn send(&mut self, from: Side, path: Path, ecn: Ecn, payload: &[u8]) {
         let index = from as usize;
-        let source = self.ports[index]
-            .all()
-            .find(|port| port.local == path.local)
-            .unwrap_or(self.port(from))
-            .public;
-        let target = self.ports[from.other() as usize]
-            .all()
-            .find(|port| port.public == path.remote);
+        let source = self.ports[index].all().find(|port| port.local == path.local).unwrap_or(self.port(from)).public;
+        let target = self.ports[from.other() as usize].all().find(|port| port.public == path.remote);
         self.trace.time(self.now);
         self.trace.number(SENT + from as u64);
         self.trace.addr(source);
@@ -540,13 +500,10 @@ impl Net {
         self.traffic[index].sent.add(payload.len());
 
         let passage = match target {
-            Some(target) => self.wires[index]
-                .carry(payload.len(), ecn, self.now)
-                .map(|passage| (passage, target)),
+            Some(target) => self.wires[index].carry(payload.len(), ecn, self.now).map(|passage| (passage, target)),
             None => Err(Dropped::NoRoute),
         };
-        self.capture
-            .record(source, path.remote, passage.err(), payload, self.now);
+        self.capture.record(source, path.remote, passage.err(), payload, self.now);
         let (passage, target) = match passage {
             Ok(passage) => passage,
             Err(cause) => return self.traffic[index].drop_for(cause, payload.len()),
@@ -556,18 +513,8 @@ impl Net {
             passage.apply(&mut payload);
             self.traffic[index].corrupted.add(payload.len());
         }
-        let path = Path {
-            link: path.link,
-            local: target.local,
-            remote: source,
-        };
-        let flight = Flight {
-            from: Some(from),
-            to: from.other(),
-            path,
-            ecn: passage.ecn,
-            payload,
-        };
+        let path = Path { link: path.link, local: target.local, remote: source };
+        let flight = Flight { from: Some(from), to: from.other(), path, ecn: passage.ecn, payload };
         if let Some(at) = passage.copy_at {
             self.traffic[index].duplicated.add(flight.payload.len());
             self.launch(passage.at, flight.clone());

@@ -66,13 +66,7 @@ impl<T: Ord + Copy> Samples<T> {
 impl<T: Ord + Copy + fmt::Debug> fmt::Display for Samples<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "n={}", self.len())?;
-        let points = [
-            ("min", 0.0),
-            ("p50", 50.0),
-            ("p90", 90.0),
-            ("p99", 99.0),
-            ("max", 100.0),
-        ];
+        let points = [("min", 0.0), ("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("max", 100.0)];
         for (name, percent) in points {
             if let Some(value) = self.percentile(percent) {
                 write!(f, " {name}={value:?}")?;

@@ -97,10 +97,7 @@ pub(crate) struct Capture {
 
 impl Capture {
     pub(crate) fn start(&mut self, limit: usize) {
-        *self = Self {
-            limit,
-            ..Self::default()
-        };
+        *self = Self { limit, ..Self::default() };
     }
 
     pub(crate) fn records(&self) -> &[Captured] {
@@ -127,13 +124,7 @@ impl Capture {
             return;
         }
         self.bytes += payload.len();
-        self.records.push(Captured {
-            at,
-            from,
-            to,
-            dropped,
-            payload: payload.to_vec(),
-        });
+        self.records.push(Captured { at, from, to, dropped, payload: payload.to_vec() });
     }
 }
 
@@ -146,10 +137,7 @@ pub(crate) struct Log<E> {
 
 impl<E> Log<E> {
     pub(crate) const fn new() -> Self {
-        Self {
-            events: Vec::new(),
-            lost: 0,
-        }
+        Self { events: Vec::new(), lost: 0 }
     }
 
     pub(crate) fn push(&mut self, event: E, at: Duration) {

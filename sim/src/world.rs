@@ -102,13 +102,7 @@ impl<M: Machine> World<M> {
             trace: Trace::new(),
             steps: 0,
         };
-        Self {
-            machines: Vec::new(),
-            logs: Vec::new(),
-            net,
-            seed,
-            out: TransmitBuf::new(MAX_SEGMENTS),
-        }
+        Self { machines: Vec::new(), logs: Vec::new(), net, seed, out: TransmitBuf::new(MAX_SEGMENTS) }
     }
 
     /// Sets the link between all that have no link of their own.
@@ -185,10 +179,7 @@ impl<M: Machine> World<M> {
 
     /// The ids of the running machines, in order.
     pub fn ids(&self) -> impl Iterator<Item = MachineId> {
-        (0..)
-            .zip(&self.machines)
-            .filter(|(_, machine)| machine.is_some())
-            .map(|(index, _)| MachineId(index))
+        (0..).zip(&self.machines).filter(|(_, machine)| machine.is_some()).map(|(index, _)| MachineId(index))
     }
 
     /// Runs a command on a machine and drains it. `None` if it is dead.
@@ -298,13 +289,7 @@ impl<M: Machine> World<M> {
         self.net.trace.addr(from);
         self.net.trace.bytes(payload);
         let path = Path::udp(local, from);
-        self.arrive(Flight {
-            from: None,
-            to,
-            path,
-            ecn: Ecn::NotEct,
-            payload: payload.to_vec(),
-        });
+        self.arrive(Flight { from: None, to, path, ecn: Ecn::NotEct, payload: payload.to_vec() });
     }
 
     /// Lets the next event happen. Returns `false` if there is none.
@@ -376,21 +361,13 @@ impl<M: Machine> World<M> {
     /// What one machine sent, and what became of it.
     #[must_use]
     pub fn traffic_of(&self, from: MachineId) -> Traffic {
-        self.net
-            .nodes
-            .get(from.slot())
-            .map(|node| node.traffic)
-            .unwrap_or_default()
+        self.net.nodes.get(from.slot()).map(|node| node.traffic).unwrap_or_default()
     }
 
     /// What a machine refused in all its lives.
     #[must_use]
     pub fn rejected(&self, id: MachineId) -> RejectedCounts {
-        self.net
-            .nodes
-            .get(id.slot())
-            .map(|node| node.rejected)
-            .unwrap_or_default()
+        self.net.nodes.get(id.slot()).map(|node| node.rejected).unwrap_or_default()
     }
 
     /// What a machine waits for.
@@ -429,18 +406,8 @@ impl<M: Machine> World<M> {
         };
         node.lives += 1;
         let seed = self.seed.fork(&format!("{id} life {}", node.lives));
-        let epoch = Epoch {
-            instant: clock::base(),
-            unix: START_UNIX,
-        };
-        let machine = build(Birth {
-            id,
-            addr: node.addr,
-            seed,
-            now,
-            epoch,
-            plan,
-        });
+        let epoch = Epoch { instant: clock::base(), unix: START_UNIX };
+        let machine = build(Birth { id, addr: node.addr, seed, now, epoch, plan });
         if let Some(slot) = self.machines.get_mut(id.slot()) {
             *slot = Some(machine);
         }
@@ -451,24 +418,15 @@ impl<M: Machine> World<M> {
         let (id, len) = (flight.to, flight.payload.len());
         let now = self.now();
         let cut = flight.from.is_some_and(|from| !self.net.reachable(from, id));
-        let machine = self
-            .machines
-            .get_mut(id.slot())
-            .and_then(Option::as_mut)
-            .filter(|_| !cut);
+        let machine = self.machines.get_mut(id.slot()).and_then(Option::as_mut).filter(|_| !cut);
         let Some(machine) = machine else {
-            self.net
-                .drop_for(flight.from, if cut { Dropped::Cut } else { Dropped::Dead }, len);
+            self.net.drop_for(flight.from, if cut { Dropped::Cut } else { Dropped::Dead }, len);
             return;
         };
         self.net.trace.time(self.net.now);
         self.net.trace.number(u64::from(id.0) << 2);
         self.net.count(flight.from, |traffic| traffic.delivered.add(len));
-        let datagram = Datagram {
-            path: flight.path,
-            ecn: flight.ecn,
-            payload: &mut flight.payload,
-        };
+        let datagram = Datagram { path: flight.path, ecn: flight.ecn, payload: &mut flight.payload };
         if let Err(reason) = machine.handle_datagram(datagram, now) {
             self.net.count_rejected(id, reason);
         }
@@ -477,12 +435,7 @@ impl<M: Machine> World<M> {
 
     fn wake(&mut self, id: MachineId, generation: u64) {
         let now = self.now();
-        let Some(node) = self
-            .net
-            .nodes
-            .get_mut(id.slot())
-            .filter(|node| node.generation == generation)
-        else {
+        let Some(node) = self.net.nodes.get_mut(id.slot()).filter(|node| node.generation == generation) else {
             return;
         };
         node.wakes_at = None;
@@ -498,11 +451,7 @@ impl<M: Machine> World<M> {
         }
         self.drain(id);
         let stuck = self.deadline(id).filter(|deadline| deadline.at <= now);
-        assert!(
-            stuck.is_none(),
-            "no progress: after its timeout at {:?} {id} still wants {stuck:?}",
-            self.net.now
-        );
+        assert!(stuck.is_none(), "no progress: after its timeout at {:?} {id} still wants {stuck:?}", self.net.now);
     }
 
     fn drain(&mut self, id: MachineId) {
@@ -596,11 +545,7 @@ impl Net {
                 let flight = Flight {
                     from: Some(from),
                     to,
-                    path: Path {
-                        local,
-                        remote: source,
-                        ..path
-                    },
+                    path: Path { local, remote: source, ..path },
                     ecn,
                     payload: payload.to_vec(),
                 };
@@ -611,22 +556,8 @@ impl Net {
         }
         let dropped = match self.by_addr.get(&path.remote) {
             Some(&to) => {
-                let path = Path {
-                    local: path.remote,
-                    remote: source,
-                    ..path
-                };
-                self.launch(
-                    from,
-                    Flight {
-                        from: Some(from),
-                        to,
-                        path,
-                        ecn,
-                        payload: payload.to_vec(),
-                    },
-                )
-                .err()
+                let path = Path { local: path.remote, remote: source, ..path };
+                self.launch(from, Flight { from: Some(from), to, path, ecn, payload: payload.to_vec() }).err()
             }
             None => {
                 self.count(Some(from), |traffic| traffic.sent.add(payload.len()));
@@ -644,11 +575,7 @@ impl Net {
         let passage = if self.reachable(from, to) {
             let link = self.overrides.get(&(from, to)).unwrap_or(&self.link);
             let mut fresh = Lane::default();
-            let lane = if link.is_stateless() {
-                &mut fresh
-            } else {
-                self.lanes.entry((from, to)).or_default()
-            };
+            let lane = if link.is_stateless() { &mut fresh } else { self.lanes.entry((from, to)).or_default() };
             lane.carry(link, &mut self.rng, len, flight.ecn, self.now)
         } else {
             Err(Dropped::Cut)
@@ -706,11 +633,7 @@ impl Net {
 
     fn push(&mut self, at: Duration, what: What) {
         self.sequence += 1;
-        self.heap.push(Reverse(Entry {
-            at,
-            sequence: self.sequence,
-            what,
-        }));
+        self.heap.push(Reverse(Entry { at, sequence: self.sequence, what }));
     }
 
     fn count(&mut self, from: Option<MachineId>, add: impl Fn(&mut Traffic)) {

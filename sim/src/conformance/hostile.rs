@@ -16,10 +16,7 @@ pub(super) struct Hostile {
 
 impl Hostile {
     pub(super) const fn new(rng: Rng) -> Self {
-        Self {
-            rng,
-            seen: VecDeque::new(),
-        }
+        Self { rng, seen: VecDeque::new() }
     }
 
     /// Remembers a real datagram; beyond [`SEEN`] a random one makes room, so that first packets stay in play.
@@ -41,11 +38,7 @@ impl Hostile {
             0 => {}
             1 => {
                 // Half of them within what may be a header.
-                let longest = if self.rng.below(2) == 0 {
-                    datagram.len()
-                } else {
-                    datagram.len().min(64)
-                };
+                let longest = if self.rng.below(2) == 0 { datagram.len() } else { datagram.len().min(64) };
                 datagram.truncate(index(&mut self.rng, longest));
             }
             2 => datagram.extend(self.noise()),
@@ -80,8 +73,14 @@ impl Hostile {
     /// Random bytes: mostly short, at times as long as a datagram can be, at times none.
     pub(super) fn noise(&mut self) -> Vec<u8> {
         let longest = [4, 64, 64, 1500, 1500, 1500, 9000, LARGEST][index(&mut self.rng, 8)];
-        let mut bytes = vec![0; index(&mut self.rng, longest + 1)];
+        let len = index(&mut self.rng, longest + 1);
+        // Long noise repeats itself: what follows the first fields is rarely read, and random bytes are dear.
+        let mut bytes = vec![0; len.min(512)];
         self.rng.fill(&mut bytes);
+        while bytes.len() < len {
+            let more = bytes.len().min(len - bytes.len());
+            bytes.extend_from_within(..more);
+        }
         bytes
     }
 

@@ -81,10 +81,7 @@ pub fn progress<S: Subject>(subject: &S, seed: u64) -> Result<(), Violation> {
     guard(Law::Progress, seed, || {
         for manners in [Manners::Simple, Manners::Late] {
             for link in [weather(), Link::dead()] {
-                run(
-                    subject,
-                    Plan::new(seed).manners(manners).link(link).watch(Watch::Progress),
-                )?;
+                run(subject, Plan::new(seed).manners(manners).link(link).watch(Watch::Progress))?;
             }
         }
         Ok(())
@@ -101,14 +98,7 @@ pub fn bounded<S: Subject>(subject: &S, seed: u64) -> Result<(), Violation> {
     guard(Law::Bounded, seed, || {
         for (link, hostile) in [(weather(), 30), (Link::mobile().loss(0.5), 10), (Link::dead(), 0)] {
             for manners in [Manners::Simple, Manners::Lazy] {
-                run(
-                    subject,
-                    Plan::new(seed)
-                        .link(link)
-                        .hostile(hostile)
-                        .manners(manners)
-                        .watch(Watch::Bounds),
-                )?;
+                run(subject, Plan::new(seed).link(link).hostile(hostile).manners(manners).watch(Watch::Bounds))?;
             }
         }
         Ok(())
@@ -179,11 +169,9 @@ pub fn terminal<S: Subject>(subject: &S, seed: u64) -> Result<(), Violation> {
             while !subject.is_closed(rig.machine(0).0) {
                 let now = rig.elapsed();
                 if now > closed_at + LONGEST_GOODBYE {
-                    return Err(format!(
-                        "told to close at {closed_at:?} and not closed {LONGEST_GOODBYE:?} later"
-                    ));
+                    return Err(format!("told to close at {closed_at:?} and not closed {LONGEST_GOODBYE:?} later"));
                 }
-                rig.run_until(now + Duration::from_millis(10))?;
+                rig.run_until(now + Duration::from_millis(50))?;
             }
             rig.drain(0)?;
             silence(subject, &mut rig)?;
@@ -217,15 +205,10 @@ fn silence<S: Subject>(subject: &S, rig: &mut Rig<'_, S>) -> Result<(), String> 
         rig.drain(0)?;
         let sent = rig.sent(0) - sent_before;
         if sent > 0 {
-            return Err(format!(
-                "ended, and sent {sent} datagrams after {provocation} at {at:?}"
-            ));
+            return Err(format!("ended, and sent {sent} datagrams after {provocation} at {at:?}"));
         }
         if let Some(deadline) = rig.deadline(0) {
-            return Err(format!(
-                "ended, and wants {:?} after {provocation} at {at:?}",
-                deadline.reason
-            ));
+            return Err(format!("ended, and wants {:?} after {provocation} at {at:?}", deadline.reason));
         }
         rig.run_until(at + Duration::from_millis(step * 10))?;
     }
@@ -275,16 +258,18 @@ fn reflect<S: Subject>(subject: &S, seed: u64, victim: usize, first: &[Vec<u8>])
             // Some come back and keep to their own way; most send one datagram, so that nothing they sent before
             // makes up for what they get for it.
             let regular = dice.below(3) == 0;
-            let number = if regular {
-                u32::try_from(dice.below(REGULARS)).unwrap_or(0)
-            } else {
-                100 + turn
-            };
+            let number = if regular { u32::try_from(dice.below(REGULARS)).unwrap_or(0) } else { 100 + turn };
             let from = subject.addresses().at(200 + number);
-            let mut payload = match number % 4 {
+            let mut payload = match number % 5 {
                 0 => hostile.noise(),
                 1 => real,
                 2 => hostile.datagram(),
+                3 => {
+                    // What is barely enough to be answered gains the most.
+                    let mut cut = real;
+                    cut.truncate(index(&mut dice, SHORTEST));
+                    cut
+                }
                 _ => {
                     let mut bent = real;
                     hostile.bend(&mut bent);
@@ -292,16 +277,11 @@ fn reflect<S: Subject>(subject: &S, seed: u64, victim: usize, first: &[Vec<u8>])
                 }
             };
             accounts.entry(from).or_default().received += payload.len() as u64;
-            let path = Path {
-                remote: from,
-                ..paths[victim]
-            };
+            let path = Path { remote: from, ..paths[victim] };
             // The machine counts what it refuses.
             let _ = machine.handle_datagram(Datagram::new(path, &mut payload), clock::instant(at));
         } else {
-            let due = machine
-                .poll_timeout()
-                .map_or(Duration::MAX, |deadline| clock::offset(deadline.at));
+            let due = machine.poll_timeout().map_or(Duration::MAX, |deadline| clock::offset(deadline.at));
             at = due.clamp(at + Duration::from_millis(1), at + Duration::from_secs(10));
         }
         let now = clock::instant(at);
@@ -317,9 +297,7 @@ fn reflect<S: Subject>(subject: &S, seed: u64, victim: usize, first: &[Vec<u8>])
         for (stranger, account) in &accounts {
             if account.sent > account.received + subject.stranger_budget() {
                 let Account { sent, received } = account;
-                return Err(format!(
-                    "{stranger} sent {received} bytes and was sent {sent} by {at:?}"
-                ));
+                return Err(format!("{stranger} sent {received} bytes and was sent {sent} by {at:?}"));
             }
         }
     }
@@ -342,13 +320,7 @@ fn run<S: Subject>(subject: &S, plan: Plan) -> Result<Vec<Record>, String> {
 
 impl Plan {
     fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            link: weather(),
-            hostile: 20,
-            manners: Manners::Simple,
-            watch: Watch::Nothing,
-        }
+        Self { seed, link: weather(), hostile: 20, manners: Manners::Simple, watch: Watch::Nothing }
     }
 
     fn link(self, link: Link) -> Self {
@@ -397,6 +369,8 @@ fn guard(law: Law, seed: u64, check: impl FnOnce() -> Result<(), String>) -> Res
 const LONGEST_GOODBYE: Duration = Duration::from_secs(300);
 /// As many first datagrams as are worth replaying.
 const MOST_FIRST: usize = 32;
+/// Below this many bytes an answer is most likely the longer one.
+const SHORTEST: usize = 64;
 /// How many strangers come back.
 const REGULARS: u64 = 8;
 /// How many timers the victim may let fire after the last datagram.

@@ -59,11 +59,7 @@ pub(super) struct Record {
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} of {:?} at {:?} ({:016x})",
-            self.kind, self.side, self.at, self.digest
-        )
+        write!(f, "{:?} of {:?} at {:?} ({:016x})", self.kind, self.side, self.at, self.digest)
     }
 }
 
@@ -143,17 +139,11 @@ impl<'s, S: Subject> Rig<'s, S> {
         let addresses = [subject.addresses().at(0), subject.addresses().at(1)];
         let paths = paths(addresses);
         let machines = subject.fresh(seed.fork("machines"), paths, clock::base());
-        let wires = [
-            Wire::new(plan.link, &seed.fork("a to b")),
-            Wire::new(plan.link, &seed.fork("b to a")),
-        ];
+        let wires = [Wire::new(plan.link, &seed.fork("a to b")), Wire::new(plan.link, &seed.fork("b to a"))];
         let [path_a, path_b] = paths;
         let [a, b] = machines;
         let [wire_a, wire_b] = wires;
-        let seats = [
-            Seat::new(a, Side::A, path_a, wire_a),
-            Seat::new(b, Side::B, path_b, wire_b),
-        ];
+        let seats = [Seat::new(a, Side::A, path_a, wire_a), Seat::new(b, Side::B, path_b, wire_b)];
         let mut rig = Self {
             subject,
             plan,
@@ -209,16 +199,8 @@ impl<'s, S: Subject> Rig<'s, S> {
 
     /// Hands a datagram to a machine from anywhere.
     pub(super) fn inject(&mut self, seat: usize, from: SocketAddr, payload: Vec<u8>) -> Result<(), String> {
-        let path = Path {
-            remote: from,
-            ..self.seats[seat].path
-        };
-        self.receive(Flight {
-            to: seat,
-            path,
-            ecn: Ecn::NotEct,
-            payload,
-        })
+        let path = Path { remote: from, ..self.seats[seat].path };
+        self.receive(Flight { to: seat, path, ecn: Ecn::NotEct, payload })
     }
 
     /// Drains a machine whatever the manners.
@@ -238,12 +220,7 @@ impl<'s, S: Subject> Rig<'s, S> {
             trace.addr(path.remote);
             trace.number(ecn as u64);
             trace.bytes(payload);
-            log.push(Record {
-                at,
-                side,
-                kind: Kind::Datagram,
-                digest: trace.hash(),
-            });
+            log.push(Record { at, side, kind: Kind::Datagram, digest: trace.hash() });
             hostile.learn(payload);
             *sent += 1;
             if path.remote != home.remote {
@@ -252,21 +229,12 @@ impl<'s, S: Subject> Rig<'s, S> {
             let Ok(passage) = wire.carry(payload.len(), ecn, at) else {
                 return;
             };
-            let path = Path {
-                link: path.link,
-                local: home.remote,
-                remote: home.local,
-            };
+            let path = Path { link: path.link, local: home.remote, remote: home.local };
             let mut payload = payload.to_vec();
             passage.apply(&mut payload);
             for arrival in [Some(passage.at), passage.copy_at].into_iter().flatten() {
                 *sequence += 1;
-                let flight = Flight {
-                    to: 1 - index,
-                    path,
-                    ecn: passage.ecn,
-                    payload: payload.clone(),
-                };
+                let flight = Flight { to: 1 - index, path, ecn: passage.ecn, payload: payload.clone() };
                 flights.insert((arrival, *sequence), flight);
             }
         };
@@ -276,27 +244,13 @@ impl<'s, S: Subject> Rig<'s, S> {
         for event in events {
             let mut trace = Trace::new();
             trace.bytes(event.as_bytes());
-            log.push(Record {
-                at,
-                side,
-                kind: Kind::Event,
-                digest: trace.hash(),
-            });
+            log.push(Record { at, side, kind: Kind::Event, digest: trace.hash() });
         }
         if seat.deadline.map(|deadline| deadline.at) != deadline.map(|deadline| deadline.at) {
             let offset = deadline.map_or(u64::MAX, |deadline| nanos(clock::offset(deadline.at)));
-            log.push(Record {
-                at,
-                side,
-                kind: Kind::Deadline,
-                digest: offset,
-            });
+            log.push(Record { at, side, kind: Kind::Deadline, digest: offset });
             let late = self.plan.manners == Manners::Late && self.whims.below(3) == 0;
-            let late = if late {
-                Duration::from_millis(self.whims.below(2000))
-            } else {
-                Duration::ZERO
-            };
+            let late = if late { Duration::from_millis(self.whims.below(2000)) } else { Duration::ZERO };
             seat.wakes_at = deadline.map(|deadline| clock::offset(deadline.at).max(at) + late);
         }
         seat.deadline = deadline;
@@ -319,12 +273,7 @@ impl<'s, S: Subject> Rig<'s, S> {
         let now = self.time_for(index);
         let reply = self.subject.command(&mut self.seats[index].machine, op, now);
         let side = self.seats[index].side;
-        self.log.push(Record {
-            at: self.now,
-            side,
-            kind: Kind::Reply,
-            digest: reply as u64,
-        });
+        self.log.push(Record { at: self.now, side, kind: Kind::Reply, digest: reply as u64 });
         self.check_bounds(index)?;
         self.maybe_drain(index)?;
         Ok(reply)
@@ -349,11 +298,7 @@ impl<'s, S: Subject> Rig<'s, S> {
     fn receive(&mut self, mut flight: Flight) -> Result<(), String> {
         self.early_timeout(flight.to)?;
         let now = self.time_for(flight.to);
-        let datagram = Datagram {
-            path: flight.path,
-            ecn: flight.ecn,
-            payload: &mut flight.payload,
-        };
+        let datagram = Datagram { path: flight.path, ecn: flight.ecn, payload: &mut flight.payload };
         // The machine counts what it refuses.
         let _ = self.seats[flight.to].machine.handle_datagram(datagram, now);
         self.check_bounds(flight.to)?;
@@ -363,9 +308,7 @@ impl<'s, S: Subject> Rig<'s, S> {
     /// What an eager driver does, if the deadline is known and lies ahead.
     fn early_timeout(&mut self, index: usize) -> Result<(), String> {
         let seat = &self.seats[index];
-        let due = seat
-            .deadline
-            .is_some_and(|deadline| clock::offset(deadline.at) <= self.now);
+        let due = seat.deadline.is_some_and(|deadline| clock::offset(deadline.at) <= self.now);
         if self.plan.manners != Manners::Eager || due || seat.undrained > 0 {
             return Ok(());
         }
@@ -398,7 +341,7 @@ impl<'s, S: Subject> Rig<'s, S> {
                 ));
             } else {
                 // Other laws are checked in spite of it, at a pace that lets the run end.
-                seat.wakes_at = Some(at + Duration::from_millis(1));
+                seat.wakes_at = Some(at + Duration::from_millis(100));
             }
         }
         Ok(())
@@ -428,20 +371,11 @@ impl<'s, S: Subject> Rig<'s, S> {
     fn check_bounds(&self, index: usize) -> Result<(), String> {
         let seat = &self.seats[index];
         if self.calls > MOST_CALLS {
-            return Err(format!(
-                "{MOST_CALLS} calls in {:?} of virtual time and no rest",
-                self.now
-            ));
+            return Err(format!("{MOST_CALLS} calls in {:?} of virtual time and no rest", self.now));
         }
-        let (held, limit) = (
-            self.subject.buffered_bytes(&seat.machine),
-            self.subject.buffered_limit(&seat.machine),
-        );
+        let (held, limit) = (self.subject.buffered_bytes(&seat.machine), self.subject.buffered_limit(&seat.machine));
         if self.plan.watch == Watch::Bounds && held > limit {
-            return Err(format!(
-                "{:?} buffers {held} bytes of at most {limit} at {:?}",
-                seat.side, self.now
-            ));
+            return Err(format!("{:?} buffers {held} bytes of at most {limit} at {:?}", seat.side, self.now));
         }
         Ok(())
     }
@@ -451,26 +385,13 @@ impl<'s, S: Subject> Rig<'s, S> {
         let arrival = self.flights.keys().next().map(|&key| (key.0, Next::Arrival(key)));
         let deadline = |index: usize| Some((self.seats[index].wakes_at?.max(self.now), Next::Deadline(index)));
         // `min_by_key` keeps the first of equals.
-        [arrival, script, deadline(0), deadline(1)]
-            .into_iter()
-            .flatten()
-            .min_by_key(|&(at, _)| at)
+        [arrival, script, deadline(0), deadline(1)].into_iter().flatten().min_by_key(|&(at, _)| at)
     }
 }
 
 impl<M> Seat<M> {
     const fn new(machine: M, side: Side, path: Path, wire: Wire) -> Self {
-        Self {
-            machine,
-            side,
-            path,
-            wire,
-            deadline: None,
-            wakes_at: None,
-            seen: None,
-            undrained: 0,
-            sent: 0,
-        }
+        Self { machine, side, path, wire, deadline: None, wakes_at: None, seen: None, undrained: 0, sent: 0 }
     }
 }
 
@@ -488,11 +409,7 @@ pub(super) fn compare(plain: &[Record], other: &[Record]) -> Result<(), String> 
         None => plain.len().min(other.len()),
     };
     let show = |log: &[Record]| log.get(at).map_or_else(|| "nothing".to_owned(), ToString::to_string);
-    Err(format!(
-        "after {at} equal outputs one run has {}, the other {}",
-        show(plain),
-        show(other)
-    ))
+    Err(format!("after {at} equal outputs one run has {}, the other {}", show(plain), show(other)))
 }
 
 /// Steps at random moments: some in bursts at one moment, some after seconds of silence.
@@ -504,20 +421,12 @@ fn script(rng: &mut Rng, steps: u32, hostile: u64) -> VecDeque<Step> {
         at += Duration::from_micros(rng.below(longest));
         let seat = index(rng, 2);
         let op = rng.next_u64();
-        let what = if rng.below(100) < hostile {
-            Act::Hostile
-        } else {
-            Act::Command(op)
-        };
+        let what = if rng.below(100) < hostile { Act::Hostile } else { Act::Command(op) };
         script.push_back(Step { at, seat, what });
         let poke = at + Duration::from_micros(rng.below(50_000));
         if rng.below(4) == 0 {
             at = poke;
-            script.push_back(Step {
-                at,
-                seat: index(rng, 2),
-                what: Act::Poke,
-            });
+            script.push_back(Step { at, seat: index(rng, 2), what: Act::Poke });
         }
     }
     script

@@ -12,12 +12,12 @@ fn a_sound_machine_keeps_every_law() {
 /// The law finds the flaw with every one of these seeds, and names itself and the seed.
 #[track_caller]
 fn caught(flaw: Flaw, law: Law, check: fn(&Toys, u64) -> Result<(), Violation>, says: &str) {
-    for seed in 0..4 {
+    for seed in 0..8 {
         let violation = check(&Toys(flaw), seed).expect_err("the flaw goes unseen");
         assert_eq!((violation.law, violation.seed), (law, seed));
         assert!(violation.to_string().contains(says), "{violation}");
-        assert!(check_all(&Toys(flaw), [seed]).is_err());
     }
+    assert!(check_all(&Toys(flaw), [0]).is_err());
 }
 
 #[test]
@@ -52,18 +52,8 @@ fn a_trusted_length_is_not_quiet() {
 
 #[test]
 fn long_and_repeated_answers_amplify() {
-    caught(
-        Flaw::Amplifying,
-        Law::AntiAmplifying,
-        anti_amplifying,
-        "bytes and was sent",
-    );
-    caught(
-        Flaw::Repeating,
-        Law::AntiAmplifying,
-        anti_amplifying,
-        "bytes and was sent",
-    );
+    caught(Flaw::Amplifying, Law::AntiAmplifying, anti_amplifying, "bytes and was sent");
+    caught(Flaw::Repeating, Law::AntiAmplifying, anti_amplifying, "bytes and was sent");
 }
 
 #[test]

@@ -9,16 +9,11 @@ const MS: Duration = Duration::from_millis(1);
 /// Sends `count` datagrams of 100 bytes, one a millisecond.
 fn stream(link: Link, count: u32) -> Vec<Result<Passage, Dropped>> {
     let mut wire = Wire::new(link, &Seed::fixed(1));
-    (0..count)
-        .map(|number| wire.carry(100, Ecn::NotEct, MS * number))
-        .collect()
+    (0..count).map(|number| wire.carry(100, Ecn::NotEct, MS * number)).collect()
 }
 
 fn arrivals(link: Link, count: u32) -> Vec<Duration> {
-    stream(link, count)
-        .into_iter()
-        .filter_map(|passage| Some(passage.ok()?.at))
-        .collect()
+    stream(link, count).into_iter().filter_map(|passage| Some(passage.ok()?.at)).collect()
 }
 
 fn share(passages: &[Result<Passage, Dropped>], is: impl Fn(&Result<Passage, Dropped>) -> bool) -> f64 {
@@ -39,11 +34,7 @@ fn uniform_loss_has_its_rate_and_no_memory() {
     let twice = passages.windows(2).filter(|two| lost(&two[0]) && lost(&two[1])).count() as f64 / 50_000.0;
     assert!((twice - 0.04).abs() < 0.005, "{twice}");
     assert!(stream(Link::dead(), 100).iter().all(lost));
-    assert!(
-        stream(Link::perfect().loss(f64::NAN).loss(-1.0), 100)
-            .iter()
-            .all(Result::is_ok)
-    );
+    assert!(stream(Link::perfect().loss(f64::NAN).loss(-1.0), 100).iter().all(Result::is_ok));
 }
 
 #[test]
@@ -52,10 +43,7 @@ fn burst_loss_has_its_rate_and_its_lengths() {
     let passages = stream(Link::perfect().burst_loss(0.02, 0.1, 1.0), 200_000);
     let lost = |passage: &Result<Passage, Dropped>| *passage == Err(Dropped::Burst);
     assert!((share(&passages, lost) - 1.0 / 6.0).abs() < 0.01);
-    let bursts = passages
-        .windows(2)
-        .filter(|two| !lost(&two[0]) && lost(&two[1]))
-        .count() as f64;
+    let bursts = passages.windows(2).filter(|two| !lost(&two[0]) && lost(&two[1])).count() as f64;
     let mean = passages.iter().filter(|passage| lost(passage)).count() as f64 / bursts;
     assert!((mean - 10.0).abs() < 0.5, "{mean}");
 }
@@ -74,10 +62,7 @@ fn jitter_spreads_and_keeps_the_order() {
 #[test]
 fn held_datagrams_are_overtaken() {
     let arrivals = arrivals(Link::perfect().delay(10 * MS).reorder(0.1, 5 * MS), 10_000);
-    let held = (0..)
-        .zip(&arrivals)
-        .filter(|&(number, at)| *at == MS * number + 15 * MS)
-        .count();
+    let held = (0..).zip(&arrivals).filter(|&(number, at)| *at == MS * number + 15 * MS).count();
     assert!((900..1100).contains(&held), "{held}");
     let overtaken = arrivals.windows(2).filter(|two| two[1] < two[0]).count();
     assert!((700..1000).contains(&overtaken), "{overtaken}");
@@ -86,21 +71,10 @@ fn held_datagrams_are_overtaken() {
 #[test]
 fn duplicates_and_flips_have_their_rates() {
     let passages = stream(Link::perfect().duplicate(0.3).corrupt(0.1), 20_000);
-    let copies = share(&passages, |passage| {
-        passage.is_ok_and(|passage| passage.copy_at.is_some())
-    });
-    let flips = share(&passages, |passage| {
-        passage.is_ok_and(|passage| passage.flipped.is_some())
-    });
-    assert!(
-        (copies - 0.3).abs() < 0.01 && (flips - 0.1).abs() < 0.01,
-        "{copies} {flips}"
-    );
-    for passage in passages
-        .into_iter()
-        .flatten()
-        .filter(|passage| passage.flipped.is_some())
-    {
+    let copies = share(&passages, |passage| passage.is_ok_and(|passage| passage.copy_at.is_some()));
+    let flips = share(&passages, |passage| passage.is_ok_and(|passage| passage.flipped.is_some()));
+    assert!((copies - 0.3).abs() < 0.01 && (flips - 0.1).abs() < 0.01, "{copies} {flips}");
+    for passage in passages.into_iter().flatten().filter(|passage| passage.flipped.is_some()) {
         let mut payload = [0; 100];
         passage.apply(&mut payload);
         assert_eq!(payload.iter().map(|byte| byte.count_ones()).sum::<u32>(), 1);
@@ -117,21 +91,12 @@ fn the_rate_spaces_out_and_the_queue_drops_the_newest() {
     assert_eq!(arrivals.first(), Some(&(10 * MS)));
     assert!((100..=104).contains(&arrivals.len()), "{}", arrivals.len());
     let full = |passage: &Result<Passage, Dropped>| *passage == Err(Dropped::QueueFull);
-    assert_eq!(
-        passages.iter().filter(|passage| full(passage)).count(),
-        1_000 - arrivals.len()
-    );
+    assert_eq!(passages.iter().filter(|passage| full(passage)).count(), 1_000 - arrivals.len());
     for (number, passage) in (0..).zip(&passages) {
-        assert!(
-            passage.is_err() || passage.unwrap().at <= MS * number + 40 * MS,
-            "longer than the queue"
-        );
+        assert!(passage.is_err() || passage.unwrap().at <= MS * number + 40 * MS, "longer than the queue");
     }
     let mut idle = Wire::new(link, &Seed::fixed(1));
-    assert!(
-        idle.carry(5_000, Ecn::NotEct, Duration::ZERO).is_ok(),
-        "an idle link takes any one"
-    );
+    assert!(idle.carry(5_000, Ecn::NotEct, Duration::ZERO).is_ok(), "an idle link takes any one");
 }
 
 #[test]
@@ -157,16 +122,10 @@ fn the_mtu_is_a_bound_on_the_payload() {
 fn one_impairment_leaves_the_dice_of_another_alone() {
     let lost = |link| {
         let passages = stream(link, 2_000);
-        passages
-            .iter()
-            .map(|passage| *passage == Err(Dropped::Lost))
-            .collect::<Vec<_>>()
+        passages.iter().map(|passage| *passage == Err(Dropped::Lost)).collect::<Vec<_>>()
     };
     let plain = Link::perfect().loss(0.1);
-    assert_eq!(
-        lost(plain),
-        lost(plain.jitter(30 * MS).duplicate(0.5).corrupt(0.5).reorder(0.5, MS))
-    );
+    assert_eq!(lost(plain), lost(plain.jitter(30 * MS).duplicate(0.5).corrupt(0.5).reorder(0.5, MS)));
     assert_ne!(lost(plain), lost(plain.loss(0.2)));
 }
 
@@ -175,12 +134,7 @@ fn the_presets_are_what_they_say() {
     let passages = stream(Link::mobile(), 100_000);
     let lost = share(&passages, Result::is_err);
     assert!((0.015..0.025).contains(&lost), "{lost}");
-    assert!(
-        passages
-            .iter()
-            .flatten()
-            .all(|passage| passage.copy_at.is_none_or(|copy| copy >= passage.at))
-    );
+    assert!(passages.iter().flatten().all(|passage| passage.copy_at.is_none_or(|copy| copy >= passage.at)));
     let lan = stream(Link::lan(), 1_000);
     assert!(lan.iter().all(Result::is_ok));
     let wan = share(&stream(Link::wan(), 100_000), Result::is_err);

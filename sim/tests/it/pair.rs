@@ -21,11 +21,7 @@ fn over(link: Link, seed: u64) -> Pair<Toy, Toy> {
 }
 
 fn received(event: &Event) -> Option<&[u8]> {
-    if let Event::Received(_, text) = event {
-        Some(text)
-    } else {
-        None
-    }
+    if let Event::Received(_, text) = event { Some(text) } else { None }
 }
 
 #[test]
@@ -36,34 +32,22 @@ fn the_retries_leave_when_they_should() {
     pair.run_for(100 * SECOND);
     let left: Vec<_> = pair.captured().iter().map(|datagram| datagram.at.as_secs()).collect();
     assert_eq!(left, [0, 1, 3, 7, 15, 31]);
-    assert!(
-        pair.captured()
-            .iter()
-            .all(|datagram| datagram.dropped == Some(Dropped::Lost))
-    );
+    assert!(pair.captured().iter().all(|datagram| datagram.dropped == Some(Dropped::Lost)));
     let closed = pair.take_a_events();
     assert_eq!(closed.len(), 1);
     assert_eq!((closed[0].at, &closed[0].event), (63 * SECOND, &Event::Closed));
     assert!(pair.a_events().is_empty());
-    assert_eq!(
-        (pair.elapsed(), pair.next_at(), pair.step()),
-        (100 * SECOND, None, Step::Idle)
-    );
+    assert_eq!((pair.elapsed(), pair.next_at(), pair.step()), (100 * SECOND, None, Step::Idle));
 }
 
 #[test]
 fn a_round_trip_takes_both_delays() {
     let setup = Setup::new(Seed::fixed(1));
-    let setup = setup
-        .link(Link::perfect().delay(30 * MS))
-        .link_from(Side::B, Link::perfect().delay(12 * MS));
+    let setup = setup.link(Link::perfect().delay(30 * MS)).link_from(Side::B, Link::perfect().delay(12 * MS));
     let mut pair = pair(setup);
     pair.a.send(b"hello", pair.now()).unwrap();
     pair.touch();
-    assert_eq!(
-        pair.deadline(Side::A).map(|deadline| deadline.reason),
-        Some("retransmit")
-    );
+    assert_eq!(pair.deadline(Side::A).map(|deadline| deadline.reason), Some("retransmit"));
     assert_eq!((pair.step(), pair.elapsed()), (Step::Arrived(Side::B), 30 * MS));
     assert_eq!((pair.step(), pair.elapsed()), (Step::Arrived(Side::A), 42 * MS));
     assert_eq!(pair.step(), Step::Idle);
@@ -143,10 +127,7 @@ fn answers_to_strangers_have_no_route() {
     pair.inject(Side::B, Addresses::Public.at(1), &[1; 20]);
     assert_eq!(pair.traffic(Side::B).dropped_for(Dropped::NoRoute).datagrams, 1);
     let answer = &pair.captured()[1];
-    assert_eq!(
-        (answer.to, answer.dropped),
-        (Addresses::Public.at(1), Some(Dropped::NoRoute))
-    );
+    assert_eq!((answer.to, answer.dropped), (Addresses::Public.at(1), Some(Dropped::NoRoute)));
 }
 
 #[test]
@@ -172,10 +153,7 @@ fn a_rebound_address_shows_to_the_other_alone() {
 fn a_second_address_sends_and_receives() {
     let extra = Addresses::Private.at(70);
     let setup = Setup::new(Seed::fixed(1));
-    let path = structs::Path {
-        local: extra,
-        ..setup.path(Side::A)
-    };
+    let path = structs::Path { local: extra, ..setup.path(Side::A) };
     let a = Toy::new(Flaw::None, path, Seed::fixed(1), setup.now());
     let b = Toy::new(Flaw::None, setup.path(Side::B), Seed::fixed(2), setup.now());
     let mut pair = setup.pair(a, b);
@@ -195,14 +173,8 @@ fn a_restarted_machine_takes_its_place() {
     assert!(pair.a.is_closed() && pair.b.is_closed());
     let now = pair.now();
     let (path_a, path_b) = (pair.path(Side::A), pair.path(Side::B));
-    assert!(
-        pair.replace_a(Toy::new(Flaw::None, path_a, Seed::fixed(3), now))
-            .is_closed()
-    );
-    assert!(
-        pair.replace_b(Toy::new(Flaw::None, path_b, Seed::fixed(4), now))
-            .is_closed()
-    );
+    assert!(pair.replace_a(Toy::new(Flaw::None, path_a, Seed::fixed(3), now)).is_closed());
+    assert!(pair.replace_b(Toy::new(Flaw::None, path_b, Seed::fixed(4), now)).is_closed());
     pair.take_b_events();
     pair.with_a(|a, now| a.send(b"again", now)).unwrap();
     pair.run_for(SECOND);
@@ -248,12 +220,7 @@ fn a_capture_becomes_a_file_of_packets() {
     assert_eq!(retry[8..16], [40, 0, 0, 0, 40, 0, 0, 0]);
     let packet = &retry[16..];
     assert_eq!(packet[..4], [0x45, 0, 0, 40]);
-    assert_eq!(
-        packet[12..28],
-        [
-            10, 0, 0, 1, 10, 0, 0, 2, 0x0f, 0xa0, 0x0f, 0xa0, 0, 20, packet[26], packet[27]
-        ]
-    );
+    assert_eq!(packet[12..28], [10, 0, 0, 1, 10, 0, 0, 2, 0x0f, 0xa0, 0x0f, 0xa0, 0, 20, packet[26], packet[27]]);
     assert_eq!(sum(&packet[..20]), 0xffff, "the header sums up to minus zero");
     assert_eq!(sum(&[&packet[12..20], &[0, 17, 0, 20], &packet[20..]].concat()), 0xffff);
     assert_eq!(packet[37..], *b"odd");
@@ -261,9 +228,7 @@ fn a_capture_becomes_a_file_of_packets() {
 
 /// The one's complement sum of 16-bit words.
 fn sum(bytes: &[u8]) -> u32 {
-    let words = bytes
-        .chunks(2)
-        .map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0)));
+    let words = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0)));
     let sum: u32 = words.sum();
     (sum & 0xffff) + (sum >> 16)
 }

@@ -132,11 +132,7 @@ impl Toy {
     pub fn buffered(&self) -> usize {
         let queued: usize = self.queue.iter().map(Vec::len).sum();
         let received = |event: &Event| {
-            if let Event::Received(_, text) = event {
-                text.len()
-            } else {
-                0
-            }
+            if let Event::Received(_, text) = event { text.len() } else { 0 }
         };
         queued + self.answers.len() * HEADER + self.events.iter().map(received).sum::<usize>()
     }
@@ -153,8 +149,7 @@ impl Toy {
         static TOKENS: AtomicU64 = AtomicU64::new(0);
         self.token = self.rng.array();
         if self.flaw == Flaw::Impure {
-            self.token
-                .copy_from_slice(&TOKENS.fetch_add(1, Ordering::Relaxed).to_be_bytes()[4..]);
+            self.token.copy_from_slice(&TOKENS.fetch_add(1, Ordering::Relaxed).to_be_bytes()[4..]);
         }
         self.tries = 0;
         self.sent_at = now;
@@ -201,13 +196,8 @@ impl Machine for Toy {
                 }
                 let mut answer = [2; HEADER];
                 answer[1..].copy_from_slice(&header[1..]);
-                let copies = if self.flaw == Flaw::Repeating {
-                    2 + text.len() / HEADER
-                } else {
-                    1
-                };
-                self.answers
-                    .extend(std::iter::repeat_n((datagram.path, answer), copies));
+                let copies = if self.flaw == Flaw::Repeating { 2 + text.len() / HEADER } else { 1 };
+                self.answers.extend(std::iter::repeat_n((datagram.path, answer), copies));
                 if number == self.expected && datagram.path.remote == self.path.remote {
                     self.expected = self.expected.wrapping_add(1);
                     self.events.push_back(Event::Received(datagram.path, text.to_vec()));
@@ -257,10 +247,7 @@ impl Machine for Toy {
             let mut answer = answer.to_vec();
             answer.resize(if self.flaw == Flaw::Amplifying { 64 } else { HEADER }, 0);
             out.push(&answer);
-            let path = Path {
-                local: self.path.local,
-                ..path
-            };
+            let path = Path { local: self.path.local, ..path };
             return out.finish(path, Ecn::NotEct);
         }
         if self.state == State::Closing && self.flaw != Flaw::Immortal {
@@ -283,10 +270,7 @@ impl Machine for Toy {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.timer.map(|at| Deadline {
-            at,
-            reason: "retransmit",
-        })
+        self.timer.map(|at| Deadline { at, reason: "retransmit" })
     }
 }
 
@@ -297,18 +281,11 @@ impl Subject for Toys {
     type Machine = Toy;
 
     fn fresh(&self, seed: Seed, [a, b]: [Path; 2], now: Instant) -> [Toy; 2] {
-        [
-            Toy::new(self.0, a, seed.fork("a"), now),
-            Toy::new(self.0, b, seed.fork("b"), now),
-        ]
+        [Toy::new(self.0, a, seed.fork("a"), now), Toy::new(self.0, b, seed.fork("b"), now)]
     }
 
     fn command(&self, machine: &mut Toy, op: u64, now: Instant) -> Reply {
-        let len = if op.is_multiple_of(4) {
-            900
-        } else {
-            usize::from(op.to_be_bytes()[0])
-        };
+        let len = if op.is_multiple_of(4) { 900 } else { usize::from(op.to_be_bytes()[0]) };
         match machine.send(&vec![op.to_be_bytes()[1]; len], now) {
             Ok(()) => Reply::Done,
             Err(SendError::Full) => Reply::Refused,

@@ -27,16 +27,7 @@ impl Beacon {
         let mut rng = birth.seed.rng();
         let next = birth.now.checked_add(rng.duration_below(SECOND));
         let carrier = structs::Link::Udp;
-        Self {
-            addr: birth.addr,
-            carrier,
-            targets,
-            rng,
-            count: 0,
-            next,
-            due: false,
-            heard: Vec::new(),
-        }
+        Self { addr: birth.addr, carrier, targets, rng, count: 0, next, due: false, heard: Vec::new() }
     }
 }
 
@@ -66,14 +57,7 @@ impl Machine for Beacon {
         }
         self.count = self.count.wrapping_add(1);
         out.push(&[self.count]);
-        out.finish(
-            Path {
-                link: self.carrier,
-                local: self.addr,
-                remote,
-            },
-            Ecn::Ect0,
-        )
+        out.finish(Path { link: self.carrier, local: self.addr, remote }, Ecn::Ect0)
     }
 
     fn poll_event(&mut self) -> Option<(Path, u8)> {
@@ -88,9 +72,7 @@ impl Machine for Beacon {
 /// Everybody sends to everybody.
 fn crowd(count: u32, link: Link, seed: u64) -> World<Beacon> {
     let mut world = World::new(Seed::fixed(seed)).link(link).addresses(Addresses::Public);
-    world.spawn(count, |birth| {
-        Beacon::new(&birth, (0..count).map(|index| birth.addr_of(index)).collect())
-    });
+    world.spawn(count, |birth| Beacon::new(&birth, (0..count).map(|index| birth.addr_of(index)).collect()));
     world
 }
 
@@ -199,10 +181,7 @@ fn the_dead_hear_nothing_and_the_restarted_begin_anew() {
     assert!(world.get(ids[1]).is_none() && world.deadline(ids[1]).is_none() && world.kill(ids[1]).is_none());
     let before = heard(&mut world, ids[0]);
     world.run_for(5 * SECOND);
-    assert!(
-        before >= 4 && heard(&mut world, ids[0]) <= 1,
-        "at most what was on its way"
-    );
+    assert!(before >= 4 && heard(&mut world, ids[0]) <= 1, "at most what was on its way");
     assert!(world.traffic_of(ids[0]).dropped_for(Dropped::Dead).datagrams >= 4);
     let mut token = 0;
     world.restart(ids[1], |birth| {
@@ -230,10 +209,7 @@ fn a_group_is_reached_on_the_kind_of_link_that_was_used() {
     let mut world = World::new(Seed::fixed(1)).link(Link::perfect().delay(MS));
     let ids = world.spawn(4, |birth| {
         let targets = if birth.id.index() == 0 { vec![group] } else { vec![] };
-        Beacon {
-            carrier: structs::Link::Custom(7),
-            ..Beacon::new(&birth, targets)
-        }
+        Beacon { carrier: structs::Link::Custom(7), ..Beacon::new(&birth, targets) }
     });
     ids[..3].iter().for_each(|&id| world.join_group(id, group));
     world.leave_group(ids[2], group);
@@ -242,17 +218,7 @@ fn a_group_is_reached_on_the_kind_of_link_that_was_used() {
     for id in &ids[..2] {
         let (path, number) = world.events(*id)[0].event;
         let local = world.addr(*id).unwrap();
-        assert_eq!(
-            (path, number),
-            (
-                Path {
-                    link: structs::Link::Custom(7),
-                    local,
-                    remote: from
-                },
-                1
-            )
-        );
+        assert_eq!((path, number), (Path { link: structs::Link::Custom(7), local, remote: from }, 1));
     }
     assert!(world.events(ids[2]).is_empty() && world.events(ids[3]).is_empty());
 }
@@ -269,11 +235,7 @@ fn a_machine_moves_and_has_more_than_one_address() {
     world.take_events(ids[1]);
     world.run_for(3 * SECOND);
     assert_eq!(world.events(ids[0])[0].event.0.local, old);
-    assert_eq!(
-        world.events(ids[1])[0].event.0.remote,
-        old,
-        "the address that the machine asked for"
-    );
+    assert_eq!(world.events(ids[1])[0].event.0.remote, old, "the address that the machine asked for");
 }
 
 #[test]
