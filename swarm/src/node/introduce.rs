@@ -59,10 +59,7 @@ impl Node {
     pub fn request_introduction(&mut self, target: WireId, now: Instant) -> bool {
         self.tick(now);
         let relays: Vec<LinkId> = self.introductions.relays.iter().map(|(id, ())| *id).collect();
-        let Some(relay) = relays
-            .into_iter()
-            .find(|id| self.links.get(id).is_some_and(|link| link.connected))
-        else {
+        let Some(relay) = relays.into_iter().find(|id| self.links.get(id).is_some_and(|link| link.connected)) else {
             return false;
         };
         let ours = self.local_towards(relay);
@@ -107,11 +104,7 @@ impl Node {
     fn local_towards(&self, id: LinkId) -> Option<SocketAddrV4> {
         let addr = self.links.get(&id)?.addr;
         let scope = ipv4(addr).and_then(policy::scope);
-        self.local
-            .iter()
-            .find(|local| policy::scope(*local.ip()) == scope)
-            .or(self.local.first())
-            .copied()
+        self.local.iter().find(|local| policy::scope(*local.ip()) == scope).or(self.local.first()).copied()
     }
 
     /// Tells a peer of up to twenty others that are connected and were heard from lately.
@@ -123,12 +116,7 @@ impl Node {
         let entries: Vec<PexEntry> = self
             .connected()
             .filter(|&(id, link)| id != to && now.saturating_duration_since(link.peer.last_heard()) < MINUTE / 4)
-            .filter_map(|(_, link)| {
-                Some(PexEntry {
-                    id: link.wire_id()?,
-                    addr: current_addr(link)?,
-                })
-            })
+            .filter_map(|(_, link)| Some(PexEntry { id: link.wire_id()?, addr: current_addr(link)? }))
             .filter(|entry| policy::may_tell(*receiver.ip(), entry.addr))
             .take(limits::PEX_MAX)
             .collect();
@@ -169,7 +157,9 @@ impl Node {
         }
         let (by_key, by_address) = policy::SUGGESTED_PER_MINUTE;
         let limit = if proved { by_key } else { by_address };
-        let Some(link) = self.links.get_mut(&id) else { return Err(Rejected::UnknownPeer) };
+        let Some(link) = self.links.get_mut(&id) else {
+            return Err(Rejected::UnknownPeer);
+        };
         let (since, count) = &mut link.suggested;
         if now >= *since + MINUTE {
             (*since, *count) = (now, 0);
@@ -208,11 +198,8 @@ impl Node {
 
     /// A peer wants to meet another: each is told of the other, at the address that we see.
     pub(super) fn on_introduction_request(&mut self, from: LinkId, to: WireId) {
-        let target = self
-            .by_wire_id
-            .get(&to)
-            .copied()
-            .filter(|id| self.links.get(id).is_some_and(|link| link.connected));
+        let target =
+            self.by_wire_id.get(&to).copied().filter(|id| self.links.get(id).is_some_and(|link| link.connected));
         let (true, Some(target)) = (self.config.relay, target) else {
             self.stats.rejected.count(Rejected::Forbidden);
             return;

@@ -67,11 +67,7 @@ impl PeerLink {
     }
 
     pub(super) fn proof(&self) -> Proof {
-        if self.peer.proof() == Proved::Key {
-            Proof::Key
-        } else {
-            Proof::Address
-        }
+        if self.peer.proof() == Proved::Key { Proof::Key } else { Proof::Address }
     }
 
     pub(super) fn info(&self) -> Option<PeerInfo> {
@@ -94,10 +90,7 @@ impl PeerLink {
 
 impl Node {
     pub(super) fn connected(&self) -> impl Iterator<Item = (LinkId, &PeerLink)> {
-        self.links
-            .iter()
-            .filter(|(_, link)| link.connected)
-            .map(|(&id, link)| (id, link))
+        self.links.iter().filter(|(_, link)| link.connected).map(|(&id, link)| (id, link))
     }
 
     pub(super) fn connected_link(&self, peer: &PeerId) -> Option<LinkId> {
@@ -108,10 +101,7 @@ impl Node {
     /// Whether a peer of this name is connected, being dialled or shaking hands.
     pub(super) fn knows(&self, id: WireId) -> bool {
         self.by_wire_id.contains_key(&id)
-            || self
-                .links
-                .values()
-                .any(|link| link.origin == Origin::Suggested(Some(id)) && link.peer.is_dialing())
+            || self.links.values().any(|link| link.origin == Origin::Suggested(Some(id)) && link.peer.is_dialing())
     }
 
     pub(super) fn next_link(&mut self) -> LinkId {
@@ -147,9 +137,7 @@ impl Node {
                 }
                 match &mut link.origin {
                     Origin::Dialled(ids) if ids.len() >= policy::MAX_DIALS => {
-                        return Err(DialError::TooMany {
-                            limit: policy::MAX_DIALS,
-                        });
+                        return Err(DialError::TooMany { limit: policy::MAX_DIALS });
                     }
                     Origin::Dialled(ids) => {
                         ids.push(id);
@@ -161,33 +149,23 @@ impl Node {
             }
         }
         if self.dials() >= policy::MAX_DIALS {
-            return Err(DialError::TooMany {
-                limit: policy::MAX_DIALS,
-            });
+            return Err(DialError::TooMany { limit: policy::MAX_DIALS });
         }
         if !self.has_room(Proved::Key) {
-            return Err(DialError::Full {
-                limit: self.config.max_peers,
-            });
+            return Err(DialError::Full { limit: self.config.max_peers });
         }
         self.dial_out(target, Origin::Dialled(vec![id]), policy::OWN_HELLOS);
         Ok(id)
     }
 
     pub(super) fn dials(&self) -> usize {
-        self.links
-            .values()
-            .filter(|link| !link.connected && link.origin != Origin::Inbound)
-            .count()
+        self.links.values().filter(|link| !link.connected && link.origin != Origin::Inbound).count()
     }
 
     pub(super) fn dial_out(&mut self, target: SocketAddrV4, origin: Origin, hellos: u32) {
         let id = self.next_link();
         let seed = self.seed.fork(&format!("peer {}", id.0));
-        let path = Path::udp(
-            SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
-            target.into(),
-        );
+        let path = Path::udp(SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0).into(), target.into());
         let config = self.peer_config();
         let peer = Peer::dial(config, self.identity.clone(), path, hellos, &seed, self.epoch, self.now);
         self.insert(id, PeerLink::new(peer, origin, target.into(), self.now));
@@ -201,9 +179,7 @@ impl Node {
     /// A connected peer that has proved its address only: the one with the lowest score.
     fn least_proved(&self) -> Option<LinkId> {
         let unproved = self.connected().filter(|(_, link)| link.peer.proof() < Proved::Key);
-        unproved
-            .min_by_key(|(id, link)| (link.score, std::cmp::Reverse(*id)))
-            .map(|(id, _)| id)
+        unproved.min_by_key(|(id, link)| (link.score, std::cmp::Reverse(*id))).map(|(id, _)| id)
     }
 
     pub(super) fn send_to(&mut self, id: LinkId, data: Bytes) -> Result<(), SendError> {
@@ -225,8 +201,7 @@ impl Node {
     pub(super) fn touch(&mut self, id: LinkId) {
         self.drain(id);
         if let Some(link) = self.links.get_mut(&id) {
-            self.deadlines
-                .set(id, link.peer.poll_timeout().map(|deadline| deadline.at));
+            self.deadlines.set(id, link.peer.poll_timeout().map(|deadline| deadline.at));
             if !link.is_ready {
                 link.is_ready = true;
                 self.ready.push_back(id);
@@ -241,8 +216,7 @@ impl Node {
         if link.peer.is_closed() && !link.is_stalled {
             self.remove(id);
         } else {
-            self.deadlines
-                .set(id, link.peer.poll_timeout().map(|deadline| deadline.at));
+            self.deadlines.set(id, link.peer.poll_timeout().map(|deadline| deadline.at));
         }
     }
 
@@ -301,12 +275,7 @@ impl Node {
     }
 
     fn report(&mut self, id: LinkId, event: impl FnOnce(PeerId) -> Event) {
-        if let Some(peer) = self
-            .links
-            .get(&id)
-            .filter(|link| link.connected)
-            .and_then(PeerLink::peer_id)
-        {
+        if let Some(peer) = self.links.get(&id).filter(|link| link.connected).and_then(PeerLink::peer_id) {
             self.push_event(event(peer));
         }
     }
@@ -331,12 +300,7 @@ impl Node {
         let (addr, proof) = (link.peer.path().map_or(link.addr, |path| path.remote), link.proof());
         let origin = std::mem::replace(&mut link.origin, Origin::Inbound);
         let Some(peer) = link.peer_id() else { return };
-        self.push_event(Event::Connected {
-            peer,
-            addr,
-            proof,
-            security: SECURITY,
-        });
+        self.push_event(Event::Connected { peer, addr, proof, security: SECURITY });
         if let Origin::Dialled(dials) = origin {
             for dial in dials {
                 self.push_event(Event::Dialled { id: dial, peer });
@@ -352,29 +316,22 @@ impl Node {
         if let Some(link) = self.links.get_mut(&id) {
             link.received += 1;
         }
-        if !self.seen.is_new(id, &data, self.now) {
+        let novelty = self.seen.judge(id, &data, self.now);
+        if !novelty.deliver {
             self.stats.duplicates += 1;
             return;
         }
         self.stats.messages += 1;
         // What is not authentic is shown as such, and not passed on as if it were.
-        if authenticated {
+        if authenticated && novelty.flood {
             self.flood(id, &data);
         }
-        self.report(id, |from| Event::Message {
-            from,
-            data,
-            authenticated,
-        });
+        self.report(id, |from| Event::Message { from, data, authenticated });
     }
 
     /// A dial led to a peer that is connected, or shaking hands, by another address: the dial ends with that.
     pub(super) fn merge(&mut self, dial: LinkId, known: LinkId) {
-        let dials = match self
-            .links
-            .get_mut(&dial)
-            .map(|link| std::mem::replace(&mut link.origin, Origin::Inbound))
-        {
+        let dials = match self.links.get_mut(&dial).map(|link| std::mem::replace(&mut link.origin, Origin::Inbound)) {
             Some(Origin::Dialled(dials)) => dials,
             _ => Vec::new(),
         };
@@ -411,9 +368,7 @@ impl Node {
                 let error = match reason {
                     CloseReason::Ourselves => DialError::Ourselves { addr },
                     CloseReason::Local if self.is_ending() => DialError::Closed,
-                    CloseReason::Local => DialError::Full {
-                        limit: self.config.max_peers,
-                    },
+                    CloseReason::Local => DialError::Full { limit: self.config.max_peers },
                     _ => DialError::NoAnswer { addr, after },
                 };
                 self.push_event(Event::DialFailed { id, error });
@@ -434,10 +389,7 @@ impl Node {
             let peer = link.connected.then(|| link.peer_id()).flatten();
             link.connected = false;
             if let Some(peer) = peer {
-                self.push_event(Event::Disconnected {
-                    peer,
-                    reason: DisconnectReason::Evicted,
-                });
+                self.push_event(Event::Disconnected { peer, reason: DisconnectReason::Evicted });
             }
         }
         self.close_link(id, GoawayReason::from_code(0x04));

@@ -26,21 +26,14 @@ pub(super) struct Mesh {
 
 impl Mesh {
     pub(super) fn new(now: Instant) -> Self {
-        Self {
-            degree: limits::MESH_D,
-            adapt_at: now + ADAPT_INTERVAL,
-            maintain_at: now + limits::HEARTBEAT,
-        }
+        Self { degree: limits::MESH_D, adapt_at: now + ADAPT_INTERVAL, maintain_at: now + limits::HEARTBEAT }
     }
 }
 
 impl Node {
     /// The ids of the mesh, in the order of their connecting.
     pub(super) fn mesh(&self) -> Vec<LinkId> {
-        self.connected()
-            .filter(|(_, link)| link.in_mesh)
-            .map(|(id, _)| id)
-            .collect()
+        self.connected().filter(|(_, link)| link.in_mesh).map(|(id, _)| id).collect()
     }
 
     pub(super) fn add_to_mesh(&mut self, id: LinkId) {
@@ -85,10 +78,8 @@ impl Node {
             self.mesh.adapt_at = now + ADAPT_INTERVAL;
             self.adapt_degree();
         }
-        let mut ranked: Vec<(i32, LinkId, bool)> = self
-            .connected()
-            .map(|(id, link)| (link.score, id, link.in_mesh))
-            .collect();
+        let mut ranked: Vec<(i32, LinkId, bool)> =
+            self.connected().map(|(id, link)| (link.score, id, link.in_mesh)).collect();
         ranked.sort_unstable();
         let size = ranked.iter().filter(|(_, _, in_mesh)| *in_mesh).count();
         if size > limits::MESH_D_HIGH {

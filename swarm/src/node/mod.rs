@@ -226,9 +226,7 @@ impl Node {
         if self.is_ending() {
             return Err(SendError::Closed);
         }
-        let id = self
-            .connected_link(peer)
-            .ok_or(SendError::NotConnected { peer: *peer })?;
+        let id = self.connected_link(peer).ok_or(SendError::NotConnected { peer: *peer })?;
         self.seen.own(&data, self.now);
         self.send_to(id, data)
     }
@@ -243,11 +241,7 @@ impl Node {
         if self.is_ending() {
             return Err(SendError::Closed);
         }
-        let max = if self.config.send_plaintext_fragments {
-            512 * 1024
-        } else {
-            limits::MAX_DATA_PAYLOAD
-        };
+        let max = if self.config.send_plaintext_fragments { 512 * 1024 } else { limits::MAX_DATA_PAYLOAD };
         if data.len() > max {
             return Err(SendError::TooLarge { len: data.len(), max });
         }
@@ -291,10 +285,7 @@ impl Node {
         if self.state == State::Open {
             self.topics.clear();
             self.fail_operations();
-            self.state = State::Draining {
-                until: self.now + self.config.drain_timeout,
-                check: self.now,
-            };
+            self.state = State::Draining { until: self.now + self.config.drain_timeout, check: self.now };
             self.check_drained();
         }
     }
@@ -395,10 +386,7 @@ impl Node {
         if drained || self.now >= until {
             self.leave_all();
         } else {
-            self.state = State::Draining {
-                until,
-                check: self.now + DRAIN_CHECK,
-            };
+            self.state = State::Draining { until, check: self.now + DRAIN_CHECK };
         }
     }
 
@@ -493,12 +481,7 @@ impl Machine for Node {
 
     fn poll_timeout(&self) -> Option<Deadline> {
         let floor = self.now + GRANULARITY;
-        let deadline = |at: Option<Instant>, reason| {
-            at.map(|at| Deadline {
-                at: at.max(floor),
-                reason,
-            })
-        };
+        let deadline = |at: Option<Instant>, reason| at.map(|at| Deadline { at: at.max(floor), reason });
         let links = deadline(self.deadlines.next().map(|(at, _)| at), "peer");
         let own = match self.state {
             State::Open => {

@@ -111,10 +111,7 @@ impl Node {
     fn on_stray(&mut self, datagram: Datagram<'_>) -> Result<(), Refused> {
         let prefix = datagram.payload.get(1..5).and_then(|prefix| prefix.first_chunk::<4>());
         let prefix = u32::from_be_bytes(*prefix.ok_or(Rejected::Malformed)?);
-        let mover = self
-            .links
-            .iter()
-            .find(|(_, link)| link.peer.is_connected() && link.peer.may_have_sealed(prefix));
+        let mover = self.links.iter().find(|(_, link)| link.peer.is_connected() && link.peer.may_have_sealed(prefix));
         let Some((&id, _)) = mover else {
             return Err(Rejected::UnknownPeer.into());
         };
@@ -137,14 +134,7 @@ impl Node {
     fn accept(&mut self, path: Path) -> LinkId {
         let id = self.next_link();
         let seed = self.seed.fork(&format!("peer {}", id.0));
-        let peer = Peer::accept(
-            self.peer_config(),
-            self.identity.clone(),
-            path,
-            &seed,
-            self.epoch,
-            self.now,
-        );
+        let peer = Peer::accept(self.peer_config(), self.identity.clone(), path, &seed, self.epoch, self.now);
         self.insert(id, PeerLink::new(peer, Origin::Inbound, path.remote, self.now));
         id
     }

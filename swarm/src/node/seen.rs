@@ -20,45 +20,56 @@ pub(super) struct Seen {
     contents: Lru<[u8; 16], Vec<(LinkId, u32)>>,
 }
 
+/// What is to be done with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Novelty {
+    /// The application gets it.
+    pub(super) deliver: bool,
+    /// The mesh gets it.
+    pub(super) flood: bool,
+}
+
 impl Seen {
     pub(super) fn new(key: [u8; 32]) -> Self {
         let entries = NonZeroUsize::new(SEEN_MESSAGES).unwrap_or(NonZeroUsize::MIN);
-        Self {
-            key,
-            contents: Lru::new(entries).time_to_live(SEEN_FOR),
-        }
+        Self { key, contents: Lru::new(entries).time_to_live(SEEN_FOR) }
     }
 
-    /// Whether a message of this content from this neighbour is new.
-    pub(super) fn is_new(&mut self, from: LinkId, content: &[u8], now: Instant) -> bool {
-        let digest = self.digest(content);
-        if let Some(counts) = self.contents.get_mut(&digest, now) {
-            let most = counts.iter().map(|&(_, count)| count).max().unwrap_or(0);
-            if let Some((_, count)) = counts.iter_mut().find(|(link, _)| *link == from) {
-                *count = count.saturating_add(1);
-                return *count > most;
-            }
-            if counts.len() < SEEN_SOURCES {
-                counts.push((from, 1));
-            }
-            return most == 0;
-        }
-        // One entry weighs nothing: the bound is their number.
-        let _evicted = self.contents.insert(digest, vec![(from, 1)], 0, now);
-        true
+    /// What is to be done with a message of this content from this neighbour.
+    pub(super) fn judge(&mut self, from: LinkId, content: &[u8], now: Instant) -> Novelty {
+        let counts = self.count(from, content, now);
+        let count = counts.iter().find(|(link, _)| *link == from).map_or(0, |(_, count)| *count);
+        let others = counts.iter().filter(|(link, _)| *link != from);
+        let most = others.clone().filter(|(link, _)| *link != LinkId::OURSELVES).map(|(_, count)| *count).max();
+        let most_of_all = others.map(|(_, count)| *count).max();
+        Novelty { deliver: count > most.unwrap_or(0), flood: count > most_of_all.unwrap_or(0) }
     }
 
-    /// A message of our own: copies that come back are not new.
+    /// A message of our own: should a copy come back, it is not flooded again. It is delivered, since somebody else may
+    /// have said the same.
     pub(super) fn own(&mut self, content: &[u8], now: Instant) {
-        self.is_new(LinkId::OURSELVES, content, now);
+        self.count(LinkId::OURSELVES, content, now);
+    }
+
+    fn count(&mut self, from: LinkId, content: &[u8], now: Instant) -> &[(LinkId, u32)] {
+        let digest = self.digest(content);
+        if !self.contents.contains(&digest, now) {
+            // One entry weighs nothing: the bound is their number.
+            let _evicted = self.contents.insert(digest, Vec::with_capacity(1), 0, now);
+        }
+        let Some(counts) = self.contents.get_mut(&digest, now) else {
+            return &[];
+        };
+        if let Some((_, count)) = counts.iter_mut().find(|(link, _)| *link == from) {
+            *count = count.saturating_add(1);
+        } else if counts.len() < SEEN_SOURCES {
+            counts.push((from, 1));
+        }
+        counts
     }
 
     fn digest(&self, content: &[u8]) -> [u8; 16] {
-        let digest: [u8; 32] = Sha256::new()
-            .chain_update(self.key)
-            .chain_update(content)
-            .finalize()
-            .into();
+        let digest: [u8; 32] = Sha256::new().chain_update(self.key).chain_update(content).finalize().into();
         let mut short = [0; 16];
         short.copy_from_slice(digest.first_chunk::<16>().unwrap_or(&[0; 16]));
         short
@@ -75,13 +86,26 @@ mod tests {
         let now = Instant::now();
         let (a, b) = (LinkId(1), LinkId(2));
         let mut seen = Seen::new([7; 32]);
-        assert!(seen.is_new(a, b"hello", now));
-        assert!(!seen.is_new(b, b"hello", now), "a copy by another way");
-        assert!(seen.is_new(a, b"hello", now), "said again");
-        assert!(!seen.is_new(b, b"hello", now), "the copy of the second");
-        assert!(seen.is_new(b, b"hello", now), "a third time, and this way first");
+        let mut new = |from, content: &[u8], now| {
+            let novelty = seen.judge(from, content, now);
+            assert_eq!(novelty.deliver, novelty.flood);
+            novelty.deliver
+        };
+        assert!(new(a, b"hello", now));
+        assert!(!new(b, b"hello", now), "a copy by another way");
+        assert!(new(a, b"hello", now), "said again");
+        assert!(!new(b, b"hello", now), "the copy of the second");
+        assert!(new(b, b"hello", now), "a third time, and this way first");
+        assert!(new(a, b"hello", now + SEEN_FOR * 2), "forgotten");
+    }
+
+    #[test]
+    fn what_we_said_ourselves_is_heard_from_others_but_not_passed_on() {
+        #[expect(clippy::disallowed_methods, reason = "an arbitrary base; only offsets are used")]
+        let now = Instant::now();
+        let mut seen = Seen::new([7; 32]);
         seen.own(b"mine", now);
-        assert!(!seen.is_new(a, b"mine", now), "our own comes back");
-        assert!(seen.is_new(a, b"hello", now + SEEN_FOR * 2), "forgotten");
+        assert_eq!(seen.judge(LinkId(1), b"mine", now), Novelty { deliver: true, flood: false });
+        assert_eq!(seen.judge(LinkId(2), b"mine", now), Novelty { deliver: false, flood: false });
     }
 }

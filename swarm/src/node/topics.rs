@@ -33,18 +33,10 @@ impl Topics {
 
     pub(super) fn join(&mut self, topic: TopicId, announce: bool, lookup: bool, now: Instant) -> Result<(), JoinError> {
         if !self.contains(&topic) && self.0.len() >= super::policy::MAX_TOPICS {
-            return Err(JoinError::TooMany {
-                limit: super::policy::MAX_TOPICS,
-            });
+            return Err(JoinError::TooMany { limit: super::policy::MAX_TOPICS });
         }
         let hash = TopicHash::of(topic.as_bytes());
-        let joined = self.0.entry(topic).or_insert(Joined {
-            hash,
-            announce,
-            lookup,
-            beacons: 0,
-            beacon_at: now,
-        });
+        let joined = self.0.entry(topic).or_insert(Joined { hash, announce, lookup, beacons: 0, beacon_at: now });
         if announce && !joined.announce {
             joined.beacons = 0;
             joined.beacon_at = now;
@@ -82,16 +74,8 @@ impl Topics {
 
     fn due(&mut self, now: Instant) -> Vec<TopicHash> {
         let mut due = Vec::new();
-        for joined in self
-            .0
-            .values_mut()
-            .filter(|joined| joined.announce && joined.beacon_at <= now)
-        {
-            let pause = if joined.beacons == 0 {
-                SECOND_BEACON
-            } else {
-                limits::LAN_INTERVAL
-            };
+        for joined in self.0.values_mut().filter(|joined| joined.announce && joined.beacon_at <= now) {
+            let pause = if joined.beacons == 0 { SECOND_BEACON } else { limits::LAN_INTERVAL };
             joined.beacons = joined.beacons.saturating_add(1);
             joined.beacon_at = now + pause;
             due.push(joined.hash);
@@ -100,11 +84,7 @@ impl Topics {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.0
-            .values()
-            .filter(|joined| joined.announce)
-            .map(|joined| joined.beacon_at)
-            .min()
+        self.0.values().filter(|joined| joined.announce).map(|joined| joined.beacon_at).min()
     }
 }
 
@@ -147,11 +127,7 @@ impl Node {
                 let Some(&addr) = self.local.get(index) else { break };
                 let mut beacon = Vec::with_capacity(70);
                 if encode::lan(self.identity.id(), addr, Some(hash.as_str()), &mut beacon).is_ok() {
-                    let path = Path {
-                        link: LAN_LINK,
-                        local: addr.into(),
-                        remote: LAN_GROUP.into(),
-                    };
+                    let path = Path { link: LAN_LINK, local: addr.into(), remote: LAN_GROUP.into() };
                     self.send_out(path, beacon);
                 }
             }

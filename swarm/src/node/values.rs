@@ -35,10 +35,7 @@ struct Fetch {
 
 impl Values {
     pub(super) fn new(config: &Config) -> Self {
-        Self {
-            store: Lru::new(config.store_entries).max_weight(config.store_bytes),
-            fetches: BTreeMap::new(),
-        }
+        Self { store: Lru::new(config.store_entries).max_weight(config.store_bytes), fetches: BTreeMap::new() }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -100,9 +97,7 @@ impl Node {
             return Err(FetchError::Key { len: key.len() });
         }
         if self.values.fetches.len() >= policy::MAX_FETCHES {
-            return Err(FetchError::TooMany {
-                limit: policy::MAX_FETCHES,
-            });
+            return Err(FetchError::TooMany { limit: policy::MAX_FETCHES });
         }
         let id = FetchId(self.next_operation());
         if let Some(stored) = self.values.store.get(&key, self.now) {
@@ -110,17 +105,10 @@ impl Node {
             self.push_event(Event::Fetched { id, result });
             return Ok(id);
         }
-        let fetch = Fetch {
-            key,
-            timeout,
-            until: self.now + timeout,
-            asked: BTreeSet::new(),
-        };
+        let fetch = Fetch { key, timeout, until: self.now + timeout, asked: BTreeSet::new() };
         self.values.fetches.insert(id, fetch);
-        let (mesh, others): (Vec<_>, Vec<_>) = self
-            .connected()
-            .map(|(id, link)| (id, link.in_mesh))
-            .partition(|(_, in_mesh)| *in_mesh);
+        let (mesh, others): (Vec<_>, Vec<_>) =
+            self.connected().map(|(id, link)| (id, link.in_mesh)).partition(|(_, in_mesh)| *in_mesh);
         for (link, _) in mesh.into_iter().chain(others) {
             self.ask(id, link);
         }
@@ -135,13 +123,7 @@ impl Node {
 
     /// Tells a peer that has connected, or restarted, what we have: the 64 keys used last.
     pub(super) fn summarise(&mut self, id: LinkId) {
-        let keys: Vec<Bytes> = self
-            .values
-            .store
-            .iter()
-            .take(limits::HAVE_BATCH)
-            .map(|(key, _)| key.clone())
-            .collect();
+        let keys: Vec<Bytes> = self.values.store.iter().take(limits::HAVE_BATCH).map(|(key, _)| key.clone()).collect();
         let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
         self.tell_have(id, &keys);
     }
@@ -177,13 +159,8 @@ impl Node {
     }
 
     pub(super) fn on_have(&mut self, id: LinkId, keys: &[Bytes]) {
-        let fetches: Vec<FetchId> = self
-            .values
-            .fetches
-            .iter()
-            .filter(|(_, fetch)| keys.contains(&fetch.key))
-            .map(|(id, _)| *id)
-            .collect();
+        let fetches: Vec<FetchId> =
+            self.values.fetches.iter().filter(|(_, fetch)| keys.contains(&fetch.key)).map(|(id, _)| *id).collect();
         for fetch in fetches {
             self.ask(fetch, id);
         }
@@ -200,13 +177,8 @@ impl Node {
     }
 
     pub(super) fn on_value(&mut self, id: LinkId, key: Bytes, value: Bytes) {
-        let done: Vec<FetchId> = self
-            .values
-            .fetches
-            .iter()
-            .filter(|(_, fetch)| fetch.key == key)
-            .map(|(id, _)| *id)
-            .collect();
+        let done: Vec<FetchId> =
+            self.values.fetches.iter().filter(|(_, fetch)| fetch.key == key).map(|(id, _)| *id).collect();
         if done.is_empty() {
             return;
         }
@@ -216,10 +188,7 @@ impl Node {
         }
         for fetch in done {
             self.end_fetch(fetch);
-            self.push_event(Event::Fetched {
-                id: fetch,
-                result: Ok(value.clone()),
-            });
+            self.push_event(Event::Fetched { id: fetch, result: Ok(value.clone()) });
         }
         if let Some(from) = self.links.get(&id).and_then(super::PeerLink::peer_id) {
             self.push_event(Event::Synced { key, value, from });
@@ -237,10 +206,7 @@ impl Node {
             .collect();
         for (id, after, asked) in late {
             self.end_fetch(id);
-            self.push_event(Event::Fetched {
-                id,
-                result: Err(FetchError::Timeout { after, asked }),
-            });
+            self.push_event(Event::Fetched { id, result: Err(FetchError::Timeout { after, asked }) });
         }
     }
 
@@ -249,10 +215,7 @@ impl Node {
         let fetches: Vec<FetchId> = self.values.fetches.keys().copied().collect();
         for id in fetches {
             self.end_fetch(id);
-            self.push_event(Event::Fetched {
-                id,
-                result: Err(FetchError::Closed),
-            });
+            self.push_event(Event::Fetched { id, result: Err(FetchError::Closed) });
         }
     }
 

@@ -1,0 +1,14 @@
+//! Nodes in a simulated network: public API only, virtual time.
+#![cfg(feature = "v12")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "test"
+)]
+
+mod chat;
+mod support;
