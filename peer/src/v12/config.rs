@@ -79,6 +79,8 @@ pub(super) const EVENT_BYTES: usize = 16 * 1024 * 1024;
 pub(super) const MAX_FRAGMENTED: usize = 512 * 1024;
 /// Plaintext fragments that wait for the rest of their message.
 pub(super) const FRAGMENT_BYTES: usize = 1024 * 1024;
+/// Messages held behind a gap.
+pub(super) const REORDER_BYTES: usize = 4 * 1024 * 1024;
 /// Values that we asked this peer for, at once.
 pub(super) const MAX_WANTS: usize = 16;
 /// Values that this peer is sent, at once; further requests wait, up to as many again, or are refused.
@@ -88,6 +90,7 @@ pub(super) const MAX_EARLY_WANTS: usize = 4;
 
 /// The worst case of one peer, all bounds at once: what [`Peer::buffered_bytes`](super::Peer::buffered_bytes) never
 /// exceeds, given a value limit.
+#[must_use]
 pub const fn max_buffered_bytes(value_limit: usize) -> usize {
     SEND_QUEUE_BYTES
         + limits::MAX_DATAGRAM
@@ -95,6 +98,7 @@ pub const fn max_buffered_bytes(value_limit: usize) -> usize {
         + 2 * STAGED_BYTES
         + 2 * MAX_FRAGMENTED
         + MAX_URGENT * 128
+        + MAX_EARLY_WANTS * limits::MAX_KEY
         + EVENT_BYTES
         + limits::MAX_DATAGRAM
         + value_limit
@@ -102,8 +106,5 @@ pub const fn max_buffered_bytes(value_limit: usize) -> usize {
         + REORDER_BYTES
         + (MAX_WANTS + 2 * MAX_SERVES) * value_limit
 }
-
-/// Messages held behind a gap.
-pub(super) const REORDER_BYTES: usize = 4 * 1024 * 1024;
 
 const _: () = assert!(max_buffered_bytes(limits::MAX_VALUE) <= 300 * 1024 * 1024, "one peer's worst case");

@@ -9,7 +9,7 @@ use framing::v12::{Chunk, ChunkAssembler, ChunkSender, SenderConfig, encode, lim
 use structs::Rejected;
 
 use super::config::{MAX_SERVES, MAX_WANTS};
-use super::{ExchangeError, Peer};
+use super::{ExchangeError, Implementation, Peer};
 
 /// A request that brought nothing for this long is sent again: nodes of version 0.1.0 send everything once more,
 /// later ones ignore it while a transfer runs.
@@ -21,11 +21,28 @@ pub(super) struct Exchange {
     wants: Vec<Want>,
     serves: Vec<Serve>,
     waiting: VecDeque<(Bytes, Bytes)>,
+    /// Values that came lately: parts of them that come again were sent before our acknowledgement arrived.
+    finished: VecDeque<Bytes>,
     /// The peer has been seen to send no CHUNK_ACK, as nodes of version 0.1.0.
     unacknowledging: bool,
-    /// A transfer waits for a PING to be answered.
-    mark_wanted: bool,
+    mark: Mark,
 }
+
+/// The PING whose answer says that a burst of chunks was taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    /// No transfer waits for one.
+    None,
+    /// It is to be sent.
+    Wanted,
+    /// It is under way.
+    Sent,
+}
+
+/// How many keys of values that came are remembered.
+const MAX_FINISHED: usize = 2 * MAX_WANTS;
+/// Chunks under way to a peer of this implementation, which reads from a larger buffer: about 43 KiB.
+const WINDOW_TO_OURS: usize = 48;
 
 #[derive(Debug)]
 struct Serve {
@@ -47,8 +64,9 @@ impl Exchange {
             wants: Vec::new(),
             serves: Vec::new(),
             waiting: VecDeque::new(),
+            finished: VecDeque::new(),
             unacknowledging: false,
-            mark_wanted: false,
+            mark: Mark::None,
         }
     }
 
@@ -62,6 +80,7 @@ impl Exchange {
         if self.wants.len() >= MAX_WANTS {
             return Err(ExchangeError::Busy);
         }
+        self.finished.retain(|finished| *finished != key);
         self.wants.push(Want { key, assembler: ChunkAssembler::new(self.value_limit), ask_at: Some(now) });
         Ok(())
     }
@@ -83,44 +102,57 @@ impl Exchange {
 
     /// A chunk of a value: returns the acknowledgement to send, and the value if it is complete.
     #[expect(clippy::type_complexity, reason = "two optional results of one step")]
-    pub(super) fn on_chunk(&mut self, chunk: Chunk<'_>, now: Instant) -> Result<(Option<Vec<u8>>, Option<(Bytes, Bytes)>), Rejected> {
+    pub(super) fn on_chunk(
+        &mut self,
+        chunk: Chunk<'_>,
+        now: Instant,
+    ) -> Result<(Option<Vec<u8>>, Option<(Bytes, Bytes)>), Rejected> {
         let key = match chunk {
             Chunk::Whole { key, .. } | Chunk::Part { key, .. } => key,
         };
         let Some(index) = self.wants.iter().position(|want| want.key == key) else {
-            return Err(Rejected::Unsolicited);
+            return match chunk {
+                Chunk::Part { index, .. } if self.finished.iter().any(|finished| finished == key) => {
+                    Ok((ack(key, index), None))
+                }
+                _ => Err(Rejected::Unsolicited),
+            };
         };
         let limit = self.value_limit;
         let Some(want) = self.wants.get_mut(index) else { return Err(Rejected::Unsolicited) };
-        let (ack, value) = match chunk {
-            Chunk::Whole { value, .. } if value.is_empty() => return Err(Rejected::Malformed),
+        let (answer, value) = match chunk {
+            Chunk::Whole { value: [], .. } => return Err(Rejected::Malformed),
             Chunk::Whole { value, .. } if value.len() > limit => return Err(Rejected::TooLarge),
             Chunk::Whole { value, .. } => (None, Some(Bytes::copy_from_slice(value))),
             Chunk::Part { key, index, total, data } => {
                 let value = want.assembler.add(index, total, data, now).map_err(Rejected::from)?;
-                let mut ack = Vec::with_capacity(key.len() + 4);
-                let encoded = encode::chunk_ack(key, index, &mut ack).is_ok();
-                (encoded.then_some(ack), value.map(Bytes::from))
+                (ack(key, index), value.map(Bytes::from))
             }
         };
         want.ask_at = Some(now + RETRY);
-        let complete = value.map(|value| (self.wants.remove(index).key, value));
-        Ok((ack, complete))
+        let Some(value) = value else { return Ok((answer, None)) };
+        let key = self.wants.remove(index).key;
+        if self.finished.len() >= MAX_FINISHED {
+            self.finished.pop_front();
+        }
+        self.finished.push_back(key.clone());
+        Ok((answer, Some((key, value))))
     }
 
-    pub(super) fn serve(&mut self, key: Bytes, value: Bytes, rtt: Duration, now: Instant) -> Result<(), ExchangeError> {
+    pub(super) fn serve(&mut self, key: Bytes, value: Bytes, to: Receiver, now: Instant) -> Result<(), ExchangeError> {
         if key.is_empty() || key.len() > limits::MAX_KEY {
             return Err(ExchangeError::Key { len: key.len() });
         }
-        if value.is_empty() || value.len() > limits::MAX_CHUNKED_VALUE {
+        if value.is_empty() || value.len() > self.value_limit {
             return Err(ExchangeError::Value { len: value.len() });
         }
-        let known = self.serves.iter().any(|serve| serve.sender.key() == &key) || self.waiting.iter().any(|(k, _)| *k == key);
+        let known =
+            self.serves.iter().any(|serve| serve.sender.key() == &key) || self.waiting.iter().any(|(k, _)| *k == key);
         if known {
             return Ok(());
         }
         if self.serves.len() < MAX_SERVES {
-            self.start(key, value, rtt, now);
+            self.start(key, value, to, now);
         } else if self.waiting.len() < MAX_SERVES {
             self.waiting.push_back((key, value));
         } else {
@@ -129,8 +161,11 @@ impl Exchange {
         Ok(())
     }
 
-    fn start(&mut self, key: Bytes, value: Bytes, rtt: Duration, now: Instant) {
-        let mut config = SenderConfig::default().rtt(rtt);
+    fn start(&mut self, key: Bytes, value: Bytes, to: Receiver, now: Instant) {
+        let mut config = SenderConfig::default().rtt(to.rtt);
+        if to.ours {
+            config = config.window(WINDOW_TO_OURS);
+        }
         if self.unacknowledging {
             config = config.assume_unacknowledged();
         }
@@ -148,11 +183,26 @@ impl Exchange {
         Ok(())
     }
 
-    /// The PING that was sent for a transfer has been answered.
-    pub(super) fn on_mark(&mut self, now: Instant) {
-        for serve in &mut self.serves {
-            serve.sender.on_mark(now);
+    /// A PING was answered: perhaps the one that was sent for a transfer.
+    pub(super) fn on_pong(&mut self, now: Instant) {
+        if self.mark == Mark::Sent {
+            self.mark = Mark::None;
+            for serve in &mut self.serves {
+                serve.sender.on_mark(now);
+            }
         }
+    }
+
+    /// A PING leaves behind all chunks so far.
+    pub(super) fn on_ping(&mut self) {
+        if self.mark == Mark::Wanted {
+            self.mark = Mark::Sent;
+        }
+    }
+
+    /// Whether a transfer needs a PING.
+    pub(super) fn wants_ping(&self) -> bool {
+        self.mark == Mark::Wanted
     }
 
     /// Requests that are due.
@@ -177,39 +227,27 @@ impl Exchange {
             self.serves.rotate_left(1);
             match step {
                 Some(Step::Chunk(frame)) => return Some(frame),
-                Some(Step::Mark) => self.mark_wanted = true,
+                Some(Step::Mark) => self.mark = Mark::Wanted,
                 None => {}
             }
         }
         None
     }
 
-    pub(super) fn take_mark_wanted(&mut self) -> bool {
-        std::mem::take(&mut self.mark_wanted)
-    }
-
-    pub(super) fn put_back_mark(&mut self) {
-        self.mark_wanted = true;
-    }
-
-    pub(super) fn wants_mark(&self) -> bool {
-        self.mark_wanted
-    }
-
-    pub(super) fn handle_timeout(&mut self, rtt: Duration, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, to: Receiver, now: Instant) {
         for serve in &mut self.serves {
             serve.sender.handle_timeout(now);
             self.unacknowledging |= serve.sender.mode() == Mode::Marked;
         }
-        self.reap(rtt, now);
+        self.reap(to, now);
     }
 
     /// Removes ended transfers and starts waiting ones.
-    pub(super) fn reap(&mut self, rtt: Duration, now: Instant) {
+    pub(super) fn reap(&mut self, to: Receiver, now: Instant) {
         self.serves.retain(|serve| serve.sender.state() == State::Running);
         while self.serves.len() < MAX_SERVES {
             let Some((key, value)) = self.waiting.pop_front() else { break };
-            self.start(key, value, rtt, now);
+            self.start(key, value, to, now);
         }
     }
 
@@ -228,6 +266,20 @@ impl Exchange {
         let waiting: usize = self.waiting.iter().map(|(_, value)| value.len()).sum();
         wants + serves + waiting
     }
+}
+
+/// What a transfer should know of the peer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Receiver {
+    /// The round-trip time to it.
+    pub(super) rtt: Duration,
+    /// Whether it is of this implementation.
+    pub(super) ours: bool,
+}
+
+fn ack(key: &[u8], index: u16) -> Option<Vec<u8>> {
+    let mut ack = Vec::with_capacity(key.len() + 4);
+    encode::chunk_ack(key, index, &mut ack).is_ok().then_some(ack)
 }
 
 impl Peer {
@@ -265,8 +317,12 @@ impl Peer {
     pub fn serve(&mut self, key: Bytes, value: Bytes, now: Instant) -> Result<(), ExchangeError> {
         self.now = self.now.max(now);
         self.can_exchange()?;
-        let rtt = self.rtt();
-        self.exchange.serve(key, value, rtt, self.now)
+        let to = self.receiver();
+        self.exchange.serve(key, value, to, self.now)
+    }
+
+    pub(super) fn receiver(&self) -> Receiver {
+        Receiver { rtt: self.rtt(), ours: self.implementation == Implementation::Ours }
     }
 
     /// Whether a value is on its way to the peer.

@@ -48,15 +48,15 @@ use structs::{
 pub use config::{Config, max_buffered_bytes};
 pub use event::{CloseReason, Event, ExchangeError, Proof, SendError};
 
-use config::{CONTROL_QUEUE_BYTES, MAX_FRAGMENTED, FRAGMENT_BYTES, REORDER_BYTES, SEND_QUEUE_BYTES};
+use config::{CONTROL_QUEUE_BYTES, FRAGMENT_BYTES, MAX_FRAGMENTED, REORDER_BYTES, SEND_QUEUE_BYTES};
 use exchange::Exchange;
 use path::{Route, Routes};
 use replay::Replay;
 use window::Window;
 
 /// Bytes that a dial may spend on its own account before its target has proved anything: eight HELLOs, and the
-/// PINGs and the note that follow an answer.
-pub const DIAL_BUDGET: u64 = 8 * 41 + 8 * 29 + 2 * 128;
+/// PINGs and the notes that follow an answer.
+pub const DIAL_BUDGET: u64 = 8 * 41 + 8 * 29 + 4 * 128;
 
 /// Which implementation the peer runs, as far as its frames have shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,7 +95,6 @@ pub struct Peer {
     config: Config,
     identity: Arc<Identity>,
     rng: Rng,
-    epoch: Epoch,
     now: Instant,
     created: Instant,
 
@@ -109,11 +108,17 @@ pub struct Peer {
 
     replay: Replay,
     reorder: Reorder,
+    /// Numbers given up, in all and before the peer last restarted.
     skipped: u64,
+    skipped_before: u64,
     epoch_begins: bool,
     reassembler: Reassembler,
     acks_owed: u32,
     ack_at: Option<Instant>,
+    /// Until then a PING of a peer of ours is answered with what we have received, too: the last time may be lost.
+    ack_pings_until: Instant,
+    /// The peer was told to send nothing, because the owner takes no events.
+    told_closed: bool,
 
     data: Ring<Bytes>,
     data_bytes: usize,
@@ -124,17 +129,22 @@ pub struct Peer {
     batcher: Batcher,
     staged: Option<Vec<u8>>,
     seq: u32,
+    /// The last HELLO, and whether a message has left since the first of its burst.
+    hello_at: Option<Instant>,
     sent_since_hello: bool,
     window: Window,
     marked_at: Option<Instant>,
     bucket: TokenBucket,
 
     hellos: u32,
+    greetings: u32,
     greet_at: Option<Instant>,
+    ponged: bool,
     heartbeat_at: Instant,
     last_heard: Instant,
     reset: Reset,
     suspect: Option<Suspicion>,
+    suspect_from: Instant,
     leaving: Option<Leaving>,
     early_wants: Vec<Bytes>,
     exchange: Exchange,
@@ -147,7 +157,7 @@ pub struct Peer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// HELLOs leave; nobody has answered.
-    Dialing { left: u32, next: Instant },
+    Dialing { sent: u32, left: u32, next: Instant },
     /// The key of the peer is known.
     Open,
     /// Goodbyes may still be in the queue; nothing else happens.
@@ -165,11 +175,11 @@ enum Reset {
     Until(Instant),
 }
 
-/// A HELLO came from a new address: if the old one stays silent, the peer has restarted.
+/// A HELLO came from a new address: if the old one stays silent and the new one answers, the peer has restarted.
 #[derive(Debug, Clone, Copy)]
 struct Suspicion {
     path: Path,
-    until: Instant,
+    since: Instant,
 }
 
 /// Somebody said GOAWAY in the peer's name.
@@ -182,14 +192,24 @@ struct Leaving {
 /// How long we wait before the first note to an unknown peer: the other Rust node shows itself right after the
 /// handshake, and would hand a note to its application.
 const GREETING_DELAY: Duration = Duration::from_millis(20);
+/// Until the peer shows what it runs, the note is repeated after this long, each time twice as long.
+const GREETING_INTERVAL: Duration = Duration::from_millis(250);
+/// So many notes greet a peer that shows nothing.
+const MAX_GREETINGS: u32 = 4;
 /// How long a peer may stay without any proof.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a peer with a fresh session takes at most to show it, when its application speaks first.
 const RESET_CHECK: Duration = Duration::from_millis(250);
 /// How long a peer takes at most to answer a reset.
 const RESET_TIMEOUT: Duration = Duration::from_secs(1);
-/// A live peer of any implementation sends a PING each second.
+/// A live peer of any implementation sends a PING each second, and answers ours.
 const SUSPICION: Duration = Duration::from_millis(1500);
+/// Messages wait no longer for a suspicion to resolve, and this much passes before the next: anybody can raise one.
+const SUSPICION_LIMIT: Duration = Duration::from_secs(10);
+/// HELLOs closer together than this are one dial: nobody's dial has longer pauses.
+const HELLO_BURST: Duration = Duration::from_secs(3);
+/// How long after a message a peer's PINGs are answered with what was received.
+const ACK_REPEAT: Duration = Duration::from_secs(10);
 /// After GOAWAY, this much silence confirms it.
 const GOAWAY_SILENCE: Duration = Duration::from_secs(2);
 /// After GOAWAY, a peer that still answers this much later has not left.
@@ -198,9 +218,17 @@ const GOAWAY_DOUBT: Duration = Duration::from_secs(12);
 impl Peer {
     /// Dials whoever is at `path`: up to `hellos` HELLOs, 300 ms apart and then further, until one is answered.
     #[must_use]
-    pub fn dial(config: Config, identity: Arc<Identity>, path: Path, hellos: u32, seed: &Seed, epoch: Epoch, now: Instant) -> Self {
+    pub fn dial(
+        config: Config,
+        identity: Arc<Identity>,
+        path: Path,
+        hellos: u32,
+        seed: &Seed,
+        epoch: Epoch,
+        now: Instant,
+    ) -> Self {
         let mut peer = Self::new(config, identity, seed, epoch, now);
-        peer.state = State::Dialing { left: hellos.clamp(1, limits::PUNCH_TRIES), next: now };
+        peer.state = State::Dialing { sent: 0, left: hellos.clamp(1, limits::PUNCH_TRIES), next: now };
         peer.add_route(Route::new(path, DIAL_BUDGET, now));
         peer
     }
@@ -208,7 +236,14 @@ impl Peer {
     /// Expects the HELLO of a peer that dialled us: hand it in next. Until something else is proved, no more bytes
     /// leave than came in.
     #[must_use]
-    pub fn accept(config: Config, identity: Arc<Identity>, path: Path, seed: &Seed, epoch: Epoch, now: Instant) -> Self {
+    pub fn accept(
+        config: Config,
+        identity: Arc<Identity>,
+        path: Path,
+        seed: &Seed,
+        epoch: Epoch,
+        now: Instant,
+    ) -> Self {
         let mut peer = Self::new(config, identity, seed, epoch, now);
         peer.add_route(Route::new(path, 0, now));
         peer
@@ -223,7 +258,6 @@ impl Peer {
             config,
             identity,
             rng,
-            epoch,
             now,
             created: now,
             state: State::Open,
@@ -236,10 +270,13 @@ impl Peer {
             replay,
             reorder: Reorder::new(limits::QUEUE_DATA, REORDER_BYTES),
             skipped: 0,
+            skipped_before: 0,
             epoch_begins: true,
             reassembler: Reassembler::new(FRAGMENT_BYTES),
             acks_owed: 0,
             ack_at: None,
+            ack_pings_until: now,
+            told_closed: false,
             data: Ring::new(limits::QUEUE_DATA),
             data_bytes: 0,
             full: false,
@@ -249,16 +286,20 @@ impl Peer {
             batcher: Batcher::new(),
             staged: None,
             seq: 0,
+            hello_at: None,
             sent_since_hello: false,
             window: Window::new(),
             marked_at: None,
             bucket: TokenBucket::new(limits::RATE, limits::RATE_BURST, now),
             hellos: 0,
+            greetings: 0,
             greet_at: None,
+            ponged: false,
             heartbeat_at: now + limits::HEARTBEAT,
             last_heard: now,
             reset: Reset::Done,
             suspect: None,
+            suspect_from: now,
             leaving: None,
             early_wants: Vec::new(),
             events: VecDeque::new(),
@@ -339,6 +380,13 @@ impl Peer {
         self.session.as_ref().map(Session::session_id)
     }
 
+    /// Whether a sealed packet whose nonce begins like this may come from the peer, seen from an unknown address: the
+    /// existing implementations begin with the session's number, ours with a random one per run.
+    #[must_use]
+    pub fn may_have_sealed(&self, prefix: u32) -> bool {
+        self.session_id() == Some(prefix) || self.replay.prefix() == Some(prefix)
+    }
+
     /// Messages that wait to be sent.
     #[must_use]
     pub fn queued(&self) -> usize {
@@ -382,6 +430,7 @@ impl Peer {
             + self.batcher.buffered_bytes()
             + self.staged.as_ref().map_or(0, Vec::len)
             + self.event_bytes
+            + self.early_wants.iter().map(Bytes::len).sum::<usize>()
             + self.reassembler.buffered_bytes()
             + self.reorder.buffered_bytes()
             + self.exchange.buffered_bytes()
@@ -447,32 +496,28 @@ impl Peer {
     /// [`is_drained`](Self::is_drained) first. Returns how many messages that were.
     pub fn close(&mut self, code: GoawayReason, now: Instant) -> u64 {
         self.now = self.now.max(now);
-        let unsent = self.data.len() as u64;
         if self.is_closed() {
             return 0;
         }
-        if self.is_connected() {
+        let (unsent, connected) = (self.data.len() as u64, self.is_connected());
+        self.end(CloseReason::Local);
+        if connected {
             self.farewell(code);
         }
-        self.end(CloseReason::Local);
         unsent
     }
 
     fn add_route(&mut self, route: Route) -> bool {
         let path = route.path;
-        match self.routes.add(route) {
-            Ok(removed) => {
-                if let Some(removed) = removed {
-                    self.push_event(Event::PathRemoved(removed));
-                }
-                self.push_event(Event::PathAdded(path));
-                true
-            }
-            Err(()) => false,
+        let Some(added) = self.routes.add(route) else { return false };
+        if let Some(removed) = added.removed {
+            self.push_event(Event::PathRemoved(removed));
         }
+        self.push_event(Event::PathAdded(path));
+        true
     }
 
-    /// Ends the session; only goodbyes already in the urgent queue still leave.
+    /// Ends the session. Only a goodbye that is queued after it still leaves.
     fn end(&mut self, reason: CloseReason) {
         if self.state == State::Closed {
             return;
@@ -482,6 +527,7 @@ impl Peer {
         self.data_bytes = 0;
         self.control.clear();
         self.control_bytes = 0;
+        self.urgent.clear();
         self.staged = None;
         self.batcher = Batcher::new();
         self.reorder = Reorder::new(0, 0);
@@ -511,10 +557,7 @@ impl Peer {
             let remote = self.remote?;
             match Session::derive(&self.identity, &remote) {
                 Ok(session) => self.session = Some(session),
-                Err(_weak) => {
-                    self.stats.rejected.count(Rejected::WeakKey);
-                    self.end(CloseReason::WeakKey);
-                }
+                Err(weak) => self.end(weak.into()),
             }
         }
         self.session.as_ref()
@@ -557,7 +600,8 @@ fn weight(event: &Event) -> usize {
         Event::Message { data, .. } => data.len(),
         Event::Value { key, value } => key.len() + value.len(),
         Event::Wanted(key) => key.len(),
-        Event::Has(keys) => keys.iter().map(Bytes::len).sum(),
+        Event::Has(keys) => keys.iter().map(|key| key.len() + size_of::<Bytes>()).sum(),
+        Event::Peers(peers) => size_of_val(peers.as_slice()),
         _ => 0,
     }
 }

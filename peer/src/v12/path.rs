@@ -1,5 +1,6 @@
 //! The addresses that lead to a peer: what each has proved, what it may be sent, and which is the best.
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use framing::v12::limits;
@@ -11,8 +12,13 @@ use super::proof::Challenge;
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) path: Path,
-    /// Whether the peer has been shown to be there; until then `allowance` bounds what it is sent.
+    /// Whether somebody has been shown to be there; until then `allowance` bounds what it is sent.
     pub(super) proved: bool,
+    /// When it was last chosen, counted up: by being the first address proved, or by the newest sealed packet. Zero:
+    /// whoever is there has shown nothing but that he is there, and gets no traffic.
+    favour: u64,
+    /// Whether something other than HELLO came from it: then our answer to the HELLO has arrived.
+    pub(super) hears_us: bool,
     pub(super) challenge: Challenge,
     pub(super) rtt: Rtt,
     pub(super) last_heard: Instant,
@@ -27,12 +33,19 @@ impl Route {
         Self {
             path,
             proved: false,
+            favour: 0,
+            hears_us: false,
             challenge: Challenge::new(),
             rtt: Rtt::new(),
             last_heard: now,
             pinged: None,
             allowance: own_account,
         }
+    }
+
+    /// Whether it is known to be the peer who is there, as far as the peer has proved anything at all.
+    pub(super) const fn is_chosen(&self) -> bool {
+        self.favour > 0
     }
 
     pub(super) fn on_received(&mut self, bytes: usize) {
@@ -62,65 +75,97 @@ impl Route {
 
 /// At most four addresses, as the existing nodes keep.
 #[derive(Debug, Default)]
-pub(super) struct Routes(Vec<Route>);
+pub(super) struct Routes {
+    routes: Vec<Route>,
+    choices: u64,
+}
 
 /// An address that was silent for this long stands behind all that were not.
 const QUIET: Duration = Duration::from_secs(5);
 
 impl Routes {
     pub(super) fn get_mut(&mut self, path: &Path) -> Option<&mut Route> {
-        self.0.iter_mut().find(|route| same(&route.path, path))
+        self.routes.iter_mut().find(|route| same(&route.path, path))
     }
 
     pub(super) fn get(&self, path: &Path) -> Option<&Route> {
-        self.0.iter().find(|route| same(&route.path, path))
+        self.routes.iter().find(|route| same(&route.path, path))
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.routes.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.0.iter()
+        self.routes.iter()
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Route> {
-        self.0.iter_mut()
+        self.routes.iter_mut()
     }
 
-    /// Adds an address. When four are known the least useful one that is not proved goes, or, for an address that
-    /// is itself `proved`, the quietest of all. Returns the address that went; `Err` if the new one found no place.
-    pub(super) fn add(&mut self, route: Route) -> Result<Option<Path>, ()> {
+    /// Adds an address. When four are known the quietest of those that are not proved goes, or, for an address that
+    /// is itself `proved`, the quietest of all, first of those never chosen. Returns the address that went; `None`
+    /// if the new one found no place.
+    pub(super) fn add(&mut self, route: Route) -> Option<Added> {
         let mut removed = None;
-        if self.0.len() >= limits::MAX_ADDRS_PER_PEER {
-            let worst = (0..self.0.len())
-                .filter(|&index| self.0.get(index).is_some_and(|old| route.proved || !old.proved))
-                .min_by_key(|&index| self.0.get(index).map(|old| (old.proved, old.last_heard)));
-            removed = Some(self.0.remove(worst.ok_or(())?).path);
+        if self.routes.len() >= limits::MAX_ADDRS_PER_PEER {
+            let worst = (0..self.routes.len())
+                .filter(|&index| self.routes.get(index).is_some_and(|old| route.proved || !old.proved))
+                .min_by_key(|&index| self.routes.get(index).map(|old| (old.proved, old.is_chosen(), old.last_heard)));
+            removed = Some(self.routes.remove(worst?).path);
         }
-        self.0.push(route);
-        Ok(removed)
+        self.routes.push(route);
+        Some(Added { removed })
     }
 
     pub(super) fn keep_only(&mut self, path: &Path) -> Vec<Path> {
-        let (kept, gone) = std::mem::take(&mut self.0).into_iter().partition(|route| same(&route.path, path));
-        self.0 = kept;
+        let (kept, gone) = std::mem::take(&mut self.routes).into_iter().partition(|route| same(&route.path, path));
+        self.routes = kept;
         gone.into_iter().map(|route: Route| route.path).collect()
     }
 
-    /// The proved address heard from lately with the lowest round-trip time; any proved one otherwise; any at all
-    /// before one is proved.
+    /// Makes an address the one that is used, as long as it is heard from.
+    pub(super) fn choose(&mut self, path: &Path) {
+        self.choices += 1;
+        let choices = self.choices;
+        if let Some(route) = self.get_mut(path) {
+            route.proved = true;
+            route.favour = choices;
+        }
+    }
+
+    /// Whether frames from `path` may be taken for the peer's.
+    pub(super) fn is_chosen(&self, path: &Path) -> bool {
+        self.get(path).is_some_and(Route::is_chosen)
+    }
+
+    /// The address chosen last that was heard from lately; one that was chosen at all otherwise; before one is, the
+    /// nearest of any.
+    ///
+    /// A low round-trip time alone wins nothing: a stranger next door would become everybody's path.
     pub(super) fn best(&self, now: Instant) -> Option<&Route> {
-        self.0.iter().min_by_key(|route| {
+        self.routes.iter().min_by_key(|route| {
             let silent = now.saturating_duration_since(route.last_heard);
-            let quiet = silent > QUIET;
-            (!route.proved, quiet, if quiet { silent } else { Duration::ZERO }, route.rtt.smoothed())
+            let quiet = if silent > QUIET { silent } else { Duration::ZERO };
+            (!route.is_chosen(), !route.proved, quiet, Reverse(route.favour), route.rtt.smoothed())
         })
+    }
+
+    pub(super) fn is_best(&self, path: &Path, now: Instant) -> bool {
+        self.best(now).is_some_and(|best| same(&best.path, path))
     }
 
     pub(super) fn best_path(&self, now: Instant) -> Option<Path> {
         self.best(now).map(|route| route.path)
     }
+}
+
+/// An address found its place.
+#[derive(Debug)]
+pub(super) struct Added {
+    /// The one that had to go for it.
+    pub(super) removed: Option<Path>,
 }
 
 /// Addresses are told apart by link and remote end; the local end may be unknown.

@@ -2,19 +2,19 @@
 //!
 //! A PONG is the same twenty-one bytes whatever was asked, so whoever knows a node's id can forge one from any
 //! address. What an off-path forger cannot know is *when* we ask. Each PING leaves after a random delay, one at a
-//! time; the answers must come one for each, all after about the same time, and none unasked. Four in a row leave
-//! a blind forger about one chance in several hundred per attempt, and every failed attempt makes the next wait
-//! twice as long. A sealed packet that opens proves more and at once, and is what peers with something to say send.
+//! time; the answers must come one for each, all after about the same time, and none unasked. Six in a row leave
+//! a blind forger about one chance in two hundred per attempt, and every failed attempt makes the next wait twice as
+//! long. A sealed packet that opens proves more and at once, and is what peers with something to say send.
 
 use std::time::{Duration, Instant};
 
 use crypto::Rng;
 
 /// Answers in a row that prove the address.
-const ROUNDS: u32 = 4;
-/// The random delay before each PING is below this.
+const ROUNDS: u32 = 6;
+/// The random delay before each PING is below this, or below six tolerances if that is more.
 const SPREAD: Duration = Duration::from_millis(150);
-/// How far a round-trip time may stray from the first one, beside half of it.
+/// How far a round-trip time may stray from the first one, or a quarter of that if it is more.
 const TOLERANCE: Duration = Duration::from_millis(25);
 /// An answer later than this is none.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -73,7 +73,7 @@ impl Challenge {
         let rtt = now.saturating_duration_since(asked);
         if self.passed == 0 {
             self.first_rtt = rtt;
-        } else if rtt.abs_diff(self.first_rtt) > TOLERANCE.max(self.first_rtt / 2) {
+        } else if rtt.abs_diff(self.first_rtt) > self.tolerance() {
             self.restart(rng, now);
             return Answer::Misfit;
         }
@@ -81,8 +81,12 @@ impl Challenge {
         if self.passed >= ROUNDS {
             return Answer::Proved(rtt);
         }
-        self.next = Some(now + rng.duration_below(SPREAD));
+        self.next = Some(now + rng.duration_below(SPREAD.max(self.tolerance() * 6)));
         Answer::Fits
+    }
+
+    fn tolerance(&self) -> Duration {
+        TOLERANCE.max(self.first_rtt / 4)
     }
 
     pub(super) fn handle_timeout(&mut self, rng: &mut Rng, now: Instant) {
@@ -134,10 +138,10 @@ mod tests {
     }
 
     #[test]
-    fn an_honest_peer_is_proved_within_a_second() {
+    fn an_honest_peer_is_proved_after_about_a_second() {
         for seed in 0..100 {
             let took = honest(seed, Duration::from_millis(40)).expect("proved");
-            assert!(took < Duration::from_secs(1), "{took:?}");
+            assert!(took < Duration::from_millis(1150), "{took:?}");
         }
     }
 

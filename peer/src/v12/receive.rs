@@ -1,7 +1,7 @@
 //! What each frame does.
 
 use bytes::Bytes;
-use crypto::v12::{NodeId, PublicKey, WireId, WeakKey};
+use crypto::v12::{NodeId, PublicKey, WeakKey, WireId};
 use framing::v12::{Chunk, Frame, Kind, Pong, encode, limits};
 use structs::{Datagram, Path, Rejected};
 
@@ -11,12 +11,17 @@ use super::path::Route;
 use super::proof::Answer;
 use super::replay::{Tag, Verdict};
 use super::{
-    CloseReason, Event, GREETING_DELAY, Implementation, Leaving, Peer, Proof, RESET_CHECK, Reset,
-    SUSPICION, State, Suspicion,
+    ACK_REPEAT, CloseReason, Event, GREETING_DELAY, HELLO_BURST, Implementation, Leaving, Peer, Proof, RESET_CHECK,
+    Reset, SUSPICION_LIMIT, State, Suspicion,
 };
 
 /// The first sequence number of an epoch beyond which the sender is taken to continue an earlier session.
 const CONTINUES: u32 = 64;
+const PING_LEN: usize = 29;
+const PONG_LEN: usize = 21;
+
+/// A peer that has come this close to where its numbers look like JSON is not understood to speak JSON any more.
+const NEAR_LIMIT: u64 = (limits::SEQ_LIMIT - 4096) as u64;
 
 impl Peer {
     pub(super) fn receive(&mut self, datagram: Datagram<'_>) -> Result<(), Rejected> {
@@ -28,7 +33,7 @@ impl Peer {
             route.on_received(payload.len());
         }
         let result = self.receive_frame(payload, path, false);
-        if result.is_ok() && self.routes.get(&path).is_some() {
+        if result.is_ok() {
             self.on_heard(path);
         }
         result
@@ -39,38 +44,42 @@ impl Peer {
         if first == Kind::Data.byte() {
             return self.on_data(bytes.get_mut(1..).ok_or(Rejected::Malformed)?, path);
         }
+        if first == Kind::Batch.byte() {
+            return self.on_batch(bytes, path, nested);
+        }
         let frame = Frame::decode(bytes).map_err(Rejected::from)?;
         match frame {
             Frame::Hello { id, key } => return self.on_hello(id, key, path, bytes.len(), true),
             Frame::HelloAck { id, key } => return self.on_hello(id, key, path, bytes.len(), false),
             _ => {}
         }
-        // Everything else must come from an address that is known to lead to this peer.
-        if self.routes.get(&path).is_none() {
-            return Err(Rejected::UnknownPeer);
+        self.require_known(&path)?;
+        if let Some(route) = self.routes.get_mut(&path) {
+            route.hears_us = true;
         }
-        if self.remote.is_none() {
+        match frame {
+            Frame::Ping { id, .. } => return self.on_ping(id, path),
+            Frame::Pong(pong) => return self.on_pong(pong, path),
+            _ => {}
+        }
+        // Whoever said HELLO and answers PINGs has a known address, and need not be the peer.
+        if self.proof > Proof::None && !self.routes.is_chosen(&path) {
             return Err(Rejected::Unproven);
         }
         match frame {
-            Frame::Hello { .. } | Frame::HelloAck { .. } | Frame::Data(_) => Err(Rejected::Malformed),
-            Frame::Ping { id, .. } => self.on_ping(id, path),
-            Frame::Pong(pong) => self.on_pong(pong, path),
-            Frame::Batch(_) if nested => Err(Rejected::Nested),
-            Frame::Batch(frames) => {
-                let inner: Vec<Vec<u8>> = frames.iter().map(<[u8]>::to_vec).collect();
-                self.on_batch(inner, path)
-            }
+            Frame::Hello { .. }
+            | Frame::HelloAck { .. }
+            | Frame::Data(_)
+            | Frame::Batch(_)
+            | Frame::Ping { .. }
+            | Frame::Pong(_) => Err(Rejected::Malformed),
             Frame::Ihave(_) => {
                 self.show(Implementation::Reference);
                 Ok(())
             }
             Frame::Lan { .. } => Err(Rejected::Forbidden),
             Frame::Goaway { reason } => self.on_goaway(reason.map_or(0, framing::v12::GoawayReason::code)),
-            Frame::Frag { id, index, total, data } => {
-                let data = data.to_vec();
-                self.on_fragment(id, index, total, &data, path)
-            }
+            Frame::Frag { id, index, total, data } => self.on_fragment(id, index, total, data),
             Frame::Pex(pex) => {
                 if pex.is_compact() {
                     self.show(Implementation::Rust);
@@ -116,13 +125,18 @@ impl Peer {
             self.end(CloseReason::Ourselves);
             return Err(Rejected::FromSelf);
         }
+        let known_path = self.routes.get(&path).is_some();
         match self.remote {
             Some(known) if known != key => return Err(Rejected::KeyConflict),
+            // Somebody else's answer to our HELLO.
+            None if !known_path => return Err(Rejected::UnknownPeer),
+            _ if !known_path && !asks => return Err(Rejected::Unsolicited),
             Some(_) => {}
             None => {
                 self.remote = Some(key);
                 self.state = State::Open;
                 self.created = self.now;
+                self.ack_pings_until = self.now + ACK_REPEAT;
                 self.greet_at = Some(self.now + GREETING_DELAY);
                 if self.config.persistent_identity {
                     self.reset = Reset::CheckAt(self.now + RESET_CHECK);
@@ -132,27 +146,30 @@ impl Peer {
         }
         if asks {
             self.replay.on_hello();
-            self.sent_since_hello = false;
+            if self.hello_at.is_none_or(|at| self.now > at + HELLO_BURST) {
+                self.sent_since_hello = false;
+            }
+            self.hello_at = Some(self.now);
         } else if let Reset::Until(_) = self.reset {
             // It has forgotten the earlier run and starts at zero, and so do we.
             self.reset = Reset::Done;
             self.seq = 0;
             self.window.on_restart();
         }
-        if self.routes.get(&path).is_none() {
+        if !known_path {
             self.on_new_address(path, len)?;
         }
-        if let Some(route) = self.routes.get_mut(&path) {
-            if !route.proved {
-                route.challenge.start(&mut self.rng, self.now);
-            }
+        if let Some(route) = self.routes.get_mut(&path)
+            && !route.proved
+        {
+            route.challenge.start(&mut self.rng, self.now);
         }
         if asks {
             self.hellos = self.hellos.wrapping_add(1);
-            // An address without proof gets no more than it sent: two of three HELLOs pay for the questions that
-            // prove it.
-            let proved = self.routes.get(&path).is_some_and(|route| route.proved);
-            if proved || self.hellos % 3 == 1 {
+            // An address without proof gets no more than it sent. Whoever has heard us dials on all the same, if it is
+            // an existing node: then two of three HELLOs pay for the questions that prove it.
+            let answered = self.routes.get(&path).is_some_and(|route| route.hears_us && !route.proved);
+            if !answered || self.hellos.is_multiple_of(3) {
                 let mut ack = Vec::with_capacity(41);
                 encode::hello_ack(self.identity.wire_id(), *self.identity.public(), &mut ack);
                 self.send_urgent(path, ack);
@@ -162,23 +179,38 @@ impl Peer {
     }
 
     fn on_new_address(&mut self, path: Path, len: usize) -> Result<(), Rejected> {
+        if self.is_flooded() {
+            return Err(Rejected::LimitReached);
+        }
         let mut route = Route::new(path, 0, self.now);
         route.on_received(len);
-        if self.is_connected() && self.suspect.is_none() && self.implementation != Implementation::Ours {
-            self.suspect = Some(Suspicion { path, until: self.now + SUSPICION });
+        if !self.add_route(route) {
+            return Err(Rejected::LimitReached);
         }
-        if self.add_route(route) { Ok(()) } else { Err(Rejected::LimitReached) }
+        // A peer of this implementation says sealed that it has restarted.
+        let unclear = self.is_connected() && self.implementation != Implementation::Ours;
+        if unclear && self.suspect.is_none() && self.now >= self.suspect_from {
+            self.suspect = Some(Suspicion { path, since: self.now });
+            self.suspect_from = self.now + SUSPICION_LIMIT;
+            // The old address has the chance to say that all is well.
+            self.heartbeat_at = self.now;
+        }
+        Ok(())
     }
 
     fn on_ping(&mut self, id: NodeId, path: Path) -> Result<(), Rejected> {
         if self.remote.is_none_or(|key| NodeId::of(&key) != id) {
             return Err(Rejected::IdMismatch);
         }
-        // What an unproved peer sends pays for the proof first: it does not need our PONG.
-        if self.routes.get(&path).is_some_and(|route| route.proved) {
-            let mut pong = Vec::with_capacity(21);
+        // What an unproved peer sends pays for the proof first.
+        if self.routes.get(&path).is_some_and(|route| route.can_spend(PONG_LEN + PING_LEN)) {
+            let mut pong = Vec::with_capacity(PONG_LEN);
             encode::pong(self.identity.id(), &mut pong);
             self.send_urgent(path, pong);
+        }
+        if self.implementation == Implementation::Ours && self.now < self.ack_pings_until {
+            self.acks_owed = self.acks_owed.max(1);
+            self.ack_at = Some(self.now);
         }
         Ok(())
     }
@@ -192,14 +224,19 @@ impl Peer {
             Pong::Echo { .. } => self.show(Implementation::Cpp),
         }
         let now = self.now;
-        let best = self.routes.best_path(now);
+        let is_best = self.routes.is_best(&path, now);
         let Some(route) = self.routes.get_mut(&path) else { return Err(Rejected::UnknownPeer) };
+        self.ponged = true;
         if !route.proved {
             return match route.challenge.on_pong(&mut self.rng, now) {
                 Answer::Proved(rtt) => {
                     route.rtt.update(rtt);
                     route.proved = true;
-                    self.raise(Proof::Address);
+                    if self.proof == Proof::None {
+                        self.routes.choose(&path);
+                        self.raise(Proof::Address);
+                    }
+                    self.check_suspicion();
                     Ok(())
                 }
                 Answer::Fits => Ok(()),
@@ -208,23 +245,33 @@ impl Peer {
         }
         let Some(pinged) = route.pinged.take() else { return Err(Rejected::Unsolicited) };
         route.rtt.update(now.saturating_duration_since(pinged));
-        if best == Some(path) {
+        if is_best {
             self.window.on_pong();
-            self.exchange.on_mark(now);
+            self.exchange.on_pong(now);
         }
         Ok(())
     }
 
-    fn on_batch(&mut self, frames: Vec<Vec<u8>>, path: Path) -> Result<(), Rejected> {
+    fn on_batch(&mut self, bytes: &mut [u8], path: Path, nested: bool) -> Result<(), Rejected> {
+        if nested {
+            return Err(Rejected::Nested);
+        }
+        // This checks every length before the first frame is acted on.
+        Frame::decode(bytes).map_err(Rejected::from)?;
+        self.require_known(&path)?;
         if self.implementation == Implementation::Unknown {
             // The other Rust node never sends a BATCH.
             self.show(Implementation::Reference);
         }
-        for mut frame in frames {
+        let (_header, mut rest) = bytes.split_at_mut_checked(2).ok_or(Rejected::Malformed)?;
+        while let Some((len, frames)) = rest.split_first_chunk_mut::<2>() {
+            let len = usize::from(u16::from_be_bytes(*len));
+            let Some((frame, behind)) = frames.split_at_mut_checked(len) else { break };
+            rest = behind;
             if self.is_closed() {
                 break;
             }
-            if let Err(reason) = self.receive_frame(&mut frame, path, true) {
+            if let Err(reason) = self.receive_frame(frame, path, true) {
                 self.stats.rejected.count(reason);
             }
         }
@@ -252,17 +299,22 @@ impl Peer {
         let session = self.session().ok_or(Rejected::WeakKey)?;
         let (nonce, plaintext) = session.open_in_place(sealed).map_err(|_failed| Rejected::Unauthentic)?;
 
-        let note = note::decode(plaintext);
+        let near_limit = self.reorder.next_seq() >= NEAR_LIMIT;
+        let note = if near_limit { None } else { note::decode(plaintext) };
+        let ours = matches!(note, Some(Note::Ours { .. }));
         let numbered = plaintext.split_first_chunk::<4>().map(|(seq, rest)| (u32::from_be_bytes(*seq), rest));
         let seq = numbered.filter(|_| note.is_none()).map(|(seq, _)| seq);
         let newest = self.replay.is_newest(nonce);
-        match self.replay.accept(nonce, seq, tag, now) {
+        match self.replay.accept(nonce, seq, tag, ours, now) {
             Verdict::Replayed => return Err(Rejected::Replayed),
-            Verdict::Restarted => self.on_restart(path),
-            Verdict::Fresh => {}
+            Verdict::Restarted => {
+                self.on_authentic(path, true);
+                self.on_restart(path);
+            }
+            Verdict::Fresh => self.on_authentic(path, newest),
         }
-        let result = match (note, numbered) {
-            (Some(note), _) => self.on_note(note),
+        match (note, numbered) {
+            (Some(note), _) => self.on_note(note, newest),
             (None, Some((seq, payload))) => {
                 let payload = Bytes::copy_from_slice(payload);
                 self.on_message(seq, payload)
@@ -272,32 +324,27 @@ impl Peer {
                 let data = Bytes::copy_from_slice(plaintext);
                 self.report(Event::Message { data, authenticated: true })
             }
-        };
-        self.on_authentic(path, newest);
-        result
+        }
     }
 
     /// A sealed packet of this session came from `path`: that proves the key, and the address if nothing newer came
     /// from elsewhere.
     fn on_authentic(&mut self, path: Path, newest: bool) {
-        if self.is_closed() {
-            return;
-        }
-        if self.routes.get(&path).is_none() && newest {
-            let mut route = Route::new(path, 0, self.now);
-            route.proved = true;
-            self.add_route(route);
-        }
-        if let Some(route) = self.routes.get_mut(&path) {
-            if newest {
+        if newest {
+            if self.routes.get(&path).is_none() {
+                let mut route = Route::new(path, 0, self.now);
                 route.proved = true;
+                self.add_route(route);
             }
+            self.routes.choose(&path);
+            self.suspect = None;
+            self.leaving = None;
         }
-        self.leaving = None;
         self.raise(Proof::Key);
     }
 
-    fn on_note(&mut self, note: Note) -> Result<(), Rejected> {
+    /// `newest` says that nothing sealed later has arrived before.
+    fn on_note(&mut self, note: Note, newest: bool) -> Result<(), Rejected> {
         match note {
             Note::Ours { ack, bye } => {
                 self.show(Implementation::Ours);
@@ -305,7 +352,7 @@ impl Peer {
                     self.end(CloseReason::Goodbye(code));
                     return Ok(());
                 }
-                if let Some(ack) = ack {
+                if let Some(ack) = ack.filter(|_| newest) {
                     self.window.on_ack(ack, self.now);
                 }
                 Ok(())
@@ -329,6 +376,7 @@ impl Peer {
             }
         }
         self.acks_owed = self.acks_owed.saturating_add(1);
+        self.ack_pings_until = self.now + ACK_REPEAT;
         let result = self.reorder.push(seq, payload, self.now).map_err(Rejected::from);
         self.deliver_ordered();
         result
@@ -337,7 +385,8 @@ impl Peer {
     pub(super) fn deliver_ordered(&mut self) {
         while let Some(data) = self.reorder.poll(self.now) {
             // The existing nodes send their gossip as ordinary messages.
-            let event = match note::decode(&data) {
+            let told = if self.implementation == Implementation::Ours { None } else { note::decode(&data) };
+            let event = match told {
                 Some(Note::Gossip { id, addr }) => Event::Peers(vec![(id, addr)]),
                 Some(_) => continue,
                 None => Event::Message { data, authenticated: true },
@@ -355,41 +404,36 @@ impl Peer {
 
     /// The peer has lost what it knew: its numbers start over, and ours do if it has had none since.
     fn on_restart(&mut self, path: Path) {
+        self.deliver_ordered();
         self.reorder.reset(0);
+        self.skipped_before = self.skipped;
         self.epoch_begins = true;
         self.acks_owed = 0;
-        self.leaving = None;
-        if !self.sent_since_hello {
+        if self.sent_since_hello {
+            self.window.on_peer_restart();
+        } else {
             self.seq = 0;
             self.window.on_restart();
         }
-        self.suspect = None;
-        self.settle_on(path);
+        for gone in self.routes.keep_only(&path) {
+            self.push_event(Event::PathRemoved(gone));
+        }
         self.push_event(Event::Restarted);
     }
 
-    /// Forgets every other address.
-    pub(super) fn settle_on(&mut self, path: Path) {
-        if self.routes.get(&path).is_some() {
-            for gone in self.routes.keep_only(&path) {
-                self.push_event(Event::PathRemoved(gone));
-            }
-        }
-    }
-
-    fn on_fragment(&mut self, id: [u8; 8], index: u16, total: u16, data: &[u8], path: Path) -> Result<(), Rejected> {
+    fn on_fragment(&mut self, id: [u8; 8], index: u16, total: u16, data: &[u8]) -> Result<(), Rejected> {
         if !self.config.accept_plaintext_fragments {
             return Err(Rejected::Forbidden);
         }
         self.require(Proof::Key)?;
-        if !self.routes.get(&path).is_some_and(|route| route.proved) {
-            return Err(Rejected::Unproven);
+        if self.is_flooded() {
+            return Err(Rejected::LimitReached);
         }
         let whole = self.reassembler.add(id, index, total, data, self.now).map_err(Rejected::from)?;
         match whole {
             Some(data) => {
                 self.stats.messages_received += 1;
-                self.report(Event::Message { data: data.into(), authenticated: false })
+                self.report(Event::Message { data, authenticated: false })
             }
             None => Ok(()),
         }
@@ -407,6 +451,9 @@ impl Peer {
     }
 
     fn on_chunk(&mut self, chunk: Chunk<'_>) -> Result<(), Rejected> {
+        if self.is_flooded() {
+            return Err(Rejected::LimitReached);
+        }
         let (ack, complete) = self.exchange.on_chunk(chunk, self.now)?;
         if let Some(ack) = ack {
             self.send_control(ack);
@@ -418,13 +465,23 @@ impl Peer {
     }
 
     fn on_heard(&mut self, path: Path) {
-        self.last_heard = self.now;
-        if let Some(route) = self.routes.get_mut(&path) {
-            route.last_heard = self.now;
+        let Some(route) = self.routes.get_mut(&path) else { return };
+        route.last_heard = self.now;
+        if self.routes.is_best(&path, self.now) {
+            // What comes from elsewhere may be anybody's, and keeps nobody alive.
+            self.last_heard = self.now;
+            if self.suspect.is_some_and(|suspicion| suspicion.path != path) {
+                self.suspect = None;
+            }
         }
-        if self.suspect.is_some_and(|suspicion| suspicion.path.remote != path.remote) {
-            self.suspect = None;
+    }
+
+    /// Frames other than HELLO and DATA must come from an address that leads to a peer with a key.
+    fn require_known(&self, path: &Path) -> Result<(), Rejected> {
+        if self.routes.get(path).is_none() {
+            return Err(Rejected::UnknownPeer);
         }
+        if self.remote.is_none() { Err(Rejected::Unproven) } else { Ok(()) }
     }
 
     /// What the peer has proved can only grow.
@@ -437,7 +494,7 @@ impl Peer {
         for key in std::mem::take(&mut self.early_wants) {
             self.push_event(Event::Wanted(key));
         }
-        if self.greet_at.is_some() {
+        if self.greet_at.is_some() && self.greetings == 0 {
             self.greet_at = Some(self.now);
         }
     }
@@ -453,9 +510,11 @@ impl Peer {
             (Unknown, Unknown) => Unknown,
         };
         if self.implementation == Ours {
-            self.replay.set_monotonic();
             self.reset = Reset::Done;
             self.suspect = None;
+            if self.greetings > 0 {
+                self.greet_at = None;
+            }
         }
     }
 

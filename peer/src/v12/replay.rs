@@ -39,7 +39,7 @@ pub(super) struct Replay {
     /// Tags of the first packets of every epoch, which alone could open an epoch once more.
     openers: VecDeque<Tag>,
     /// Tags of the last minutes, of peers that count from zero.
-    tags: RotatingFilter,
+    tags: Option<RotatingFilter>,
 }
 
 /// A new epoch starts with a sequence number and a counter below this: a few packets may be lost or overtaken.
@@ -60,21 +60,35 @@ impl Replay {
             hello: false,
             monotonic: false,
             openers: VecDeque::new(),
-            tags: RotatingFilter::new(expected, seed).period(PERIOD).false_positive_rate(1e-4),
+            tags: Some(RotatingFilter::new(expected, seed).period(PERIOD).false_positive_rate(1e-4)),
         }
+    }
+
+    /// What the peer puts in front of its nonces in this epoch.
+    pub(super) fn prefix(&self) -> Option<u32> {
+        self.prefix
     }
 
     pub(super) fn on_hello(&mut self) {
         self.hello = true;
     }
 
-    /// The peer has shown that it is of this implementation.
+    /// The peer has shown that it is of this implementation: its nonces never begin again, so no tags are needed.
     pub(super) fn set_monotonic(&mut self) {
         self.monotonic = true;
+        self.tags = None;
+        self.openers = VecDeque::new();
     }
 
-    pub(super) fn has_received(&self) -> bool {
-        self.prefix.is_some()
+    /// Frees the memory of tags that are old enough to forget.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if let Some(tags) = &mut self.tags {
+            tags.rotate(now);
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.tags.as_ref().and_then(RotatingFilter::next_rotation)
     }
 
     /// The highest counter seen, for "newer than anything before".
@@ -82,8 +96,9 @@ impl Replay {
         self.window.highest().is_none_or(|highest| nonce.counter() > highest)
     }
 
-    /// Judges an authentic packet and remembers it. `seq` is the sequence number of a message, `None` for a note.
-    pub(super) fn accept(&mut self, nonce: Nonce, seq: Option<u32>, tag: Tag, now: Instant) -> Verdict {
+    /// Judges an authentic packet and remembers it. `seq` is the sequence number of a message, `None` for a note;
+    /// `ours` says that only a peer of this implementation would have written it.
+    pub(super) fn accept(&mut self, nonce: Nonce, seq: Option<u32>, tag: Tag, ours: bool, now: Instant) -> Verdict {
         let verdict = self.judge(nonce, seq, tag, now);
         if verdict == Verdict::Replayed {
             return verdict;
@@ -95,8 +110,11 @@ impl Replay {
         }
         self.hello = false;
         self.window.accept(nonce.counter());
-        if !self.monotonic {
-            self.tags.seen(&tag, now);
+        if ours {
+            self.set_monotonic();
+        }
+        if let Some(tags) = &mut self.tags {
+            tags.seen(&tag, now);
             if nonce.counter() < OPENING {
                 if self.openers.len() == MAX_OPENERS {
                     self.openers.pop_front();
@@ -114,7 +132,7 @@ impl Replay {
             return if newer { Verdict::Restarted } else { Verdict::Replayed };
         }
         if self.window.check(nonce.counter()) == structs::Verdict::Fresh {
-            let earlier_epoch = self.epochs > 1 && !self.monotonic && self.tags.contains(&tag, now);
+            let earlier_epoch = self.epochs > 1 && self.knows(tag, now);
             return if earlier_epoch { Verdict::Replayed } else { Verdict::Fresh };
         }
         let opens = self.hello
@@ -122,11 +140,15 @@ impl Replay {
             && nonce.counter() < OPENING
             && seq.is_some_and(|seq| u64::from(seq) < OPENING)
             && !self.openers.contains(&tag)
-            && !self.tags.contains(&tag, now);
+            && !self.knows(tag, now);
         if opens { Verdict::Restarted } else { Verdict::Replayed }
     }
 
+    fn knows(&self, tag: Tag, now: Instant) -> bool {
+        self.tags.as_ref().is_some_and(|tags| tags.contains(&tag, now))
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
-        self.tags.memory_bytes()
+        self.tags.as_ref().map_or(0, RotatingFilter::memory_bytes)
     }
 }

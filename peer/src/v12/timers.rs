@@ -6,26 +6,25 @@ use framing::v12::limits;
 use structs::{Deadline, Path};
 
 use super::{
-    CloseReason, GOAWAY_DOUBT, GOAWAY_SILENCE, Implementation, PROOF_TIMEOUT, Peer, Proof, Reset, State,
+    CloseReason, GOAWAY_DOUBT, GOAWAY_SILENCE, Implementation, PROOF_TIMEOUT, Peer, Proof, Reset, SUSPICION,
+    SUSPICION_LIMIT, State, Suspicion,
 };
 
-/// Timers fire no closer together than this.
+/// What is overdue and cannot be done now is looked at again after this.
 const GRANULARITY: Duration = Duration::from_millis(1);
 /// How long the last HELLO of a dial is waited for.
 const LAST_TRY: Duration = Duration::from_secs(3);
 /// A PING is given up after four round trips, and not before this.
 const PING_PATIENCE: Duration = Duration::from_millis(250);
-/// Acknowledgements that the owner's backlog holds up are looked at again after this.
-const BACKLOG_PAUSE: Duration = Duration::from_millis(5);
 /// Until then the implementation of a peer shows itself, or it reads BATCH: all but one do.
-const SHOW_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const SHOW_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Peer {
     pub(super) fn run_timers(&mut self) {
         let now = self.now;
         match self.state {
             State::Closed => return,
-            State::Dialing { left: 0, next } if now >= next.max(self.created + LAST_TRY) => {
+            State::Dialing { left: 0, next, .. } if now >= next.max(self.created + LAST_TRY) => {
                 self.end(CloseReason::NoAnswer);
                 return;
             }
@@ -49,42 +48,46 @@ impl Peer {
                 self.leaving = None;
             }
         }
-        if self.implementation == Implementation::Unknown && now >= self.created + SHOW_TIMEOUT && self.proof > Proof::None {
+        if self.implementation == Implementation::Unknown
+            && now >= self.created + SHOW_TIMEOUT
+            && self.proof > Proof::None
+        {
             self.implementation = Implementation::Reference;
         }
-        if let Reset::Until(until) = self.reset {
-            if now >= until {
-                self.reset = Reset::Done;
-            }
+        if let Reset::Until(until) = self.reset
+            && now >= until
+        {
+            self.reset = Reset::Done;
         }
-        if let Some(suspicion) = self.suspect {
-            if now >= suspicion.until {
-                self.on_old_address_silent(suspicion.path);
-            }
-        }
+        self.check_suspicion();
         for route in self.routes.iter_mut() {
             route.challenge.handle_timeout(&mut self.rng, now);
         }
         self.check_pings();
         self.heartbeat();
-        if self.ack_at.is_some_and(|at| at <= now) && self.is_backlogged() {
-            self.ack_at = Some(now + BACKLOG_PAUSE);
-        }
         self.reassembler.handle_timeout(now);
         self.deliver_ordered();
-        let rtt = self.rtt();
-        self.exchange.handle_timeout(rtt, now);
+        self.replay.handle_timeout(now);
+        let to = self.receiver();
+        self.exchange.handle_timeout(to, now);
     }
 
-    /// The peer came from a new address, and the old one has been silent since: it has restarted, and what is sent
-    /// starts over.
-    fn on_old_address_silent(&mut self, path: Path) {
-        self.suspect = None;
-        if !self.sent_since_hello {
-            self.seq = 0;
-            self.window.on_restart();
+    /// The peer came from a new address, which answers, and the old one has been silent since: it has restarted,
+    /// and what is sent starts over. Whoever pretends this while the peer is gone is sent what he cannot read, and
+    /// until the peer's next sealed packet only.
+    pub(super) fn check_suspicion(&mut self) {
+        let Some(Suspicion { path, since }) = self.suspect else { return };
+        let answers = self.routes.get(&path).is_some_and(|route| route.proved);
+        if answers && self.now >= since + SUSPICION {
+            self.suspect = None;
+            if !self.sent_since_hello {
+                self.seq = 0;
+                self.window.on_restart();
+            }
+            self.routes.choose(&path);
+        } else if self.now >= since + SUSPICION_LIMIT {
+            self.suspect = None;
         }
-        self.settle_on(path);
     }
 
     fn check_pings(&mut self) {
@@ -119,20 +122,20 @@ impl Peer {
                 self.send_ping(path);
             } else {
                 let ping = self.ping();
-                if self.send_urgent(path, ping) {
-                    if let Some(route) = self.routes.get_mut(&path) {
-                        route.pinged = Some(now);
-                    }
+                if self.send_urgent(path, ping)
+                    && let Some(route) = self.routes.get_mut(&path)
+                {
+                    route.pinged = Some(now);
                 }
             }
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Deadline> {
-        let mut next = Next { deadline: None, floor: self.now + GRANULARITY };
+        let mut next = Next { deadline: None, now: self.now };
         match self.state {
             State::Closed => return None,
-            State::Dialing { left: 0, next: at } => next.at(Some(at.max(self.created + LAST_TRY)), "dial ends"),
+            State::Dialing { left: 0, next: at, .. } => next.at(Some(at.max(self.created + LAST_TRY)), "dial ends"),
             State::Dialing { next: at, .. } => next.at(Some(at), "dial again"),
             State::Open => {}
         }
@@ -165,15 +168,19 @@ impl Peer {
         match self.reset {
             Reset::Done => {}
             Reset::CheckAt(at) if self.routes.best(self.now).is_some_and(|route| route.can_spend(43)) => {
-                next.at(Some(at), "reset");
+                let shown = if self.knows_enough_to_reset() { at } else { at.max(self.created + SHOW_TIMEOUT) };
+                next.at(Some(shown), "reset");
             }
             Reset::CheckAt(_) => {}
             Reset::Until(at) => next.at(Some(at), "reset"),
         }
-        next.at(self.suspect.map(|suspicion| suspicion.until), "restart");
+        if let Some(Suspicion { path, since }) = self.suspect {
+            let answers = self.routes.get(&path).is_some_and(|route| route.proved);
+            next.at(Some(since + if answers { SUSPICION } else { SUSPICION_LIMIT }), "restart");
+        }
         if self.is_connected() {
             next.at(Some(self.heartbeat_at), "heartbeat");
-            next.at(self.ack_at, "acknowledgement");
+            next.at(self.ack_deadline(), "acknowledgement");
             next.at(self.exchange.deadline(), "value");
             next.at(self.mark_deadline(), "mark");
             if self.is_rate_limited() {
@@ -181,6 +188,7 @@ impl Peer {
             }
         }
         next.at(self.reorder.deadline(), "gap");
+        next.at(self.replay.deadline(), "old tags");
         next.at(self.reassembler.deadline(), "fragments");
         next.at(self.batcher.deadline(), "batch");
         next.deadline
@@ -197,12 +205,13 @@ impl Peer {
 /// The earliest of several deadlines.
 struct Next {
     deadline: Option<Deadline>,
-    floor: Instant,
+    now: Instant,
 }
 
 impl Next {
     fn at(&mut self, at: Option<Instant>, reason: &'static str) {
-        let candidate = at.map(|at| Deadline { at: at.max(self.floor), reason });
+        let ahead = |at| if at > self.now { at } else { self.now + GRANULARITY };
+        let candidate = at.map(|at| Deadline { at: ahead(at), reason });
         self.deadline = Deadline::earliest(self.deadline, candidate);
     }
 }

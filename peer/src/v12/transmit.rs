@@ -7,9 +7,12 @@ use bytes::Bytes;
 use framing::v12::{GoawayReason, Kind, encode, fragments, limits};
 use structs::{Ecn, Path, Transmit, TransmitBuf};
 
-use super::config::{MAX_EVENTS, STAGED_BYTES};
+use super::config::{MAX_EVENTS, SEND_QUEUE_BYTES, STAGED_BYTES};
 use super::note::{self, Ack};
-use super::{CloseReason, Event, Implementation, Peer, Proof, Reset, State};
+use super::timers::SHOW_TIMEOUT;
+use super::{
+    ACK_REPEAT, CloseReason, Event, GREETING_INTERVAL, Implementation, MAX_GREETINGS, Peer, Proof, Reset, State,
+};
 
 /// One acknowledgement to a peer of this implementation covers up to so many messages.
 const ACK_EVERY: u32 = 16;
@@ -19,7 +22,7 @@ const MAX_ACKS: u32 = 64;
 const MARK_INTERVAL: Duration = Duration::from_millis(10);
 /// That many messages under way are worth a PING at once.
 const MARK_EVERY: u64 = 8;
-/// A message is told about as writable again when the queue is down to this share of its bound.
+/// A full queue takes messages again when it is down to half of its bounds.
 const WRITABLE_AT: usize = limits::QUEUE_DATA / 2;
 
 impl Peer {
@@ -50,11 +53,11 @@ impl Peer {
     /// HELLOs of a dial, PINGs that prove an address, the first note.
     fn prove(&mut self) {
         let now = self.now;
-        if let State::Dialing { left, next } = self.state {
+        if let State::Dialing { sent, left, next } = self.state {
             if next <= now && left > 0 {
-                let tries = limits::PUNCH_TRIES - left;
                 // 300 ms apart at first, then further: 0, 0.3, 0.6, 1.2, 2.1, 3.3, 4.8, 6.6 s.
-                self.state = State::Dialing { left: left - 1, next: now + limits::PUNCH_INTERVAL * tries.max(1) };
+                let next = now + limits::PUNCH_INTERVAL * sent.max(1);
+                self.state = State::Dialing { sent: sent + 1, left: left - 1, next };
                 if let Some(path) = self.routes.best_path(now) {
                     self.say_hello(path);
                 }
@@ -100,18 +103,31 @@ impl Peer {
         if !self.routes.get(&path).is_some_and(|route| route.can_spend(len)) {
             return;
         }
-        if let Some(frame) = self.seal(&[&note]) {
-            if self.send_urgent(path, frame) {
-                self.greet_at = None;
-            }
+        if let Some(frame) = self.seal(&[&note])
+            && self.send_urgent(path, frame)
+        {
+            // It may be lost, and two nodes of this implementation prove themselves by nothing else.
+            self.greetings += 1;
+            let again = self.implementation == Implementation::Unknown && self.greetings < MAX_GREETINGS;
+            self.greet_at = again.then(|| self.now + GREETING_INTERVAL * (1 << (self.greetings - 1)));
         }
+    }
+
+    /// A C++ node must be known for one before a GOAWAY is sent: it would not survive it.
+    pub(super) fn knows_enough_to_reset(&self) -> bool {
+        self.ponged || self.implementation != Implementation::Unknown
     }
 
     /// A peer that may still hold the state of an earlier run of ours, and shows no sign of a fresh one, is made to
     /// forget: our numbers start at zero, and it would drop them.
     fn reset_peer(&mut self) {
         let due = matches!(self.reset, Reset::CheckAt(at) if at <= self.now);
-        if !due || self.implementation == Implementation::Ours {
+        let shown = self.knows_enough_to_reset() || self.now >= self.created + SHOW_TIMEOUT;
+        if !due || !shown {
+            return;
+        }
+        if matches!(self.implementation, Implementation::Ours | Implementation::Cpp) {
+            self.reset = Reset::Done;
             return;
         }
         let Some(path) = self.routes.best_path(self.now) else { return };
@@ -147,7 +163,8 @@ impl Peer {
             let Some(chunk) = self.exchange.poll(now) else { break };
             self.batcher.push(chunk, now);
         }
-        self.exchange.reap(self.routes.best(now).map_or(limits::RTT_INITIAL, |route| route.rtt.smoothed()), now);
+        let to = self.receiver();
+        self.exchange.reap(to, now);
         self.mark();
     }
 
@@ -160,6 +177,13 @@ impl Peer {
         let now = self.now;
         while self.batcher.buffered_bytes() < STAGED_BYTES {
             let Some(len) = self.data.front().map(Bytes::len) else { break };
+            if self.seq >= limits::SEQ_LIMIT {
+                // From here on a message could be taken for gossip: a new session starts at zero.
+                if self.staged.is_none() && self.batcher.is_empty() {
+                    self.end(CloseReason::Exhausted);
+                }
+                return;
+            }
             if !self.window.admits(len) {
                 break;
             }
@@ -175,6 +199,7 @@ impl Peer {
                     for piece in pieces {
                         self.batcher.push(piece, now);
                     }
+                    self.window.on_sent(None, message.len());
                 }
                 continue;
             }
@@ -182,15 +207,10 @@ impl Peer {
             let Some(frame) = self.seal(&[&seq.to_be_bytes(), &message]) else { break };
             self.seq += 1;
             self.sent_since_hello = true;
-            self.window.on_sent(seq, message.len());
+            self.window.on_sent(Some(seq), message.len());
             self.batcher.push(frame, now);
-            if self.seq >= limits::SEQ_LIMIT {
-                // From here on a message could be taken for gossip: a new session starts at zero.
-                self.end(CloseReason::Exhausted);
-                return;
-            }
         }
-        if self.full && self.data.len() <= WRITABLE_AT {
+        if self.full && self.data.len() <= WRITABLE_AT && self.data_bytes <= SEND_QUEUE_BYTES / 2 {
             self.full = false;
             self.push_event(Event::Writable);
         }
@@ -199,44 +219,63 @@ impl Peer {
     /// Tells the peer what was received: peers of this implementation by number, the existing ones by one sealed
     /// packet for each message, which is what opens their window.
     fn acknowledge(&mut self) {
-        if self.acks_owed == 0 || self.implementation == Implementation::Rust {
-            self.acks_owed = 0;
-            self.ack_at = None;
-            return;
-        }
-        if self.is_backlogged() {
-            return;
-        }
         let now = self.now;
-        let note = note::encode_ack(self.acknowledgement());
-        if self.implementation == Implementation::Ours {
-            let due = self.acks_owed >= ACK_EVERY || self.ack_at.is_some_and(|at| at <= now);
-            if !due {
-                self.ack_at.get_or_insert(now + limits::BATCH_INTERVAL);
-                return;
-            }
-            if let Some(frame) = self.seal(&[&note]) {
-                self.batcher.push(frame, now);
-                self.batcher.flush();
-            }
-            self.acks_owed = 0;
-        } else {
-            let count = self.acks_owed.min(MAX_ACKS);
-            for _ in 0..count {
+        match self.implementation {
+            Implementation::Rust => self.acks_owed = 0,
+            Implementation::Ours => {
+                let reopens = self.told_closed && !self.is_backlogged();
+                if self.acks_owed == 0 && !reopens {
+                    return;
+                }
+                if !reopens && self.acks_owed < ACK_EVERY && self.ack_at.is_none_or(|at| at > now) {
+                    self.ack_at.get_or_insert(now + limits::BATCH_INTERVAL);
+                    return;
+                }
+                self.told_closed = self.is_backlogged();
+                if self.told_closed || reopens {
+                    self.ack_pings_until = now + ACK_REPEAT;
+                }
+                let note = note::encode_ack(self.acknowledgement());
                 if let Some(frame) = self.seal(&[&note]) {
                     self.batcher.push(frame, now);
+                    self.batcher.flush();
                 }
+                self.acks_owed = 0;
+                self.ack_at = None;
             }
-            self.acks_owed -= count;
+            // Being told nothing is what stops them.
+            _ if self.acks_owed == 0 || self.is_backlogged() => {}
+            _ => {
+                let count = self.acks_owed.min(MAX_ACKS);
+                let note = note::encode_ack(self.acknowledgement());
+                for _ in 0..count {
+                    if let Some(frame) = self.seal(&[&note]) {
+                        self.batcher.push(frame, now);
+                    }
+                }
+                self.acks_owed -= count;
+                self.ack_at = (self.acks_owed > 0).then_some(now + limits::BATCH_INTERVAL);
+            }
         }
-        self.ack_at = (self.acks_owed > 0).then_some(now + limits::BATCH_INTERVAL);
+    }
+
+    /// When the next acknowledgement leaves; the owner's backlog holds it up.
+    pub(super) fn ack_deadline(&self) -> Option<Instant> {
+        let owed = self.acks_owed > 0;
+        match self.implementation {
+            Implementation::Rust => None,
+            Implementation::Ours if self.told_closed && !self.is_backlogged() => Some(self.now),
+            Implementation::Ours => self.ack_at.filter(|_| owed),
+            _ if owed && !self.is_backlogged() => Some(self.ack_at.unwrap_or(self.now)),
+            _ => None,
+        }
     }
 
     fn acknowledgement(&self) -> Ack {
-        let room = (MAX_EVENTS / 2).saturating_sub(self.events.len());
+        let room = if self.is_backlogged() { 0 } else { (MAX_EVENTS / 2).saturating_sub(self.events.len()) };
         Ack {
             next: u32::try_from(self.reorder.next_seq()).unwrap_or(u32::MAX),
-            missing: self.skipped,
+            missing: self.skipped.saturating_sub(self.skipped_before),
             window_messages: u32::try_from(room).unwrap_or(u32::MAX).min(limits::CWND_MAX),
             window_bytes: self.config.receive_window,
         }
@@ -246,35 +285,26 @@ impl Peer {
     fn mark(&mut self) {
         let now = self.now;
         let Some(route) = self.routes.best(now) else { return };
-        let (path, free, pinged) = (route.path, route.pinged.is_none() && route.proved, route.pinged);
-        let wanted = self.exchange.take_mark_wanted();
-        let in_flight = self.window.in_flight();
-        let for_messages = self.implementation != Implementation::Ours
-            && in_flight > 0
-            && (in_flight >= MARK_EVERY || self.mark_due(now))
-            && !self.window.is_marked();
-        if !wanted && !for_messages {
+        if route.pinged.is_some() || !route.proved {
             return;
         }
-        if !free {
-            if wanted {
-                self.exchange.put_back_mark();
-            }
-            debug_assert!(pinged.is_some() || !self.is_connected() || wanted || for_messages);
-            return;
+        let path = route.path;
+        let due = self.window.in_flight() >= MARK_EVERY || self.marked_at.is_none_or(|at| now >= at + MARK_INTERVAL);
+        if self.exchange.wants_ping() || (due && self.needs_mark()) {
+            self.send_ping(path);
         }
-        self.send_ping(path);
     }
 
-    fn mark_due(&self, now: Instant) -> bool {
-        self.marked_at.is_none_or(|at| now >= at + MARK_INTERVAL)
+    /// Whether messages are under way that only the answer to a PING acknowledges, and none is.
+    fn needs_mark(&self) -> bool {
+        let by_pong = self.implementation != Implementation::Ours || self.window.needs_pong();
+        by_pong && self.window.in_flight() > 0 && !self.window.is_marked()
     }
 
     /// When the next PING for messages under way may leave.
     pub(super) fn mark_deadline(&self) -> Option<Instant> {
-        let wanted = self.implementation != Implementation::Ours && self.window.in_flight() > 0 && !self.window.is_marked();
         let free = self.routes.best(self.now).is_some_and(|route| route.pinged.is_none() && route.proved);
-        if wanted && free { self.marked_at.map(|at| at + MARK_INTERVAL) } else { None }
+        self.marked_at.map(|at| at + MARK_INTERVAL).filter(|_| free && self.needs_mark())
     }
 
     /// A PING on the best path, behind everything that was handed to the batcher.
@@ -283,6 +313,7 @@ impl Peer {
         let now = self.now;
         self.marked_at = Some(now);
         self.window.on_ping();
+        self.exchange.on_ping();
         if let Some(route) = self.routes.get_mut(&path) {
             route.pinged = Some(now);
         }
@@ -307,7 +338,8 @@ impl Peer {
                 self.send_urgent(path, frame);
             }
         }
-        if self.implementation != Implementation::Ours {
+        // A C++ node does not survive one.
+        if !matches!(self.implementation, Implementation::Ours | Implementation::Cpp) {
             let mut goaway = Vec::with_capacity(2);
             encode::goaway(code, &mut goaway);
             self.send_urgent(path, goaway);

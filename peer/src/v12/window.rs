@@ -4,6 +4,7 @@
 //! one-way sender ends at two messages a second. Nodes answer PINGs in the order of arrival, though: a PONG says that
 //! everything sent before its PING was taken in. Peers of this implementation say exactly what they received.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use framing::v12::limits;
@@ -26,7 +27,8 @@ pub(super) struct Window {
     /// What the peer is ready to take, if it said so.
     offered: Option<(u64, u64)>,
     /// Cumulative bytes behind each sequence number still under way, for acknowledgements by number.
-    log: std::collections::VecDeque<(u32, Count)>,
+    log: VecDeque<(u32, Count)>,
+    /// What the peer says it never got of this epoch.
     missing: u64,
     last_loss: Option<Instant>,
     lost: u64,
@@ -46,7 +48,7 @@ impl Window {
             acked: Count::default(),
             mark: None,
             offered: None,
-            log: std::collections::VecDeque::new(),
+            log: VecDeque::new(),
             missing: 0,
             last_loss: None,
             lost: 0,
@@ -66,21 +68,29 @@ impl Window {
         self.lost
     }
 
-    /// Whether a message of `bytes` may leave. One always may when nothing is under way.
+    /// Whether a message of `bytes` may leave. When nothing is under way any one may, unless the peer takes none.
     pub(super) fn admits(&self, bytes: usize) -> bool {
         let in_flight = self.in_flight();
-        if in_flight == 0 {
-            return true;
-        }
         let (messages, limit) = self.offered.unwrap_or((OTHERS_MESSAGES, OTHERS_BYTES));
+        if in_flight == 0 {
+            return messages > 0;
+        }
         let under_way = self.sent.bytes.saturating_sub(self.acked.bytes);
         in_flight < self.cwnd.min(messages) && under_way.saturating_add(bytes as u64) <= limit
     }
 
-    pub(super) fn on_sent(&mut self, seq: u32, bytes: usize) {
+    /// A message left. Without a number (in plaintext fragments) only a PONG can acknowledge it.
+    pub(super) fn on_sent(&mut self, seq: Option<u32>, bytes: usize) {
         self.sent.messages += 1;
         self.sent.bytes += bytes as u64;
-        self.log.push_back((seq, self.sent));
+        if let Some(seq) = seq {
+            self.log.push_back((seq, self.sent));
+        }
+    }
+
+    /// Whether something is under way that no number will acknowledge.
+    pub(super) fn needs_pong(&self) -> bool {
+        self.in_flight() > 0 && self.log.is_empty()
     }
 
     /// A PING leaves: its answer will acknowledge all that was sent before.
@@ -100,12 +110,14 @@ impl Window {
 
     /// A peer of this implementation said what it received. Returns how many messages that acknowledged.
     pub(super) fn on_ack(&mut self, ack: Ack, now: Instant) -> u64 {
-        self.offered = Some((u64::from(ack.window_messages.max(1)), u64::from(ack.window_bytes.max(1))));
+        self.offered = Some((u64::from(ack.window_messages), u64::from(ack.window_bytes)));
         let covered = self.log.iter().take_while(|(seq, _)| *seq < ack.next).last().map(|(_, count)| *count);
         let acked = covered.map_or(0, |count| self.acknowledge(count));
-        if ack.missing > self.missing {
-            self.lost += ack.missing - self.missing;
-            self.missing = ack.missing;
+        // It cannot have missed more than there was.
+        let missing = ack.missing.min(self.sent.messages);
+        if missing > self.missing {
+            self.lost = self.lost.saturating_add(missing - self.missing);
+            self.missing = missing;
             self.on_loss(now);
         }
         acked
@@ -129,10 +141,14 @@ impl Window {
         self.log.clear();
     }
 
-    /// The peer has restarted, and so has the numbering.
+    /// The peer has restarted, and our numbering with it.
     pub(super) fn on_restart(&mut self) {
-        let lost = self.lost;
-        *self = Self { lost, ..Self::new() };
+        *self = Self { lost: self.lost, last_loss: self.last_loss, ..Self::new() };
+    }
+
+    /// The peer has restarted and counts what it misses from zero, while our numbers go on.
+    pub(super) fn on_peer_restart(&mut self) {
+        self.missing = 0;
     }
 
     fn acknowledge(&mut self, up_to: Count) -> u64 {
@@ -163,7 +179,7 @@ mod tests {
         let mut seq = 0;
         for _ in 0..200 {
             while window.admits(100) {
-                window.on_sent(seq, 100);
+                window.on_sent(Some(seq), 100);
                 seq += 1;
             }
             window.on_ping();
@@ -193,7 +209,7 @@ mod tests {
         let (mut window, now) = (Window::new(), base());
         for seq in 0..10 {
             assert!(window.admits(1000));
-            window.on_sent(seq, 1000);
+            window.on_sent(Some(seq), 1000);
         }
         let ack = Ack { next: 6, missing: 1, window_messages: 512, window_bytes: 100_000 };
         assert_eq!(window.on_ack(ack, now), 6);
@@ -202,5 +218,30 @@ mod tests {
         let small = Ack { window_bytes: 4500, ..ack };
         window.on_ack(small, now);
         assert!(!window.admits(1000), "the peer's offer bounds the bytes under way");
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_is_sent_nothing() {
+        let (mut window, now) = (Window::new(), base());
+        let closed = Ack { next: 0, missing: 0, window_messages: 0, window_bytes: 100_000 };
+        window.on_ack(closed, now);
+        assert!(!window.admits(1));
+        window.on_ack(Ack { window_messages: 1, ..closed }, now);
+        assert!(window.admits(1));
+    }
+
+    #[test]
+    fn a_lie_about_losses_is_bounded_by_what_was_sent() {
+        let (mut window, now) = (Window::new(), base());
+        let lie = Ack { next: u32::MAX, missing: u64::MAX, window_messages: u32::MAX, window_bytes: u32::MAX };
+        for seq in 0..3 {
+            window.on_sent(Some(seq), 10);
+        }
+        for _ in 0..3 {
+            window.on_ack(lie, now);
+            window.on_peer_restart();
+        }
+        assert!(window.lost() <= 9, "{}", window.lost());
+        assert_eq!(window.in_flight(), 0);
     }
 }
