@@ -224,6 +224,7 @@ impl Exchange {
     pub(super) fn poll(&mut self, now: Instant) -> Option<Vec<u8>> {
         for _ in 0..self.serves.len() {
             let step = self.serves.first_mut().and_then(|serve| serve.sender.poll(now));
+            self.unacknowledging |= self.serves.first().is_some_and(|serve| serve.sender.mode() == Mode::Marked);
             self.serves.rotate_left(1);
             match step {
                 Some(Step::Chunk(frame)) => return Some(frame),

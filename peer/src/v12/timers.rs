@@ -60,7 +60,7 @@ impl Peer {
             self.reset = Reset::Done;
         }
         self.check_suspicion();
-        for route in self.routes.iter_mut() {
+        for route in self.routes.iter_mut().filter(|route| !route.proved) {
             route.challenge.handle_timeout(&mut self.rng, now);
         }
         self.check_pings();

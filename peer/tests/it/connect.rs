@@ -111,10 +111,9 @@ fn the_hellos_of_a_dial_spread_out() {
 fn whoever_proves_nothing_is_let_go() {
     let setup = Setup::new(Seed::fixed(1)).link(Link::perfect());
     let (now, [to_b, to_a]) = (setup.now(), [setup.path(Side::A), setup.path(Side::B)]);
-    let mut pair = setup.link_from(Side::B, Link::dead()).pair(
-        dialler(Config::default(), to_b, 1, now),
-        acceptor(Config::default(), to_a, 1, now),
-    );
+    let mut pair = setup
+        .link_from(Side::B, Link::dead())
+        .pair(dialler(Config::default(), to_b, 1, now), acceptor(Config::default(), to_a, 1, now));
     // Bob hears HELLOs, and nothing that would show that Alice hears him.
     pair.run_for(ms(100));
     assert!(pair.b.remote().is_some());

@@ -242,7 +242,8 @@ impl Reference {
                 }
             }
             Frame::Have(keys) => {
-                let wanted: Vec<Vec<u8>> = keys.iter().filter(|key| self.wants.contains(*key)).map(<[u8]>::to_vec).collect();
+                let wanted: Vec<Vec<u8>> =
+                    keys.iter().filter(|key| self.wants.contains(*key)).map(<[u8]>::to_vec).collect();
                 for key in wanted {
                     self.send(|out| encode::want(&key, out).expect("a key"));
                 }
