@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+
 use super::lab::{Finding, Kind, Lab, Rows, Setup};
+use super::messages::converse;
 use super::node::{CONNECT, Node, connect, deliver};
 
 /// Beacons go out every five seconds.
@@ -29,6 +32,9 @@ pub(super) fn exchange(lab: &Lab, rows: &mut Rows<'_>) -> anyhow::Result<()> {
     for [middle, outer] in lab.directions() {
         let found = introduced(lab, middle, outer);
         rows.add(&format!("pex {middle} between {outer} and {outer}"), None, found)?;
+        if middle == Kind::Reference {
+            rows.add(&format!("pex {middle} tells {outer} of a stranger"), None, told(lab, middle, outer))?;
+        }
     }
     Ok(())
 }
@@ -49,6 +55,26 @@ fn introduced(lab: &Lab, middle: Kind, outer: Kind) -> anyhow::Result<Finding> {
     deliver(&mut b, &mut a, &lab.fresh(100))?;
     let note = if early { "they had met by gossip before the exchange" } else { "until both told of the connection" };
     Ok(Finding::took(time).noting(note))
+}
+
+/// The same by the frame alone: the third node is known to nobody, so gossip cannot introduce it.
+fn told(lab: &Lab, teller: Kind, listener: Kind) -> anyhow::Result<Finding> {
+    let (mut listener, mut teller) = lab.connected(listener, teller)?;
+    // Only a peer that has proved its key is believed.
+    converse(lab, &mut listener, &mut teller, 1)?;
+    let mut stranger = lab.node(lab.sides[0], &Setup::default())?;
+    let start = Instant::now();
+    teller.tell(&format!("ctrl {} {}", listener.name(), pex_frame(&stranger)?))?;
+    listener.of_peer("connection", stranger.name(), CONNECT)?;
+    stranger.of_peer("connection", listener.name(), CONNECT)?;
+    Ok(Finding::took(start.elapsed()).noting("until both told of the connection"))
+}
+
+/// A PEX frame about one node, in hex: type, count, then id, address as text and port, each with its length but the last.
+fn pex_frame(node: &Node) -> anyhow::Result<String> {
+    let ip: String = node.ip().bytes().map(|byte| format!("{byte:02x}")).collect();
+    let port: u16 = node.port().parse().context("a node told of no port")?;
+    Ok(format!("300108{}{:02x}{ip}{port:04x}", node.name(), node.ip().len()))
 }
 
 /// Beacons on the loopback interface.

@@ -46,6 +46,11 @@ impl Node {
         self.id.get(..16).unwrap_or(&self.id)
     }
 
+    /// The address it listens on, without the port.
+    pub(super) fn ip(&self) -> &str {
+        self.addr.rsplit_once(':').map_or("", |(ip, _)| ip)
+    }
+
     /// The port it listens on.
     pub(super) fn port(&self) -> &str {
         self.addr.rsplit_once(':').map_or("0", |(_, port)| port)

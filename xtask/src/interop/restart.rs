@@ -26,7 +26,7 @@ pub(super) fn restarts(lab: &Lab, rows: &mut Rows<'_>) -> anyhow::Result<()> {
                 let how = if clean { "quits" } else { "is killed" };
                 let port = if same_port { "same port" } else { "other port" };
                 let name = format!("restart {restarted} {how}, {port}, {survivor} stays");
-                if lab.quick && clean != same_port {
+                if lab.quick && clean == same_port {
                     rows.not_run(&name, "left out by --quick")?;
                     continue;
                 }
