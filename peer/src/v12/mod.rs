@@ -56,7 +56,7 @@ use window::Window;
 
 /// Bytes that a dial may spend on its own account before its target has proved anything: eight HELLOs, and the
 /// PINGs and the notes that follow an answer.
-pub const DIAL_BUDGET: u64 = 8 * 41 + 8 * 29 + 4 * 128;
+pub const DIAL_BUDGET: u64 = 8 * 41 + 16 * 29 + 4 * 128;
 
 /// Which implementation the peer runs, as far as its frames have shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,6 +99,8 @@ pub struct Peer {
     created: Instant,
 
     state: State,
+    /// We dialled, so that what we say first is on our own account.
+    dialled: bool,
     remote: Option<PublicKey>,
     session: Option<Session>,
     nonces: NonceSequence,
@@ -229,6 +231,7 @@ impl Peer {
     ) -> Self {
         let mut peer = Self::new(config, identity, seed, epoch, now);
         peer.state = State::Dialing { sent: 0, left: hellos.clamp(1, limits::PUNCH_TRIES), next: now };
+        peer.dialled = true;
         peer.add_route(Route::new(path, DIAL_BUDGET, now));
         peer
     }
@@ -261,6 +264,7 @@ impl Peer {
             now,
             created: now,
             state: State::Open,
+            dialled: false,
             remote: None,
             session: None,
             nonces,

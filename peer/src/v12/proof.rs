@@ -16,8 +16,10 @@ const ROUNDS: u32 = 6;
 const SPREAD: Duration = Duration::from_millis(150);
 /// How far a round-trip time may stray from the first one, or a quarter of that if it is more.
 const TOLERANCE: Duration = Duration::from_millis(25);
-/// An answer later than this is none.
+/// An answer later than this is none, nor is one after twice what the first took.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A PING or its answer may get lost, so often in one attempt.
+const MAX_MISSED: u32 = 8;
 /// The longest pause after failures.
 const MAX_PAUSE: Duration = Duration::from_secs(8);
 
@@ -25,6 +27,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(8);
 #[derive(Debug)]
 pub(super) struct Challenge {
     passed: u32,
+    missed: u32,
     first_rtt: Duration,
     asked: Option<Instant>,
     next: Option<Instant>,
@@ -44,7 +47,7 @@ pub(super) enum Answer {
 
 impl Challenge {
     pub(super) fn new() -> Self {
-        Self { passed: 0, first_rtt: Duration::ZERO, asked: None, next: None, pause: SPREAD }
+        Self { passed: 0, missed: 0, first_rtt: Duration::ZERO, asked: None, next: None, pause: SPREAD }
     }
 
     /// Starts the first round, if none has been.
@@ -90,18 +93,28 @@ impl Challenge {
     }
 
     pub(super) fn handle_timeout(&mut self, rng: &mut Rng, now: Instant) {
-        if self.asked.is_some_and(|asked| now >= asked + PATIENCE) {
+        if self.asked.is_some_and(|asked| now >= asked + self.patience()) {
             self.asked = None;
-            self.restart(rng, now);
+            self.missed += 1;
+            if self.missed > MAX_MISSED {
+                self.restart(rng, now);
+            } else {
+                self.next = Some(now + rng.duration_below(SPREAD));
+            }
         }
     }
 
+    fn patience(&self) -> Duration {
+        if self.passed == 0 { PATIENCE } else { PATIENCE.min((self.first_rtt + self.tolerance()) * 2) }
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.asked.map(|asked| asked + PATIENCE).or(self.next)
+        self.asked.map(|asked| asked + self.patience()).or(self.next)
     }
 
     fn restart(&mut self, rng: &mut Rng, now: Instant) {
         self.passed = 0;
+        self.missed = 0;
         self.next = Some(now + self.pause / 2 + rng.duration_below(self.pause));
         self.pause = (self.pause * 2).min(MAX_PAUSE);
     }
@@ -170,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_blind_forger_hardly_ever_passes_in_half_a_minute() {
-        for step in [5, 20, 60, 120, 200, 400] {
+        for step in [5, 20, 60, 120, 200, 400, 700, 1000] {
             let passed = (0..500).filter(|&seed| forged(seed, Duration::from_millis(step))).count();
             assert!(passed <= 25, "{passed} of 500 at a PONG each {step} ms");
         }

@@ -415,6 +415,12 @@ impl Peer {
             self.seq = 0;
             self.window.on_restart();
         }
+        if self.implementation == Implementation::Ours {
+            // The new process has yet to see a note of ours.
+            self.greetings = 0;
+            self.greet_at = Some(self.now);
+            self.ack_pings_until = self.now + ACK_REPEAT;
+        }
         for gone in self.routes.keep_only(&path) {
             self.push_event(Event::PathRemoved(gone));
         }
@@ -513,6 +519,7 @@ impl Peer {
             self.reset = Reset::Done;
             self.suspect = None;
             if self.greetings > 0 {
+                // It has answered.
                 self.greet_at = None;
             }
         }

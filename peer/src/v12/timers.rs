@@ -161,7 +161,7 @@ impl Peer {
                 next.at(route.challenge.deadline(), "proof of an address");
             }
         }
-        if self.implementation != Implementation::Rust {
+        if self.may_greet() {
             let affordable = self.routes.best(self.now).is_some_and(|route| route.can_spend(128));
             next.at(self.greet_at.filter(|_| affordable), "first note");
         }

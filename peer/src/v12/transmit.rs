@@ -94,7 +94,7 @@ impl Peer {
     /// The first note tells a peer of this implementation who we are, and proves our key to anybody.
     fn greet(&mut self) {
         let due = self.greet_at.is_some_and(|at| at <= self.now);
-        if !due || self.implementation == Implementation::Rust {
+        if !due || !self.may_greet() {
             return;
         }
         let Some(path) = self.routes.best_path(self.now) else { return };
@@ -111,6 +111,11 @@ impl Peer {
             let again = self.implementation == Implementation::Unknown && self.greetings < MAX_GREETINGS;
             self.greet_at = again.then(|| self.now + GREETING_INTERVAL * (1 << (self.greetings - 1)));
         }
+    }
+
+    /// Whoever dialled us greets first if he is of this implementation; what others send pays for the proof.
+    pub(super) fn may_greet(&self) -> bool {
+        self.implementation != Implementation::Rust && (self.dialled || self.proof > Proof::None)
     }
 
     /// A C++ node must be known for one before a GOAWAY is sent: it would not survive it.

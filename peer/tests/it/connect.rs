@@ -68,6 +68,19 @@ fn a_silent_reference_node_proves_its_address() {
 }
 
 #[test]
+fn a_silent_reference_node_proves_its_address_through_loss() {
+    let mut failed = 0;
+    for seed in 0..100 {
+        for we_dial in [true, false] {
+            let mut pair = with_reference(we_dial, Release::Later, delayed(ms(30)).loss(0.15), seed);
+            let ok = pair.run_until(|pair| pair.a.is_connected(), 12 * SECOND);
+            failed += u32::from(!ok);
+        }
+    }
+    assert!(failed <= 10, "{failed} of 200 failed");
+}
+
+#[test]
 fn a_reference_node_that_speaks_proves_its_key() {
     let mut pair = with_reference(true, Release::Later, delayed(ms(30)), 1);
     assert!(pair.run_until(|pair| pair.b.is_connected(), SECOND));
