@@ -34,7 +34,9 @@ pub(crate) fn note(text: impl Display) {
 /// Runs the chat until the user leaves.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
     if !cli.v12 {
-        note("speaking the v12 wire of the existing nodes, the only one yet: not forward secret (--v12 says so yourself)");
+        note(
+            "speaking the v12 wire of the existing nodes: not forward secret, and the only one until the native protocol is there",
+        );
     }
     let dial = resolve(&cli.dial).await?;
     let mut builder = Swarm::builder()

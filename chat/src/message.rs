@@ -53,13 +53,17 @@ mod tests {
         let json: serde_json::Value = serde_json::from_slice(&say.encode()).expect("JSON");
         assert_eq!(json, serde_json::json!({"type": "MSG", "nick": "bob", "text": "hi", "_selfId": "ab"}));
         assert_eq!(Message::decode(br#"{"type": "JOIN", "nick": "al"}"#), Some(Message::Join { nick: "al".into() }));
-        assert_eq!(Message::decode(br#"{"type":"LEAVE","nick":"al","more":1}"#), Some(Message::Leave { nick: "al".into() }));
+        assert_eq!(
+            Message::decode(br#"{"type":"LEAVE","nick":"al","more":1}"#),
+            Some(Message::Leave { nick: "al".into() })
+        );
     }
 
     #[test]
     fn what_is_missing_is_empty_and_junk_is_nothing() {
         assert_eq!(Message::decode(br#"{"type":"JOIN"}"#), Some(Message::Join { nick: String::new() }));
-        for junk in [&b""[..], b"{", b"[]", b"\xff\xfe", br#"{"type":"DANCE"}"#, br#"{"type":"MSG","nick":5}"#, b"null"] {
+        for junk in [&b""[..], b"{", b"[]", b"\xff\xfe", br#"{"type":"DANCE"}"#, br#"{"type":"MSG","nick":5}"#, b"null"]
+        {
             assert_eq!(Message::decode(junk), None);
         }
     }
