@@ -106,6 +106,8 @@ pub struct Peer {
     nonces: NonceSequence,
     proof: Proof,
     implementation: Implementation,
+    /// It has sent a BATCH, so it is not the other Rust node, whatever else is said in its name.
+    batches: bool,
     routes: Routes,
 
     replay: Replay,
@@ -270,6 +272,7 @@ impl Peer {
             nonces,
             proof: Proof::None,
             implementation: Implementation::Unknown,
+            batches: false,
             routes: Routes::default(),
             replay,
             reorder: Reorder::new(limits::QUEUE_DATA, REORDER_BYTES),

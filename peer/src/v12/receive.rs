@@ -81,7 +81,7 @@ impl Peer {
             Frame::Goaway { reason } => self.on_goaway(reason.map_or(0, framing::v12::GoawayReason::code)),
             Frame::Frag { id, index, total, data } => self.on_fragment(id, index, total, data),
             Frame::Pex(pex) => {
-                if pex.is_compact() {
+                if pex.is_compact() && !self.batches {
                     self.show(Implementation::Rust);
                 }
                 self.require(Proof::Address)?;
@@ -259,9 +259,11 @@ impl Peer {
         // This checks every length before the first frame is acted on.
         Frame::decode(bytes).map_err(Rejected::from)?;
         self.require_known(&path)?;
-        if self.implementation == Implementation::Unknown {
-            // The other Rust node never sends a BATCH.
-            self.show(Implementation::Reference);
+        if self.proof == Proof::None || self.routes.is_chosen(&path) {
+            self.batches = true;
+            if matches!(self.implementation, Implementation::Unknown | Implementation::Rust) {
+                self.implementation = Implementation::Reference;
+            }
         }
         let (_header, mut rest) = bytes.split_at_mut_checked(2).ok_or(Rejected::Malformed)?;
         while let Some((len, frames)) = rest.split_first_chunk_mut::<2>() {

@@ -161,7 +161,7 @@ fn nothing_is_sent_before_the_peer_is_there() {
 #[test]
 fn the_other_rust_node_gets_no_note_and_no_batch() {
     let setup = Setup::new(Seed::fixed(1)).link(delayed(ms(1)));
-    let (now, [to_b, to_a]) = (setup.now(), [setup.path(Side::A), setup.path(Side::B)]);
+    let (now, to_b) = (setup.now(), setup.path(Side::A));
     let node = Reference::new("bob", Release::Later, now);
     let mut pair = setup.pair(dialler(Config::default(), to_b, 1, now), node);
     assert!(pair.run_until(|pair| pair.a.remote().is_some(), ms(10)));
@@ -188,7 +188,7 @@ fn the_other_rust_node_gets_no_note_and_no_batch() {
 #[test]
 fn the_cpp_node_is_known_by_its_pong() {
     let setup = Setup::new(Seed::fixed(1)).link(delayed(ms(1)));
-    let (now, [to_b, to_a]) = (setup.now(), [setup.path(Side::A), setup.path(Side::B)]);
+    let (now, to_b) = (setup.now(), setup.path(Side::A));
     let node = Reference::new("bob", Release::Later, now);
     let mut pair = setup.pair(dialler(Config::default(), to_b, 1, now), node);
     pair.capture(1 << 20);

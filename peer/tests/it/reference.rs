@@ -106,20 +106,8 @@ impl Reference {
         self
     }
 
-    /// Starts the count of its nonces and messages elsewhere, as in a session that has lasted for long.
-    pub(crate) fn number_from(&mut self, seq: u32) {
-        let peer = self.peer.as_mut().expect("connected");
-        peer.seq = seq;
-        peer.counter = u64::from(seq);
-    }
-
     pub(crate) fn is_connected(&self) -> bool {
         self.peer.is_some()
-    }
-
-    /// Where it would send now.
-    pub(crate) fn path(&self) -> Option<Path> {
-        self.peer.as_ref().map(Conversation::best)
     }
 
     pub(crate) fn rtt(&self) -> Duration {

@@ -66,7 +66,7 @@ fn a_restart_in_mid_conversation_loses_only_what_was_under_way() {
         let heard = numbers(pair.b_events());
         assert!(heard.is_sorted_by(|a, b| a < b), "in order, once: {heard:?}");
         assert!(heard.len() > 100, "seed {seed}: {} of 200 after the restart", heard.len());
-        assert_eq!(heard.last(), Some(&(sent - 1)));
+        assert!(heard.last().is_some_and(|&last| last > sent - 10), "and it goes on to the end");
     }
 }
 

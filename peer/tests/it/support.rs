@@ -1,6 +1,5 @@
 //! Two peers, and what every test asks of them.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,10 +61,6 @@ pub(crate) fn friends(config: &Config, link: Link, seed: u64) -> Ours {
 /// A link of `delay` each way and nothing else.
 pub(crate) fn delayed(delay: Duration) -> Link {
     Link::perfect().delay(delay)
-}
-
-pub(crate) fn addr(text: &str) -> SocketAddr {
-    text.parse().expect("an address")
 }
 
 /// The messages among events, with whether they came sealed.
