@@ -116,7 +116,7 @@ impl Node {
         let entries: Vec<PexEntry> = self
             .connected()
             .filter(|&(id, link)| id != to && now.saturating_duration_since(link.peer.last_heard()) < MINUTE / 4)
-            .filter_map(|(_, link)| Some(PexEntry { id: link.wire_id()?, addr: current_addr(link)? }))
+            .filter_map(|(_, link)| Some(PexEntry { id: link.name?, addr: current_addr(link)? }))
             .filter(|entry| policy::may_tell(*receiver.ip(), entry.addr))
             .take(limits::PEX_MAX)
             .collect();
@@ -179,7 +179,7 @@ impl Node {
         if self.local.contains(&addr) || self.by_addr.contains_key(&SocketAddr::V4(addr)) {
             return Ok(());
         }
-        let room = self.has_room(Proof::Key) && self.dials() < policy::MAX_DIALS;
+        let room = self.has_room(Proof::Key) && self.dials() < policy::MAX_SUGGESTED_DIALS;
         if self.is_ending() || !room || !self.introductions.suggested.try_take(1, self.now) {
             return Err(Rejected::LimitReached);
         }
@@ -189,11 +189,15 @@ impl Node {
 
     /// A peer introduces others. It is asked on the session it has with us, so only its own announcement counts.
     pub(super) fn on_relay(&mut self, id: LinkId, name: WireId, _addr: SocketAddrV4) {
-        if self.links.get(&id).and_then(PeerLink::wire_id) == Some(name) {
+        if self.links.get(&id).and_then(|link| link.name) == Some(name) {
             let _evicted = self.introductions.relays.insert(id, (), 0, self.now);
         } else {
             self.stats.rejected.count(Rejected::IdMismatch);
         }
+    }
+
+    pub(super) fn forget_relay(&mut self, id: LinkId) {
+        self.introductions.relays.remove(&id);
     }
 
     /// A peer wants to meet another: each is told of the other, at the address that we see.
@@ -206,7 +210,7 @@ impl Node {
         };
         for (told, about) in [(target, from), (from, target)] {
             let Some(link) = self.links.get(&about) else { return };
-            let (Some(name), Some(addr)) = (link.wire_id(), current_addr(link)) else {
+            let (Some(name), Some(addr)) = (link.name, current_addr(link)) else {
                 return;
             };
             let Some(receiver) = self.links.get_mut(&told) else {

@@ -1,5 +1,6 @@
 //! The peers of a node, from the first datagram to the last, and what they report.
 
+use std::collections::VecDeque;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Instant;
 
@@ -22,12 +23,18 @@ pub(super) struct PeerLink {
     pub(super) in_mesh: bool,
     pub(super) score: i32,
     pub(super) received: u64,
+    /// The id of the key that it named.
+    pub(super) name: Option<WireId>,
+    /// It answered a PING, so it is not merely a forged source.
+    pub(super) answered: bool,
     /// In the ready ring.
     pub(super) is_ready: bool,
     /// In the list of those whose events wait.
     pub(super) is_stalled: bool,
     /// Dials that the peer has caused in the minute that began then.
     pub(super) suggested: (Instant, u32),
+    /// Values that it asked for while as many as may be were under way to it.
+    pub(super) owed: VecDeque<Bytes>,
 }
 
 /// How a link began.
@@ -52,18 +59,17 @@ impl PeerLink {
             in_mesh: false,
             score: 0,
             received: 0,
+            name: None,
+            answered: false,
             is_ready: false,
             is_stalled: false,
             suggested: (since, 0),
+            owed: VecDeque::new(),
         }
     }
 
     pub(super) fn peer_id(&self) -> Option<PeerId> {
         self.peer.remote().map(|key| PeerId::from_bytes(*key.as_bytes()))
-    }
-
-    pub(super) fn wire_id(&self) -> Option<WireId> {
-        self.peer.remote().map(|key| NodeId::of(key).wire())
     }
 
     pub(super) fn proof(&self) -> Proof {
@@ -98,9 +104,11 @@ impl Node {
         self.links.get(&id).filter(|link| link.connected).map(|_| id)
     }
 
-    /// Whether a peer of this name is connected, being dialled or shaking hands.
+    /// Whether a peer of this name is connected or being dialled. Whoever merely dialled us under this name may not
+    /// have it.
     pub(super) fn knows(&self, id: WireId) -> bool {
-        self.by_wire_id.contains_key(&id)
+        let claims = |link: &PeerLink| link.name == Some(id) && (link.connected || link.origin != Origin::Inbound);
+        self.by_wire_id.get(&id).and_then(|link| self.links.get(link)).is_some_and(claims)
             || self.links.values().any(|link| link.origin == Origin::Suggested(Some(id)) && link.peer.is_dialing())
     }
 
@@ -132,6 +140,9 @@ impl Node {
         if let Some(&link_id) = self.by_addr.get(&addr) {
             if let Some(link) = self.links.get_mut(&link_id) {
                 if let (true, Some(peer)) = (link.connected, link.peer_id()) {
+                    if self.is_backlogged() {
+                        return Err(DialError::TooMany { limit: policy::MAX_DIALS });
+                    }
                     self.push_event(Event::Dialled { id, peer });
                     return Ok(id);
                 }
@@ -212,6 +223,10 @@ impl Node {
     /// A peer has nothing to send for now.
     pub(super) fn settle(&mut self, id: LinkId) {
         self.drain(id);
+        if self.serve_owed(id) {
+            self.touch(id);
+            return;
+        }
         let Some(link) = self.links.get(&id) else { return };
         if link.peer.is_closed() && !link.is_stalled {
             self.remove(id);
@@ -242,10 +257,7 @@ impl Node {
 
     fn on_peer_event(&mut self, id: LinkId, event: PeerEvent) {
         match event {
-            PeerEvent::Identified { key } => {
-                self.by_key.insert(key, id);
-                self.by_wire_id.insert(NodeId::of(&key).wire(), id);
-            }
+            PeerEvent::Identified { key } => self.on_identified(id, key),
             PeerEvent::Proved(proof) => self.on_proved(id, proof),
             PeerEvent::Message { data, authenticated } => self.on_message(id, data, authenticated),
             PeerEvent::Missed { count } => {
@@ -280,16 +292,45 @@ impl Node {
         }
     }
 
+    /// A peer named its key. Several may name the same one, until one of them proves it.
+    fn on_identified(&mut self, id: LinkId, key: PublicKey) {
+        let name = NodeId::of(&key).wire();
+        if let Some(link) = self.links.get_mut(&id) {
+            link.name = Some(name);
+        }
+        self.by_key.entry(key).or_insert(id);
+        self.by_wire_id.entry(name).or_insert(id);
+    }
+
     fn on_proved(&mut self, id: LinkId, proof: Proved) {
         let Some(link) = self.links.get(&id) else { return };
         if link.connected {
             self.report(id, |peer| Event::Proved { peer });
             return;
         }
+        let (Some(key), Some(name)) = (link.peer.remote().copied(), link.name) else {
+            return;
+        };
+        let known = self.by_key.get(&key).copied().filter(|known| *known != id);
+        if let Some(known) = known.filter(|known| self.links.get(known).is_some_and(|link| link.connected)) {
+            self.merge(id, known);
+            return;
+        }
         if !self.has_room(proof) {
             self.close_link(id, GoawayReason::from_code(0x04));
             return;
         }
+        let rivals: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(other, link)| **other != id && link.name == Some(name) && !link.peer.is_closed())
+            .map(|(other, _)| *other)
+            .collect();
+        for rival in rivals {
+            self.merge(rival, id);
+        }
+        self.by_key.insert(key, id);
+        self.by_wire_id.insert(name, id);
         if self.connected().count() >= self.config.max_peers {
             if let Some(least) = self.least_proved() {
                 self.evict(least);
@@ -316,7 +357,10 @@ impl Node {
         if let Some(link) = self.links.get_mut(&id) {
             link.received += 1;
         }
-        let novelty = self.seen.judge(id, &data, self.now);
+        let Some(name) = self.links.get(&id).and_then(|link| link.name) else {
+            return;
+        };
+        let novelty = self.seen.judge(name, &data, self.now);
         if !novelty.deliver {
             self.stats.duplicates += 1;
             return;
@@ -395,7 +439,18 @@ impl Node {
         self.close_link(id, GoawayReason::from_code(0x04));
     }
 
-    /// Ends a link that was never connected, without a word.
+    /// A peer is gone: somebody else speaks from its address.
+    pub(super) fn lose(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.connected = false;
+            if let Some(peer) = link.peer_id() {
+                self.push_event(Event::Disconnected { peer, reason: DisconnectReason::Timeout });
+            }
+        }
+        self.drop_link(id);
+    }
+
+    /// Ends a link that is not connected, without a word.
     pub(super) fn drop_link(&mut self, id: LinkId) {
         self.forget(id);
         self.remove(id);
@@ -407,10 +462,17 @@ impl Node {
         self.by_key.retain(|_, link| *link != id);
         self.by_wire_id.retain(|_, link| *link != id);
         self.forget_asked(id);
+        self.forget_relay(id);
     }
 
     fn remove(&mut self, id: LinkId) {
         if let Some(link) = self.links.remove(&id) {
+            if link.is_ready {
+                self.ready.retain(|ready| *ready != id);
+            }
+            if link.is_stalled {
+                self.stalled.retain(|stalled| *stalled != id);
+            }
             self.stats.rejected.merge(&link.peer.stats().rejected);
         }
         self.deadlines.remove(&id);

@@ -92,11 +92,6 @@ pub struct Stats {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct LinkId(u64);
 
-impl LinkId {
-    /// Stands for this node where a neighbour is named.
-    const OURSELVES: Self = Self(u64::MAX);
-}
-
 /// A node: see the [module documentation](self).
 #[derive(Debug)]
 pub struct Node {
@@ -117,6 +112,8 @@ pub struct Node {
     deadlines: Deadlines<LinkId>,
     ready: VecDeque<LinkId>,
     stalled: VecDeque<LinkId>,
+    /// Stalled peers were resumed: what they have to send has not been asked for.
+    resumed: bool,
 
     topics: Topics,
     mesh: Mesh,
@@ -160,7 +157,7 @@ impl Node {
         let now = epoch.instant;
         let bucket = |(rate, burst)| TokenBucket::new(rate, burst, now);
         Self {
-            seen: Seen::new(seed.fork("seen").rng().array()),
+            seen: Seen::new(seed.fork("seen").rng().array(), identity.wire_id()),
             values: Values::new(&config),
             config,
             identity: Arc::new(identity),
@@ -178,6 +175,7 @@ impl Node {
             deadlines: Deadlines::new(),
             ready: VecDeque::new(),
             stalled: VecDeque::new(),
+            resumed: false,
             topics: Topics::default(),
             mesh: Mesh::new(now),
             introductions: Introductions::new(now),
@@ -227,8 +225,9 @@ impl Node {
             return Err(SendError::Closed);
         }
         let id = self.connected_link(peer).ok_or(SendError::NotConnected { peer: *peer })?;
-        self.seen.own(&data, self.now);
-        self.send_to(id, data)
+        self.send_to(id, data.clone())?;
+        self.said(&data);
+        Ok(())
     }
 
     /// Queues a message for every connected peer; each passes it on through its mesh.
@@ -245,7 +244,6 @@ impl Node {
         if data.len() > max {
             return Err(SendError::TooLarge { len: data.len(), max });
         }
-        self.seen.own(&data, self.now);
         let mut reached = Broadcast::default();
         let ids: Vec<LinkId> = self.connected().map(|(id, _)| id).collect();
         for id in ids {
@@ -255,6 +253,9 @@ impl Node {
                 Err(SendError::TooLarge { .. }) => reached.too_large += 1,
                 Err(_) => {}
             }
+        }
+        if reached.sent > 0 {
+            self.said(&data);
         }
         Ok(reached)
     }
@@ -285,7 +286,7 @@ impl Node {
         if self.state == State::Open {
             self.topics.clear();
             self.fail_operations();
-            self.state = State::Draining { until: self.now + self.config.drain_timeout, check: self.now };
+            self.state = State::Draining { until: later(self.now, self.config.drain_timeout), check: self.now };
             self.check_drained();
         }
     }
@@ -359,6 +360,11 @@ impl Node {
     fn next_operation(&mut self) -> u64 {
         self.next_operation += 1;
         self.next_operation
+    }
+
+    /// A message of ours is under way: should it come back, it is not passed on.
+    fn said(&mut self, message: &Bytes) {
+        self.seen.own(message, self.now);
     }
 
     /// Hands a datagram of the node itself to the socket. Beacons and the like: what does not fit is not sent.
@@ -441,9 +447,6 @@ impl Machine for Node {
 
     fn poll_transmit(&mut self, out: &mut TransmitBuf, now: Instant) -> Option<Transmit> {
         self.tick(now);
-        if self.state == State::Open {
-            self.send_beacons();
-        }
         if let Some((path, bytes)) = self.out.pop_front() {
             self.stats.datagrams_sent += 1;
             out.push(&bytes);
@@ -463,20 +466,22 @@ impl Machine for Node {
                 None => self.settle(id),
             }
         }
+        self.resumed = false;
         None
     }
 
     fn poll_event(&mut self) -> Option<Event> {
-        if let Some(event) = self.events.pop_front() {
-            self.event_bytes = self.event_bytes.saturating_sub(weight(&event));
-            if !self.is_backlogged() {
-                if let Some(id) = self.stalled.pop_front() {
-                    self.touch(id);
-                }
+        while !self.is_backlogged() {
+            let Some(id) = self.stalled.pop_front() else { break };
+            if let Some(link) = self.links.get_mut(&id) {
+                link.is_stalled = false;
             }
-            return Some(event);
+            self.touch(id);
+            self.resumed = true;
         }
-        None
+        let event = self.events.pop_front()?;
+        self.event_bytes = self.event_bytes.saturating_sub(weight(&event));
+        Some(event)
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
@@ -495,9 +500,18 @@ impl Machine for Node {
             State::Draining { check, .. } => deadline(Some(check), "drain"),
             State::Leaving { .. } | State::Closed => None,
         };
-        Deadline::earliest(links, own)
+        let resumed = deadline(self.resumed.then_some(self.now), "resumed");
+        Deadline::earliest(resumed, Deadline::earliest(links, own))
     }
 }
+
+/// `span` after `now`, or as far ahead as makes no difference.
+fn later(now: Instant, span: Duration) -> Instant {
+    now.checked_add(span).unwrap_or(now + FOREVER)
+}
+
+/// A century.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Bytes that an event holds.
 fn weight(event: &Event) -> usize {

@@ -7,6 +7,8 @@ use crate::DialError;
 
 /// Dials under way at once.
 pub(super) const MAX_DIALS: usize = 64;
+/// Of these, dials caused by what others say: the user's own find room.
+pub(super) const MAX_SUGGESTED_DIALS: usize = MAX_DIALS / 2;
 /// Handshakes of others that have not been proved: beyond it the oldest goes.
 pub(super) const MAX_HALF_OPEN: usize = 64;
 /// The same for one address; beyond it the newest is refused.
@@ -36,6 +38,10 @@ pub(super) const SEEN_MESSAGES: usize = 16_384;
 pub(super) const SEEN_FOR: Duration = Duration::from_secs(600);
 /// Neighbours counted for one message; copies from more are copies.
 pub(super) const SEEN_SOURCES: usize = 32;
+/// Requests of one peer for values that wait until those under way to it have arrived.
+pub(super) const MAX_OWED: usize = 32;
+/// Silence after which another key may take the address of a peer: a live one sends a PING each second.
+pub(super) const SUCCESSION: Duration = Duration::from_millis(2500);
 /// Events that wait for the application, in number and in bytes; beyond either nothing is taken from the peers, whose
 /// own bounds make the senders stop.
 pub(super) const MAX_EVENTS: usize = 4096;

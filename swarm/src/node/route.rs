@@ -55,23 +55,51 @@ impl Node {
     }
 
     fn on_known_address(&mut self, id: LinkId, datagram: Datagram<'_>) -> Result<(), Refused> {
-        let path = datagram.path;
-        let hello = hello(datagram.payload);
-        // Another key from an address that somebody else used: he has gone, or both sit behind one address. The
-        // newcomer is a peer of his own only if the old one has not proved that he is there.
-        if let (Some((kind, key, _)), Some(link)) = (hello, self.links.get(&id)) {
-            let other = link.peer.remote().is_some_and(|known| *known != key);
-            if other && !link.peer.is_connected() && kind == Kind::Hello {
-                self.drop_link(id);
-                return self.on_stranger(datagram, kind);
+        let (Some((kind, key, true)), Some(link)) = (hello(datagram.payload), self.links.get(&id)) else {
+            return self.deliver(id, datagram);
+        };
+        match link.peer.remote() {
+            // Somebody throws our HELLO back at us in the name of a peer; only a dial can have reached ourselves.
+            _ if key == *self.identity.public() && !link.peer.is_dialing() => Err(Rejected::FromSelf.into()),
+            Some(known) if *known != key && kind == Kind::Hello && self.has_left(link) => {
+                if link.connected {
+                    self.lose(id);
+                } else {
+                    self.drop_link(id);
+                }
+                self.on_stranger(datagram, kind)
             }
-            // A dial that reached somebody who is known by another address: that is one more address of his.
-            let known = self.by_key.get(&key).copied().filter(|&known| known != id);
-            if let Some(known) = known {
-                self.merge(id, known);
-                self.by_addr.remove(&path.remote);
-                return self.deliver(known, datagram);
+            Some(_) => self.deliver(id, datagram),
+            None => self.on_dial_answered(id, key, datagram),
+        }
+    }
+
+    /// Whether another key may take the address of a peer: he has not proved that he is there, or has not been heard
+    /// from for longer than a live one can be silent. A dial of ours waits for its own answer.
+    fn has_left(&self, link: &PeerLink) -> bool {
+        if link.peer.is_connected() {
+            !link.is_stalled && self.now.saturating_duration_since(link.peer.last_heard()) > policy::SUCCESSION
+        } else {
+            link.origin == Origin::Inbound
+        }
+    }
+
+    /// Whoever we dialled named a key. If it is that of a peer who is known by another address, this is one more
+    /// address of his, for him to prove; if it is one that somebody merely claims, the dial is worth more.
+    fn on_dial_answered(&mut self, id: LinkId, key: PublicKey, datagram: Datagram<'_>) -> Result<(), Refused> {
+        let known = self.by_key.get(&key).copied().filter(|&known| known != id);
+        let Some((known, link)) = known.and_then(|known| Some((known, self.links.get(&known)?))) else {
+            return self.deliver(id, datagram);
+        };
+        if link.peer.is_connected() {
+            self.merge(id, known);
+            if let Some(first) = datagram.payload.first_mut() {
+                *first = Kind::Hello.byte();
             }
+            return self.deliver(known, datagram);
+        }
+        if link.origin == Origin::Inbound {
+            self.drop_link(known);
         }
         self.deliver(id, datagram)
     }
@@ -126,7 +154,9 @@ impl Node {
         let Some(link) = self.links.get_mut(&id) else {
             return Err(Rejected::UnknownPeer.into());
         };
+        let answer = datagram.payload.first() == Some(&Kind::Pong.byte());
         let result = link.peer.handle_datagram(datagram, now);
+        link.answered |= answer && result.is_ok();
         self.touch(id);
         result.map_err(Refused::ByPeer)
     }
@@ -139,21 +169,21 @@ impl Node {
         id
     }
 
-    /// Makes room for one more handshake: the oldest goes, unless too many come from the newcomer's own address.
+    /// Makes room for one more handshake: the oldest goes, first of those that answered nothing, whose address may be
+    /// forged; unless too many come from the newcomer's own address.
     fn make_half_open_room(&mut self, path: Path) -> Result<(), Rejected> {
-        let half_open: Vec<(LinkId, bool)> = self
-            .links
-            .iter()
-            .filter(|(_, link)| !link.connected && matches!(link.origin, Origin::Inbound))
-            .map(|(&id, link)| (id, ipv4(link.addr) == ipv4(path.remote)))
-            .collect();
-        if half_open.iter().filter(|(_, same)| *same).count() >= policy::MAX_HALF_OPEN_PER_IP {
+        let half_open = self.links.iter().filter(|(_, link)| !link.connected && link.origin == Origin::Inbound);
+        let (mut count, mut same, mut first) = (0, 0, (true, LinkId(u64::MAX)));
+        for (&id, link) in half_open {
+            count += 1;
+            same += usize::from(ipv4(link.addr) == ipv4(path.remote));
+            first = first.min((link.answered, id));
+        }
+        if same >= policy::MAX_HALF_OPEN_PER_IP {
             return Err(Rejected::LimitReached);
         }
-        if half_open.len() >= policy::MAX_HALF_OPEN {
-            if let Some(&(oldest, _)) = half_open.first() {
-                self.drop_link(oldest);
-            }
+        if count >= policy::MAX_HALF_OPEN {
+            self.drop_link(first.1);
         }
         Ok(())
     }

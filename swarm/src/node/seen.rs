@@ -7,17 +7,19 @@
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
+use framing::v12::WireId;
 use sha2::{Digest, Sha256};
 use structs::Lru;
 
-use super::LinkId;
 use super::policy::{SEEN_FOR, SEEN_MESSAGES, SEEN_SOURCES};
 
 #[derive(Debug)]
 pub(super) struct Seen {
     /// Unknown to others, so that nobody can prepare contents that collide.
     key: [u8; 32],
-    contents: Lru<[u8; 16], Vec<(LinkId, u32)>>,
+    ourselves: WireId,
+    /// How often each neighbour sent a content, by the neighbour's name: it may come back on another session.
+    contents: Lru<[u8; 16], Vec<(WireId, u32)>>,
 }
 
 /// What is to be done with a message.
@@ -30,17 +32,18 @@ pub(super) struct Novelty {
 }
 
 impl Seen {
-    pub(super) fn new(key: [u8; 32]) -> Self {
+    pub(super) fn new(key: [u8; 32], ourselves: WireId) -> Self {
         let entries = NonZeroUsize::new(SEEN_MESSAGES).unwrap_or(NonZeroUsize::MIN);
-        Self { key, contents: Lru::new(entries).time_to_live(SEEN_FOR) }
+        Self { key, ourselves, contents: Lru::new(entries).time_to_live(SEEN_FOR) }
     }
 
     /// What is to be done with a message of this content from this neighbour.
-    pub(super) fn judge(&mut self, from: LinkId, content: &[u8], now: Instant) -> Novelty {
+    pub(super) fn judge(&mut self, from: WireId, content: &[u8], now: Instant) -> Novelty {
+        let ourselves = self.ourselves;
         let counts = self.count(from, content, now);
-        let count = counts.iter().find(|(link, _)| *link == from).map_or(0, |(_, count)| *count);
-        let others = counts.iter().filter(|(link, _)| *link != from);
-        let most = others.clone().filter(|(link, _)| *link != LinkId::OURSELVES).map(|(_, count)| *count).max();
+        let count = counts.iter().find(|(name, _)| *name == from).map_or(0, |(_, count)| *count);
+        let others = counts.iter().filter(|(name, _)| *name != from);
+        let most = others.clone().filter(|(name, _)| *name != ourselves).map(|(_, count)| *count).max();
         let most_of_all = others.map(|(_, count)| *count).max();
         Novelty { deliver: count > most.unwrap_or(0), flood: count > most_of_all.unwrap_or(0) }
     }
@@ -48,10 +51,10 @@ impl Seen {
     /// A message of our own: should a copy come back, it is not flooded again. It is delivered, since somebody else may
     /// have said the same.
     pub(super) fn own(&mut self, content: &[u8], now: Instant) {
-        self.count(LinkId::OURSELVES, content, now);
+        self.count(self.ourselves, content, now);
     }
 
-    fn count(&mut self, from: LinkId, content: &[u8], now: Instant) -> &[(LinkId, u32)] {
+    fn count(&mut self, from: WireId, content: &[u8], now: Instant) -> &[(WireId, u32)] {
         let digest = self.digest(content);
         if !self.contents.contains(&digest, now) {
             // One entry weighs nothing: the bound is their number.
@@ -60,7 +63,7 @@ impl Seen {
         let Some(counts) = self.contents.get_mut(&digest, now) else {
             return &[];
         };
-        if let Some((_, count)) = counts.iter_mut().find(|(link, _)| *link == from) {
+        if let Some((_, count)) = counts.iter_mut().find(|(name, _)| *name == from) {
             *count = count.saturating_add(1);
         } else if counts.len() < SEEN_SOURCES {
             counts.push((from, 1));
@@ -80,12 +83,16 @@ impl Seen {
 mod tests {
     use super::*;
 
+    fn name(number: u8) -> WireId {
+        [number; 8].into()
+    }
+
     #[test]
     fn copies_are_not_new_and_repeats_are() {
         #[expect(clippy::disallowed_methods, reason = "an arbitrary base; only offsets are used")]
         let now = Instant::now();
-        let (a, b) = (LinkId(1), LinkId(2));
-        let mut seen = Seen::new([7; 32]);
+        let (a, b) = (name(1), name(2));
+        let mut seen = Seen::new([7; 32], name(0));
         let mut new = |from, content: &[u8], now| {
             let novelty = seen.judge(from, content, now);
             assert_eq!(novelty.deliver, novelty.flood);
@@ -103,9 +110,9 @@ mod tests {
     fn what_we_said_ourselves_is_heard_from_others_but_not_passed_on() {
         #[expect(clippy::disallowed_methods, reason = "an arbitrary base; only offsets are used")]
         let now = Instant::now();
-        let mut seen = Seen::new([7; 32]);
+        let mut seen = Seen::new([7; 32], name(0));
         seen.own(b"mine", now);
-        assert_eq!(seen.judge(LinkId(1), b"mine", now), Novelty { deliver: true, flood: false });
-        assert_eq!(seen.judge(LinkId(2), b"mine", now), Novelty { deliver: false, flood: false });
+        assert_eq!(seen.judge(name(1), b"mine", now), Novelty { deliver: true, flood: false });
+        assert_eq!(seen.judge(name(2), b"mine", now), Novelty { deliver: false, flood: false });
     }
 }

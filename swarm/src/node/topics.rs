@@ -95,7 +95,8 @@ impl Node {
         self.tick(now);
         if self.local != addrs {
             self.local = addrs.to_vec();
-            self.topics.announce_again(now);
+            self.topics.announce_again(self.now);
+            self.send_beacons();
         }
     }
 
@@ -109,7 +110,9 @@ impl Node {
         if self.is_ending() {
             return Err(JoinError::Closed);
         }
-        self.topics.join(topic, announce, lookup, self.now)
+        self.topics.join(topic, announce, lookup, self.now)?;
+        self.send_beacons();
+        Ok(())
     }
 
     /// Leaves a topic. Peers found through it stay connected.
@@ -119,6 +122,9 @@ impl Node {
     }
 
     pub(super) fn send_beacons(&mut self) {
+        if self.is_ending() {
+            return;
+        }
         for hash in self.topics.due(self.now) {
             if !self.config.lan {
                 continue;

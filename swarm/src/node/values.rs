@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use framing::v12::{encode, limits};
+use peer::v12::ExchangeError;
 use structs::Lru;
 
-use super::{LinkId, Node, policy};
+use super::{LinkId, Node, later, policy};
 use crate::{Config, Event, FetchError, FetchId, StoreError};
 
 #[derive(Debug)]
@@ -96,7 +97,7 @@ impl Node {
         if key.is_empty() || key.len() > limits::MAX_KEY {
             return Err(FetchError::Key { len: key.len() });
         }
-        if self.values.fetches.len() >= policy::MAX_FETCHES {
+        if self.values.fetches.len() >= policy::MAX_FETCHES || self.is_backlogged() {
             return Err(FetchError::TooMany { limit: policy::MAX_FETCHES });
         }
         let id = FetchId(self.next_operation());
@@ -105,12 +106,12 @@ impl Node {
             self.push_event(Event::Fetched { id, result });
             return Ok(id);
         }
-        let fetch = Fetch { key, timeout, until: self.now + timeout, asked: BTreeSet::new() };
+        let fetch = Fetch { key, timeout, until: later(self.now, timeout), asked: BTreeSet::new() };
         self.values.fetches.insert(id, fetch);
         let (mesh, others): (Vec<_>, Vec<_>) =
             self.connected().map(|(id, link)| (id, link.in_mesh)).partition(|(_, in_mesh)| *in_mesh);
         for (link, _) in mesh.into_iter().chain(others) {
-            self.ask(id, link);
+            self.ask(id, link, policy::MAX_ASKED);
         }
         Ok(id)
     }
@@ -139,12 +140,14 @@ impl Node {
         self.touch(id);
     }
 
-    fn ask(&mut self, fetch_id: FetchId, id: LinkId) {
+    /// Asks a peer for the value of a fetch unless `most` have been. When as many as may be are under way from it, it
+    /// is asked once one has come.
+    fn ask(&mut self, fetch_id: FetchId, id: LinkId, most: usize) {
         let Some(fetch) = self.values.fetches.get_mut(&fetch_id) else {
             return;
         };
         let Some(link) = self.links.get_mut(&id) else { return };
-        if fetch.asked.len() < policy::MAX_ASKED && link.peer.want(fetch.key.clone(), self.now).is_ok() {
+        if fetch.asked.len() < most && link.peer.want(fetch.key.clone(), self.now).is_ok() {
             fetch.asked.insert(id);
             self.touch(id);
         }
@@ -154,26 +157,54 @@ impl Node {
     pub(super) fn ask_newcomer(&mut self, id: LinkId) {
         let fetches: Vec<FetchId> = self.values.fetches.keys().copied().collect();
         for fetch in fetches {
-            self.ask(fetch, id);
+            self.ask(fetch, id, policy::MAX_ASKED);
         }
     }
 
+    /// A peer has these keys: it is asked even if others were that may have nothing.
     pub(super) fn on_have(&mut self, id: LinkId, keys: &[Bytes]) {
         let fetches: Vec<FetchId> =
             self.values.fetches.iter().filter(|(_, fetch)| keys.contains(&fetch.key)).map(|(id, _)| *id).collect();
         for fetch in fetches {
-            self.ask(fetch, id);
+            self.ask(fetch, id, 2 * policy::MAX_ASKED);
         }
     }
 
     pub(super) fn on_want(&mut self, id: LinkId, key: Bytes) {
-        let Some(value) = self.values.store.get(&key, self.now).map(|stored| stored.value.clone()) else {
-            return;
-        };
-        if let Some(link) = self.links.get_mut(&id) {
-            // Busy: the peer asks again, or not; it is owed nothing.
-            let _ = link.peer.serve(key, value, self.now);
+        if self.serve(id, &key) == Err(ExchangeError::Busy) {
+            // Beyond the bound the peer asks again, or not: it is owed nothing.
+            if let Some(link) = self.links.get_mut(&id) {
+                if link.owed.len() < policy::MAX_OWED && !link.owed.contains(&key) {
+                    link.owed.push_back(key);
+                }
+            }
         }
+    }
+
+    /// Starts what a peer asked for while it was busy. Returns whether anything was.
+    pub(super) fn serve_owed(&mut self, id: LinkId) -> bool {
+        let mut served = false;
+        while let Some(key) = self.links.get_mut(&id).and_then(|link| link.owed.pop_front()) {
+            match self.serve(id, &key) {
+                Ok(()) => served = true,
+                Err(ExchangeError::Busy) => {
+                    if let Some(link) = self.links.get_mut(&id) {
+                        link.owed.push_front(key);
+                    }
+                    break;
+                }
+                Err(_) => {}
+            }
+        }
+        served
+    }
+
+    fn serve(&mut self, id: LinkId, key: &Bytes) -> Result<(), ExchangeError> {
+        let Some(value) = self.values.store.get(key, self.now).map(|stored| stored.value.clone()) else {
+            return Ok(());
+        };
+        let link = self.links.get_mut(&id).ok_or(ExchangeError::Closed)?;
+        link.peer.serve(key.clone(), value, self.now)
     }
 
     pub(super) fn on_value(&mut self, id: LinkId, key: Bytes, value: Bytes) {
@@ -212,9 +243,8 @@ impl Node {
 
     /// The node ends: nothing that was begun is left without an answer.
     pub(super) fn fail_operations(&mut self) {
-        let fetches: Vec<FetchId> = self.values.fetches.keys().copied().collect();
-        for id in fetches {
-            self.end_fetch(id);
+        for (id, fetch) in std::mem::take(&mut self.values.fetches) {
+            self.cancel_wants(fetch);
             self.push_event(Event::Fetched { id, result: Err(FetchError::Closed) });
         }
     }
@@ -227,11 +257,23 @@ impl Node {
         if self.values.fetches.values().any(|other| other.key == fetch.key) {
             return;
         }
-        for id in fetch.asked {
-            if let Some(link) = self.links.get_mut(&id) {
+        for id in self.cancel_wants(fetch) {
+            let waiting = self.values.fetches.iter().filter(|(_, fetch)| !fetch.asked.contains(&id));
+            let waiting: Vec<FetchId> = waiting.map(|(fetch, _)| *fetch).collect();
+            for fetch in waiting {
+                self.ask(fetch, id, policy::MAX_ASKED);
+            }
+        }
+    }
+
+    /// Returns the peers that were asked, which now have room for other requests.
+    fn cancel_wants(&mut self, fetch: Fetch) -> BTreeSet<LinkId> {
+        for id in &fetch.asked {
+            if let Some(link) = self.links.get_mut(id) {
                 link.peer.cancel_want(&fetch.key);
             }
         }
+        fetch.asked
     }
 
     pub(super) fn forget_asked(&mut self, id: LinkId) {

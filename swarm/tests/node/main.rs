@@ -10,5 +10,6 @@
     reason = "test"
 )]
 
+mod attacks;
 mod chat;
 mod support;
