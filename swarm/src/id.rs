@@ -128,10 +128,7 @@ fn parse(text: &str) -> Result<[u8; 32], ParseIdError> {
         64 => HEXLOWER_PERMISSIVE.decode(text.as_bytes()),
         len => return Err(ParseIdError::Length { len }),
     };
-    decoded
-        .ok()
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or(ParseIdError::Alphabet)
+    decoded.ok().and_then(|bytes| bytes.try_into().ok()).ok_or(ParseIdError::Alphabet)
 }
 
 #[cfg(test)]
@@ -153,9 +150,6 @@ mod tests {
     fn a_topic_is_the_sha256_of_its_name() {
         let lobby = TopicId::from_name("my-topic");
         let bytes = HEXLOWER_PERMISSIVE.encode(lobby.as_bytes());
-        assert_eq!(
-            bytes,
-            "50918d47a1c0e0182e0b641b2f1f656e1c3668471519caf0f609464e79786f05"
-        );
+        assert_eq!(bytes, "50918d47a1c0e0182e0b641b2f1f656e1c3668471519caf0f609464e79786f05");
     }
 }

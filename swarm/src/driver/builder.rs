@@ -1,0 +1,282 @@
+//! Settings of a node and how it starts.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use crypto::Seed;
+use crypto::v12::{Identity, SeedError};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use super::handle::Swarm;
+use super::limits::COMMANDS;
+use super::shared::Shared;
+use super::socket::Udp;
+use super::{Driver, clock};
+use crate::node::Node;
+use crate::{Config, PeerId};
+
+/// Where a node is meant to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Preset {
+    /// Anywhere. Finds others by multicast on the local network, and by the addresses it is given. No third party is
+    /// contacted today; should a later version do so by default, it will be here, and said here.
+    #[default]
+    Public,
+    /// On a local network: multicast only, and it stays so.
+    Lan,
+    /// On this machine: bound to 127.0.0.1, with multicast on the loopback interface only.
+    Loopback,
+    /// On a machine that others are given the address of: no multicast, introduces peers to each other, and takes as
+    /// many as there may be.
+    Server,
+}
+
+/// Settings of a node. [`bind`](Self::bind) starts it.
+#[derive(Debug, Default)]
+#[must_use = "a builder does nothing until it is bound"]
+pub struct Builder {
+    preset: Preset,
+    listen: Option<SocketAddr>,
+    identity: Source,
+    config: Option<Config>,
+    max_peers: Option<NonZeroUsize>,
+    lan: Option<bool>,
+    flood: Option<bool>,
+    relay: Option<bool>,
+    seeds: Vec<SocketAddr>,
+}
+
+/// Where the identity comes from.
+#[derive(Debug, Default)]
+enum Source {
+    #[default]
+    Fresh,
+    Given(Box<Identity>),
+    Refused(SeedError),
+}
+
+impl Builder {
+    /// Where the node is meant to run; every other setter overrides it, in any order.
+    pub fn preset(mut self, preset: Preset) -> Self {
+        self.preset = preset;
+        self
+    }
+
+    /// The address of the socket. Default `0.0.0.0:0`: every interface, and a port of the system's choice. Bound to
+    /// one address the node announces that one alone.
+    pub fn listen(mut self, addr: SocketAddr) -> Self {
+        self.listen = Some(addr);
+        self
+    }
+
+    /// An identity that lasts, from a seed of any length. It must hold at least 128 bits of entropy: a phrase that a
+    /// person can remember is found by trying phrases. Default is a fresh identity per run.
+    pub fn seed(mut self, seed: &[u8]) -> Self {
+        self.identity = match seed {
+            [] => Source::Refused(SeedError::Length { len: 0 }),
+            _ => Source::Given(Box::new(Identity::from_seed(seed))),
+        };
+        self
+    }
+
+    /// As [`seed`](Self::seed), in hexadecimal digits, as the existing nodes take it.
+    pub fn hex_seed(mut self, seed: &str) -> Self {
+        self.identity = match Identity::from_hex_seed(seed) {
+            Ok(identity) => Source::Given(Box::new(identity)),
+            Err(error) => Source::Refused(error),
+        };
+        self
+    }
+
+    /// An identity that lasts.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Source::Given(Box::new(identity));
+        self
+    }
+
+    /// Peers connected at once, 1 to 1,024. Default 100.
+    pub fn max_peers(mut self, peers: NonZeroUsize) -> Self {
+        self.max_peers = Some(peers);
+        self
+    }
+
+    /// Whether topics are announced and looked up by multicast on the local network.
+    pub fn lan(mut self, on: bool) -> Self {
+        self.lan = Some(on);
+        self
+    }
+
+    /// Whether messages that arrive for the first time are passed on. Default yes.
+    pub fn flood(mut self, on: bool) -> Self {
+        self.flood = Some(on);
+        self
+    }
+
+    /// Whether this node introduces peers to each other.
+    pub fn relay(mut self, on: bool) -> Self {
+        self.relay = Some(on);
+        self
+    }
+
+    /// All other settings. The setters here override it, in any order.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// More addresses to dial, at the start and again with growing pauses (1 to 60 s) while nobody is connected.
+    pub fn seeds(mut self, addrs: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.seeds.extend(addrs);
+        self
+    }
+
+    /// Starts the node: binds its socket and runs it on a task of the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`]. Nothing runs then.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped leaves nothing behind.
+    pub async fn bind(self) -> Result<Swarm, BindError> {
+        let (swarm, driver) = self.bind_manual()?;
+        drop(tokio::spawn(driver.run()));
+        // Its first answer: from here on the node is at work.
+        let _ = swarm.peers().await;
+        Ok(swarm)
+    }
+
+    /// As [`bind`](Self::bind), but the caller runs the node, on a task or thread of its choice. Nothing happens
+    /// until it does. Must be called inside of a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`].
+    pub fn bind_manual(self) -> Result<(Swarm, Driver), BindError> {
+        if Handle::try_current().is_err() {
+            return Err(BindError::NoRuntime);
+        }
+        let seed = Seed::from_os().or(Err(BindError::Entropy))?;
+        let mut config = self.resolve();
+        let identity = match self.identity {
+            Source::Fresh => Identity::generate(&mut seed.fork("identity").rng()),
+            Source::Given(identity) => {
+                config = config.persistent_identity(true);
+                *identity
+            }
+            Source::Refused(error) => return Err(BindError::Seed(error)),
+        };
+        let any = match self.preset {
+            Preset::Loopback => Ipv4Addr::LOCALHOST,
+            _ => Ipv4Addr::UNSPECIFIED,
+        };
+        let addr = self.listen.unwrap_or(SocketAddr::from((any, 0)));
+        if !addr.is_ipv4() {
+            return Err(BindError::Unsupported { addr });
+        }
+        let socket = Udp::bind(addr).map_err(|error| BindError::from_io(addr, &error))?;
+        let buffer = socket.receive_buffer();
+        if buffer > 0 {
+            config = config.receive_buffer(buffer);
+        }
+        let id = PeerId::from_bytes(*identity.public().as_bytes());
+        let (commands, requests) = mpsc::channel(COMMANDS);
+        let (outcome, ended) = watch::channel(None);
+        let shared = Arc::new(Shared::new(id, socket.local(), max_message(&config), commands, ended));
+        let lan = config.lan;
+        let node = Node::new(config, identity, seed.fork("node"), clock::epoch());
+        let driver = Driver::new(node, socket, lan, self.seeds, Arc::clone(&shared), requests, outcome);
+        Ok((Swarm::with(shared), driver))
+    }
+
+    fn resolve(&self) -> Config {
+        let (base, most) = (Config::default(), NonZeroUsize::new(1024).unwrap_or(NonZeroUsize::MIN));
+        let preset = match self.preset {
+            Preset::Public | Preset::Lan | Preset::Loopback => base,
+            Preset::Server => base.lan(false).relay(true).max_peers(most),
+        };
+        let mut config = self.config.clone().unwrap_or(preset);
+        if let Some(peers) = self.max_peers {
+            config = config.max_peers(peers);
+        }
+        if let Some(on) = self.lan {
+            config = config.lan(on);
+        }
+        if let Some(on) = self.flood {
+            config = config.flood(on);
+        }
+        if let Some(on) = self.relay {
+            config = config.relay(on);
+        }
+        config
+    }
+}
+
+/// The largest message that may be sent to anybody: one sealed datagram (65,507 less 29 of frame and seal and 4 of
+/// sequence), or 512 KiB in fragments where those are allowed.
+const fn max_message(config: &Config) -> usize {
+    if config.send_plaintext_fragments { 65_535 * 1188 } else { 65_474 }
+}
+
+/// Why a node did not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Another program has the port. Choose another port, or port 0 for any that is free.
+    #[error("{addr} is in use by another program: choose another port, or port 0 for any that is free")]
+    AddrInUse {
+        /// The address that was asked for.
+        addr: SocketAddr,
+    },
+    /// The port is reserved (those below 1,024 mostly are), or a sandbox forbids sockets.
+    #[error("no permission to bind {addr}: choose a port of 1024 or above")]
+    PermissionDenied {
+        /// The address that was asked for.
+        addr: SocketAddr,
+    },
+    /// No interface has the address.
+    #[error("no interface of this machine has the address {}: choose one it has, or 0.0.0.0", .addr.ip())]
+    AddrNotAvailable {
+        /// The address that was asked for.
+        addr: SocketAddr,
+    },
+    /// Only IPv4 exists on the v12 wire.
+    #[error("{addr} cannot be bound: the v12 wire knows IPv4 only")]
+    Unsupported {
+        /// The address that was asked for.
+        addr: SocketAddr,
+    },
+    /// The seed cannot be read.
+    #[error("unusable seed: {0}")]
+    Seed(#[source] SeedError),
+    /// The operating system gave no entropy.
+    #[error("the operating system gave no entropy")]
+    Entropy,
+    /// There is no tokio runtime here.
+    #[error("a node must be started inside of a tokio runtime")]
+    NoRuntime,
+    /// The operating system refused for another reason.
+    #[error("cannot bind {addr}: {kind}")]
+    Other {
+        /// The address that was asked for.
+        addr: SocketAddr,
+        /// What the operating system said.
+        kind: io::ErrorKind,
+    },
+}
+
+impl BindError {
+    fn from_io(addr: SocketAddr, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Self::AddrInUse { addr },
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied { addr },
+            io::ErrorKind::AddrNotAvailable => Self::AddrNotAvailable { addr },
+            kind => Self::Other { addr, kind },
+        }
+    }
+}

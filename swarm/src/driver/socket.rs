@@ -1,0 +1,207 @@
+//! The UDP socket: batched receiving, segmentation offload, and errors as facts.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use structs::{Datagram, Ecn, Link, Path, Transmit, TransmitBuf};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+use super::limits::{RECEIVE_BUFFERS, SOCKET_BUFFER};
+
+/// The socket of the node.
+#[derive(Debug)]
+pub(crate) struct Udp {
+    io: UdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+    buffers: [Box<[u8]>; RECEIVE_BUFFERS],
+    /// Errors of receiving. Nothing follows from them: the next datagram is awaited.
+    pub(crate) receive_errors: u64,
+}
+
+/// What became of a transmit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// All of it left.
+    Done,
+    /// The socket takes no more for now; `from` bytes of it left.
+    Blocked {
+        /// Where to go on.
+        from: usize,
+    },
+    /// The system refused it.
+    Failed(io::ErrorKind),
+}
+
+impl Udp {
+    /// Binds an IPv4 socket and asks for large buffers.
+    pub(crate) fn bind(addr: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        // Asking is all one can do: the system caps it, and what it granted is read back.
+        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+        socket.set_nonblocking(true)?;
+        socket.bind(&addr.into())?;
+        let io = UdpSocket::from_std(socket.into())?;
+        let local = io.local_addr()?;
+        Ok(Self {
+            state: offloads(&io)?,
+            io,
+            local,
+            buffers: std::array::from_fn(|_| vec![0; 65_536].into_boxed_slice()),
+            receive_errors: 0,
+        })
+    }
+
+    pub(crate) const fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Bytes that the kernel buffers for receiving, with its overhead per datagram (`SO_RCVBUF` as read back).
+    pub(crate) fn receive_buffer(&self) -> usize {
+        SockRef::from(&self.io).recv_buffer_size().unwrap_or(0)
+    }
+
+    /// The datagrams that one sending call takes.
+    pub(crate) fn max_segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    /// Resolves when there may be something to read. Cancel-safe.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.io.readable().await
+    }
+
+    /// Resolves when there may be room to send. Cancel-safe.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        self.io.writable().await
+    }
+
+    /// Makes one receiving call and gives each datagram to `each`. Returns whether more may be waiting.
+    pub(crate) fn receive(&mut self, mut each: impl FnMut(Datagram<'_>)) -> bool {
+        let mut meta = [RecvMeta::default(); RECEIVE_BUFFERS];
+        let mut filled = 0;
+        let mut slices = self.buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
+        let (io, state, errors) = (&self.io, &self.state, &mut self.receive_errors);
+        let more = io.try_io(Interest::READABLE, || {
+            match state.recv(UdpSockRef::from(io), &mut slices, &mut meta) {
+                Ok(count) => filled = count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                Err(_) => *errors = errors.saturating_add(1),
+            }
+            // A call that fills fewer buffers than it was given has emptied the socket. Saying so here spares the
+            // call that would only return EAGAIN; the next datagram raises the readiness again.
+            if filled < RECEIVE_BUFFERS.min(quinn_udp::BATCH_SIZE) {
+                Err(io::ErrorKind::WouldBlock.into())
+            } else {
+                Ok(())
+            }
+        });
+        for (buffer, meta) in self.buffers.iter_mut().zip(&meta).take(filled) {
+            let local = SocketAddr::new(meta.dst_ip.unwrap_or(self.local.ip()), self.local.port());
+            let path = Path { link: Link::Udp, local, remote: meta.addr };
+            let ecn = meta.ecn.map_or(Ecn::NotEct, |mark| match mark {
+                quinn_udp::EcnCodepoint::Ect0 => Ecn::Ect0,
+                quinn_udp::EcnCodepoint::Ect1 => Ecn::Ect1,
+                quinn_udp::EcnCodepoint::Ce => Ecn::Ce,
+            });
+            let bytes = buffer.get_mut(..meta.len).unwrap_or_default();
+            if bytes.is_empty() {
+                each(Datagram { path, ecn, payload: bytes });
+                continue;
+            }
+            for payload in bytes.chunks_mut(meta.stride.max(1)) {
+                each(Datagram { path, ecn, payload });
+            }
+        }
+        more.is_ok()
+    }
+
+    /// Sends the rest of a transmit, from byte `from` on.
+    pub(crate) fn send(&mut self, out: &TransmitBuf, transmit: &Transmit, from: usize) -> Sent {
+        let remote = transmit.path.remote;
+        // The kernel would refuse these as invalid arguments, as it does what its offload cannot do.
+        if remote.port() == 0 || remote.ip().is_unspecified() || !remote.is_ipv4() {
+            return Sent::Failed(io::ErrorKind::InvalidInput);
+        }
+        let size = transmit.segment_size.max(1);
+        let bytes = out.bytes().get(..transmit.len).unwrap_or_default();
+        let segments = self.max_segments();
+        if from == 0 && transmit.len > size && transmit.len.div_ceil(size) <= segments && offload_fits(size, remote) {
+            match self.send_from(self.source(&transmit.path), bytes, transmit) {
+                Ok(()) => return Sent::Done,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked { from: 0 },
+                // One by one below, which tells whether the offload was at fault or an address.
+                Err(_) => {}
+            }
+        }
+        let mut at = from;
+        let (mut source, mut refused) = (self.source(&transmit.path), None);
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            let segment = rest.get(..size).unwrap_or(rest);
+            let sent = match source {
+                Some(_) => self.send_from(source, segment, transmit),
+                // The plain call does, and no error of it switches the offload off.
+                None => self.io.try_send_to(segment, remote).map(drop),
+            };
+            match sent {
+                Ok(()) => at += segment.len(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked { from: at },
+                // An interface may be gone since the peer wrote to its address: let the system choose.
+                Err(_) if source.is_some() => source = None,
+                Err(error) => {
+                    refused = Some(error.kind());
+                    at += segment.len();
+                }
+            }
+        }
+        let at_fault = refused.is_some() || (source.is_none() && self.source(&transmit.path).is_some());
+        if at_fault && self.max_segments() < segments {
+            // The failure switched the offload off, but an address was at fault.
+            if let Ok(state) = offloads(&self.io) {
+                self.state = state;
+            }
+        }
+        refused.map_or(Sent::Done, Sent::Failed)
+    }
+
+    fn send_from(&self, src_ip: Option<IpAddr>, contents: &[u8], transmit: &Transmit) -> io::Result<()> {
+        let (destination, segment_size) = (transmit.path.remote, Some(transmit.segment_size));
+        let message = quinn_udp::Transmit { destination, ecn: None, contents, segment_size, src_ip };
+        self.io.try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.io), &message))
+    }
+
+    /// The address to send from: the one the peer wrote to, where the socket has several to choose from.
+    fn source(&self, path: &Path) -> Option<IpAddr> {
+        let several = self.local.ip().is_unspecified();
+        Some(path.local.ip()).filter(|ip| several && ip.is_ipv4() && !ip.is_unspecified())
+    }
+}
+
+/// Whether segments of this size may leave as one batch: the kernel refuses segments over the MTU of the path, which
+/// is 1,500 (1,472 of payload) on most networks and 65,536 on the loopback interface.
+fn offload_fits(segment: usize, remote: SocketAddr) -> bool {
+    segment <= 1472 || remote.ip().is_loopback()
+}
+
+/// Switches on what the system offers to read and write many datagrams by one call.
+///
+/// That also forbids fragmentation by IP, which suits protocols that probe the MTU. v12 does not: a message over
+/// 1,440 bytes is one large datagram that IP must split, so the permission is given back.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn offloads(io: &UdpSocket) -> io::Result<UdpSocketState> {
+    let state = UdpSocketState::new(UdpSockRef::from(io))?;
+    rustix::net::sockopt::set_ip_mtu_discover(io, rustix::net::sockopt::Ipv4PathMtuDiscovery::DONT)?;
+    Ok(state)
+}
+
+/// Where the permission to fragment cannot be given back, the options are set on another socket: this one keeps the
+/// system's defaults, and reads and writes one datagram by one call.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn offloads(_io: &UdpSocket) -> io::Result<UdpSocketState> {
+    let other = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    UdpSocketState::new(UdpSockRef::from(&other))
+}
