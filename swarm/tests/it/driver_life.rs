@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use swarm::{DialError, DisconnectReason, JoinError, SendError, StoreError, SwarmEvent, Unsent};
 use tokio::task::JoinSet;
 
-use crate::support::{LIMIT, connected, message, node, pair, quiet, soon, until};
+use crate::support::{LIMIT, message, node, pair, quiet, soon, until};
 
 #[tokio::test]
 async fn a_shutdown_sends_what_waits_first() {
@@ -55,22 +55,12 @@ async fn a_shutdown_may_be_repeated_and_frees_the_port() {
 /// The other side is gone without a word, so the window stays shut and the queues stay full.
 #[tokio::test]
 async fn a_shutdown_keeps_its_time_and_tells_what_is_left() {
-    let [(a, to_b), (b, _)] = pair().await;
-    let addr = b.local_addr();
-    let (runtime, _) = (tokio::runtime::Handle::current(), drop(b));
-    drop(runtime);
-    // Somebody else has the port now, and does not answer.
-    let mut events = a.events();
-    connected(&mut events).await;
-    let _silent = soon(async {
-        loop {
-            match tokio::net::UdpSocket::bind(addr).await {
-                Ok(socket) => return socket,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        }
-    })
-    .await;
+    let (b, driver) = quiet().bind_manual().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(driver.run());
+    let a = node().await;
+    let to_b = soon(a.dial(b.local_addr())).await.unwrap();
+    soon(tasks.shutdown()).await;
     while to_b.try_send(vec![1; 1000]).is_ok() {}
     let start = Instant::now();
     let unsent = soon(a.shutdown(Duration::from_millis(300))).await;
