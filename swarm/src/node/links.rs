@@ -170,7 +170,8 @@ impl Node {
     }
 
     pub(super) fn dials(&self) -> usize {
-        self.links.values().filter(|link| !link.connected && link.origin != Origin::Inbound).count()
+        let waiting = self.redials.len();
+        waiting + self.links.values().filter(|link| !link.connected && link.origin != Origin::Inbound).count()
     }
 
     pub(super) fn dial_out(&mut self, target: SocketAddrV4, origin: Origin, hellos: u32) {
@@ -373,12 +374,17 @@ impl Node {
         self.report(id, |from| Event::Message { from, data, authenticated });
     }
 
-    /// A dial led to a peer that is connected, or shaking hands, by another address: the dial ends with that.
-    pub(super) fn merge(&mut self, dial: LinkId, known: LinkId) {
-        let dials = match self.links.get_mut(&dial).map(|link| std::mem::replace(&mut link.origin, Origin::Inbound)) {
+    /// Takes the dials that wait for a link.
+    pub(super) fn take_dials(&mut self, id: LinkId) -> Vec<DialId> {
+        match self.links.get_mut(&id).map(|link| std::mem::replace(&mut link.origin, Origin::Inbound)) {
             Some(Origin::Dialled(dials)) => dials,
             _ => Vec::new(),
-        };
+        }
+    }
+
+    /// Two links lead to one peer: the dials of the one that is dropped end with the other.
+    fn merge(&mut self, dial: LinkId, known: LinkId) {
+        let dials = self.take_dials(dial);
         self.drop_link(dial);
         let Some(link) = self.links.get_mut(&known) else { return };
         if let (true, Some(peer)) = (link.connected, link.peer_id()) {

@@ -5,6 +5,7 @@
 //! | `mod.rs` | [`Node`]: its state, its commands, the machine's five methods |
 //! | `route.rs` | whose datagram it is |
 //! | `links.rs` | the peers: from the first datagram to the last, and what they report |
+//! | `redial.rs` | dials that reach a peer who is connected by another address |
 //! | `topics.rs` | topics, and the beacons that announce them on the local network |
 //! | `mesh.rs`, `seen.rs` | flooding: through whom, and which messages are copies |
 //! | `values.rs` | store and fetch |
@@ -15,6 +16,7 @@ mod introduce;
 mod links;
 mod mesh;
 mod policy;
+mod redial;
 mod route;
 mod seen;
 mod topics;
@@ -40,6 +42,7 @@ use crate::{Config, DialError, DialId, Event, PeerId, PeerInfo, Security, SendEr
 use introduce::Introductions;
 use links::PeerLink;
 use mesh::Mesh;
+use redial::Redial;
 use seen::Seen;
 use topics::Topics;
 use values::Values;
@@ -107,6 +110,7 @@ pub struct Node {
     by_addr: BTreeMap<SocketAddr, LinkId>,
     by_key: BTreeMap<PublicKey, LinkId>,
     by_wire_id: BTreeMap<WireId, LinkId>,
+    redials: Vec<Redial>,
     next_link: u64,
     next_operation: u64,
     deadlines: Deadlines<LinkId>,
@@ -170,6 +174,7 @@ impl Node {
             by_addr: BTreeMap::new(),
             by_key: BTreeMap::new(),
             by_wire_id: BTreeMap::new(),
+            redials: Vec::new(),
             next_link: 0,
             next_operation: 0,
             deadlines: Deadlines::new(),
@@ -286,6 +291,7 @@ impl Node {
         if self.state == State::Open {
             self.topics.clear();
             self.fail_operations();
+            self.fail_redials();
             self.state = State::Draining { until: later(self.now, self.config.drain_timeout), check: self.now };
             self.check_drained();
         }
@@ -297,6 +303,7 @@ impl Node {
         if matches!(self.state, State::Open | State::Draining { .. }) {
             self.topics.clear();
             self.fail_operations();
+            self.fail_redials();
             self.leave_all();
         }
     }
@@ -438,6 +445,7 @@ impl Machine for Node {
                 self.send_beacons();
                 self.maintain_mesh();
                 self.expire_fetches();
+                self.run_redials();
                 self.introduce();
             }
             State::Draining { check, .. } if self.now >= check => self.check_drained(),
@@ -492,10 +500,11 @@ impl Machine for Node {
             State::Open => {
                 let beacons = deadline(self.topics.deadline(), "beacon");
                 let values = deadline(self.values.deadline(), "fetch");
+                let redials = deadline(self.redial_deadline(), "redial");
                 let connected = !self.by_key.is_empty();
                 let mesh = deadline(connected.then_some(self.mesh.maintain_at), "mesh");
                 let others = deadline(connected.then(|| self.introductions.deadline()), "introductions");
-                Deadline::earliest(Deadline::earliest(beacons, values), Deadline::earliest(mesh, others))
+                [values, redials, mesh, others].into_iter().fold(beacons, Deadline::earliest)
             }
             State::Draining { check, .. } => deadline(Some(check), "drain"),
             State::Leaving { .. } | State::Closed => None,

@@ -1,5 +1,7 @@
 //! Whose datagram it is.
 
+use std::net::SocketAddr;
+
 use framing::v12::{Frame, Kind, NodeId, PublicKey};
 use peer::v12::Peer;
 use structs::{Datagram, Machine, Path, Rejected};
@@ -84,19 +86,26 @@ impl Node {
         }
     }
 
-    /// Whoever we dialled named a key. If it is that of a peer who is known by another address, this is one more
-    /// address of his, for him to prove; if it is one that somebody merely claims, the dial is worth more.
+    /// Whoever we dialled named a key. If it is that of a connected peer, it is seen first whether he still is; if
+    /// somebody merely claims it, the dial is worth more.
     fn on_dial_answered(&mut self, id: LinkId, key: PublicKey, datagram: Datagram<'_>) -> Result<(), Refused> {
         let known = self.by_key.get(&key).copied().filter(|&known| known != id);
         let Some((known, link)) = known.and_then(|known| Some((known, self.links.get(&known)?))) else {
             return self.deliver(id, datagram);
         };
         if link.peer.is_connected() {
-            self.merge(id, known);
-            if let Some(first) = datagram.payload.first_mut() {
-                *first = Kind::Hello.byte();
+            let dials = self.take_dials(id);
+            if let Some(link) = self.links.get(&id)
+                && let SocketAddr::V4(target) = link.addr
+            {
+                self.hold_dial(known, target, dials);
             }
-            return self.deliver(known, datagram);
+            self.drop_link(id);
+            return if datagram.payload.first() == Some(&Kind::Hello.byte()) {
+                self.deliver(known, datagram)
+            } else {
+                Ok(())
+            };
         }
         if link.origin == Origin::Inbound {
             self.drop_link(known);

@@ -12,4 +12,6 @@
 
 mod attacks;
 mod chat;
+mod hearsay;
+mod meeting;
 mod support;
