@@ -363,3 +363,39 @@ impl Peer {
         Some(frame)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crypto::Seed;
+    use crypto::v12::Identity;
+    use sim::pair::{Setup, Side};
+    use structs::Epoch;
+
+    use super::super::Config;
+    use super::*;
+
+    /// It would take months to send two thousand million messages, so the count is set.
+    #[test]
+    fn the_last_number_is_the_end_of_the_session() {
+        let setup = Setup::new(Seed::fixed(1));
+        let (now, [to_b, to_a]) = (setup.now(), [setup.path(Side::A), setup.path(Side::B)]);
+        let epoch = Epoch { instant: now, unix: Duration::from_secs(1_735_689_600) };
+        let [alice, bob] = [&b"alice"[..], b"bob"].map(|seed| Arc::new(Identity::from_seed(seed)));
+        let a = Peer::dial(Config::default(), alice, to_b, 8, &Seed::fixed(2), epoch, now);
+        let b = Peer::accept(Config::default(), bob, to_a, &Seed::fixed(3), epoch, now);
+        let mut pair = setup.pair(a, b);
+        pair.run_for(Duration::from_secs(1));
+        pair.a.seq = limits::SEQ_LIMIT - 3;
+        for content in ["one", "two", "three", "four"] {
+            assert_eq!(pair.with_a(|peer, now| peer.send(Bytes::from(content), now)), Ok(()));
+        }
+        pair.run_for(Duration::from_secs(1));
+        let heard: Vec<_> =
+            pair.b_events().iter().filter(|timed| matches!(timed.event, Event::Message { .. })).collect();
+        assert_eq!(heard.len(), 3, "what has a number still arrives: {heard:?}");
+        let closed = |event: &Event| matches!(event, Event::Closed(CloseReason::Exhausted));
+        assert!(pair.a_events().iter().any(|timed| closed(&timed.event)));
+    }
+}
