@@ -29,10 +29,16 @@ impl Introductions {
         let (rate, burst) = policy::SUGGESTED_RATE;
         Self {
             exchange_at: now + limits::PEX_INTERVAL,
-            announce_at: now,
+            announce_at: now + FIRST_ANNOUNCEMENT,
             suggested: TokenBucket::new(rate, burst, now),
             relays: Lru::new(NonZeroUsize::new(limits::RELAY_MAX).unwrap_or(NonZeroUsize::MIN)),
         }
+    }
+
+    /// There are peers again.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.exchange_at = now + limits::PEX_INTERVAL;
+        self.announce_at = now + FIRST_ANNOUNCEMENT;
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -40,6 +46,8 @@ impl Introductions {
     }
 }
 
+/// A relay says so for the first time when its first peers have proved themselves.
+const FIRST_ANNOUNCEMENT: Duration = Duration::from_secs(2);
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Node {

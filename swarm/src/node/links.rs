@@ -299,6 +299,10 @@ impl Node {
         if let Some(link) = self.links.get_mut(&id) {
             link.name = Some(name);
         }
+        if !self.has_company() {
+            self.mesh.resume(self.now);
+            self.introductions.resume(self.now);
+        }
         self.by_key.entry(key).or_insert(id);
         self.by_wire_id.entry(name).or_insert(id);
     }

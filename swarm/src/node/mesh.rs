@@ -28,6 +28,11 @@ impl Mesh {
     pub(super) fn new(now: Instant) -> Self {
         Self { degree: limits::MESH_D, adapt_at: now + ADAPT_INTERVAL, maintain_at: now + limits::HEARTBEAT }
     }
+
+    /// There are peers again.
+    pub(super) fn resume(&mut self, now: Instant) {
+        *self = Self { degree: self.degree, ..Self::new(now) };
+    }
 }
 
 impl Node {

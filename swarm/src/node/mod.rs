@@ -364,6 +364,11 @@ impl Node {
         self.state != State::Open
     }
 
+    /// Whether anybody has named a key: what is done every second or minute for peers is done from then on.
+    fn has_company(&self) -> bool {
+        !self.by_key.is_empty()
+    }
+
     fn next_operation(&mut self) -> u64 {
         self.next_operation += 1;
         self.next_operation
@@ -399,11 +404,12 @@ impl Node {
         if drained || self.now >= until {
             self.leave_all();
         } else {
-            self.state = State::Draining { until, check: self.now + DRAIN_CHECK };
+            self.state = State::Draining { until, check: until.min(self.now + DRAIN_CHECK) };
         }
     }
 
     fn leave_all(&mut self) {
+        self.state = State::Leaving { unsent: 0 };
         let ids: Vec<LinkId> = self.links.keys().copied().collect();
         let quitting = GoawayReason::from_code(0x08);
         let unsent = ids.into_iter().map(|id| self.close_link(id, quitting)).sum();
@@ -443,10 +449,12 @@ impl Machine for Node {
         match self.state {
             State::Open => {
                 self.send_beacons();
-                self.maintain_mesh();
                 self.expire_fetches();
                 self.run_redials();
-                self.introduce();
+                if self.has_company() {
+                    self.maintain_mesh();
+                    self.introduce();
+                }
             }
             State::Draining { check, .. } if self.now >= check => self.check_drained(),
             _ => {}
@@ -493,15 +501,15 @@ impl Machine for Node {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        let floor = self.now + GRANULARITY;
-        let deadline = |at: Option<Instant>, reason| at.map(|at| Deadline { at: at.max(floor), reason });
+        let ahead = |at| if at > self.now { at } else { self.now + GRANULARITY };
+        let deadline = |at: Option<Instant>, reason| at.map(|at| Deadline { at: ahead(at), reason });
         let links = deadline(self.deadlines.next().map(|(at, _)| at), "peer");
         let own = match self.state {
             State::Open => {
                 let beacons = deadline(self.topics.deadline(), "beacon");
                 let values = deadline(self.values.deadline(), "fetch");
                 let redials = deadline(self.redial_deadline(), "redial");
-                let connected = !self.by_key.is_empty();
+                let connected = self.has_company();
                 let mesh = deadline(connected.then_some(self.mesh.maintain_at), "mesh");
                 let others = deadline(connected.then(|| self.introductions.deadline()), "introductions");
                 [values, redials, mesh, others].into_iter().fold(beacons, Deadline::earliest)

@@ -11,7 +11,7 @@ use framing::v12::{encode, limits};
 use peer::v12::ExchangeError;
 use structs::Lru;
 
-use super::{LinkId, Node, later, policy};
+use super::{GRANULARITY, LinkId, Node, later, policy};
 use crate::{Config, Event, FetchError, FetchId, StoreError};
 
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Node {
             self.push_event(Event::Fetched { id, result });
             return Ok(id);
         }
-        let fetch = Fetch { key, timeout, until: later(self.now, timeout), asked: BTreeSet::new() };
+        let fetch = Fetch { key, timeout, until: later(self.now, timeout.max(GRANULARITY)), asked: BTreeSet::new() };
         self.values.fetches.insert(id, fetch);
         let (mesh, others): (Vec<_>, Vec<_>) =
             self.connected().map(|(id, link)| (id, link.in_mesh)).partition(|(_, in_mesh)| *in_mesh);

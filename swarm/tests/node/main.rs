@@ -12,6 +12,10 @@
 
 mod attacks;
 mod chat;
+mod conformance;
+mod ending;
 mod hearsay;
 mod meeting;
+mod mesh;
 mod support;
+mod values;

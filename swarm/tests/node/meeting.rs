@@ -97,7 +97,9 @@ fn a_relay_introduces_two_that_know_only_it() {
 /// Announcements of a relay, alone or in a BATCH.
 fn announcements(world: &World<Node>, relay: sim::MachineId) -> usize {
     let from = world.addr(relay).unwrap();
-    let mark = [&[Kind::RelayAnn.byte()][..], identity(0).wire_id().as_bytes()].concat();
+    let ip = from.ip().to_string();
+    let mark =
+        [&[Kind::RelayAnn.byte()][..], identity(0).wire_id().as_bytes(), &[ip.len() as u8], ip.as_bytes()].concat();
     let found = |payload: &[u8]| payload.windows(mark.len()).any(|window| window == mark);
     world.captured().iter().filter(|one| one.from == from && found(&one.payload)).count()
 }
