@@ -122,7 +122,10 @@ impl Peer {
             return Err(Rejected::IdMismatch);
         }
         if key == *self.identity.public() {
-            self.end(CloseReason::Ourselves);
+            // Whoever knows a better key already hears a forgery.
+            if self.remote.is_none() {
+                self.end(CloseReason::Ourselves);
+            }
             return Err(Rejected::FromSelf);
         }
         let known_path = self.routes.get(&path).is_some();
@@ -155,6 +158,8 @@ impl Peer {
             self.reset = Reset::Done;
             self.seq = 0;
             self.window.on_restart();
+            self.expect_from_zero();
+            self.replay.begin_epoch();
         }
         if !known_path {
             self.on_new_address(path, len)?;
@@ -407,11 +412,7 @@ impl Peer {
 
     /// The peer has lost what it knew: its numbers start over, and ours do if it has had none since.
     fn on_restart(&mut self, path: Path) {
-        self.deliver_ordered();
-        self.reorder.reset(0);
-        self.skipped_before = self.skipped;
-        self.epoch_begins = true;
-        self.acks_owed = 0;
+        self.expect_from_zero();
         if self.sent_since_hello {
             self.window.on_peer_restart();
         } else {
@@ -428,6 +429,15 @@ impl Peer {
             self.push_event(Event::PathRemoved(gone));
         }
         self.push_event(Event::Restarted);
+    }
+
+    /// The numbers of the peer start over.
+    fn expect_from_zero(&mut self) {
+        self.deliver_ordered();
+        self.reorder.reset(0);
+        self.skipped_before = self.skipped;
+        self.epoch_begins = true;
+        self.acks_owed = 0;
     }
 
     fn on_fragment(&mut self, id: [u8; 8], index: u16, total: u16, data: &[u8]) -> Result<(), Rejected> {

@@ -73,6 +73,12 @@ impl Replay {
         self.hello = true;
     }
 
+    /// The peer was made to forget the session: its count starts again at zero.
+    pub(super) fn begin_epoch(&mut self) {
+        self.prefix = None;
+        self.window = SlidingWindow::new();
+    }
+
     /// The peer has shown that it is of this implementation: its nonces never begin again, so no tags are needed.
     pub(super) fn set_monotonic(&mut self) {
         self.monotonic = true;
@@ -126,7 +132,10 @@ impl Replay {
     }
 
     fn judge(&self, nonce: Nonce, seq: Option<u32>, tag: Tag, now: Instant) -> Verdict {
-        let Some(prefix) = self.prefix else { return Verdict::Fresh };
+        let Some(prefix) = self.prefix else {
+            let earlier_epoch = self.openers.contains(&tag) || self.knows(tag, now);
+            return if earlier_epoch { Verdict::Replayed } else { Verdict::Fresh };
+        };
         let newer = self.is_newest(nonce);
         if prefix != nonce.prefix() {
             return if newer { Verdict::Restarted } else { Verdict::Replayed };

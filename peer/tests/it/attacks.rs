@@ -203,6 +203,17 @@ fn an_id_with_another_key() {
     assert_eq!(numbers(pair.b_events()), [1], "the session is what it was");
 }
 
+/// Whoever shows a node its own key in the name of its peer ends the conversation, where nodes see that they talk to
+/// themselves.
+#[test]
+fn our_own_key_from_the_address_of_a_peer() {
+    let mut pair = friends(&Config::default(), delayed(ms(20)), 1);
+    let from = pair.path(Side::B).local;
+    pair.inject(Side::A, from, &hello(&identity("alice")));
+    assert_eq!(pair.rejected(Side::A).of(Rejected::FromSelf), 1);
+    assert!(pair.a.is_connected());
+}
+
 /// A HELLO shows a key and proves nothing: "connections" from addresses where nobody is.
 #[test]
 fn hello_without_the_key() {

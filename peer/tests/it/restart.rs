@@ -181,6 +181,14 @@ fn an_existing_node_is_made_to_forget_our_earlier_run() {
         let heard: Vec<_> = told.iter().filter(|told| matches!(told, Told::Message(_))).cloned().collect();
         assert_eq!(heard, (0..10).map(|i| Told::Message(number(5000 + i, 10))).collect::<Vec<_>>());
         assert!(told.contains(&Told::Gone), "it was told to");
+        // It begins at zero again, too, whatever was heard of its earlier session.
+        pair.take_a_events();
+        for i in 0..10 {
+            pair.with_b(|node, now| node.write(number(6000 + i, 10), now));
+        }
+        pair.run_for(SECOND);
+        assert_eq!(numbers(pair.a_events()), (6000..6010).collect::<Vec<_>>(), "it spoke before: {speaks}");
+        assert_eq!(pair.a.proof(), Proof::Key);
     }
 }
 
