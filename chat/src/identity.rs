@@ -1,7 +1,6 @@
-//! The file that keeps an identity from run to run: `{"seed":"<64 hexadecimal digits>"}`, readable by its owner only.
+//! The identity file: `{"seed":"<64 hexadecimal digits>"}`, which only its owner may read.
 
-use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::Path;
 
@@ -9,72 +8,80 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct Content {
     seed: String,
 }
 
-/// A file this long is no identity.
-const MAX_FILE: u64 = 4096;
+/// An identity that lasts.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// 64 hexadecimal digits.
+    pub(crate) seed: String,
+    /// Others than the owner may read the file.
+    pub(crate) exposed: bool,
+    /// The file is new.
+    pub(crate) created: bool,
+}
 
-/// The seed in the file, which is made if it is not there. Says on `warn` what should not be so but works.
-pub(crate) fn load_or_create(path: &Path, warn: impl Fn(String)) -> anyhow::Result<String> {
+/// Reads the file, or makes it with this seed.
+///
+/// # Errors
+///
+/// When it cannot be read or made, or does not hold an identity; the text says what to do.
+pub(crate) fn load_or_create(path: &Path, fresh: impl FnOnce() -> anyhow::Result<String>) -> anyhow::Result<Identity> {
+    let shown = path.display();
     match File::open(path) {
-        Ok(file) => {
-            if is_open_to_others(&file) {
-                warn(format!("{} can be read by others: chmod 600 {0}", path.display()));
-            }
-            read(file).with_context(|| {
-                format!("{} is no identity file: name another, or remove it to have one made", path.display())
-            })
+        Ok(file) => read(file).with_context(|| {
+            format!("{shown} is no identity file; name another file, or move this one away and a new one is made")
+        }),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let identity = Identity { seed: fresh()?, exposed: false, created: true };
+            create(path, &identity.seed).with_context(|| {
+                format!("cannot make the identity file {shown}; its folder must exist and be writable")
+            })?;
+            Ok(identity)
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => create(path).with_context(|| {
-            format!("cannot create the identity file {}: name a file in a directory that you may write", path.display())
-        }),
-        Err(error) => Err(error).with_context(|| {
-            format!("cannot read the identity file {}: make it readable, or name another", path.display())
-        }),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot read the identity file {shown}; check who may read it"))
+        }
     }
 }
 
-fn read(file: File) -> anyhow::Result<String> {
+fn read(file: File) -> anyhow::Result<Identity> {
+    let exposed = is_exposed(&file)?;
     let mut text = String::new();
-    file.take(MAX_FILE).read_to_string(&mut text)?;
-    let Stored { seed } = serde_json::from_str(&text)?;
-    if seed.is_empty() || seed.len() % 2 != 0 || !seed.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        bail!("its seed is not hexadecimal");
+    // An identity is short; what is long is something else, and need not be read to the end.
+    file.take(4096).read_to_string(&mut text)?;
+    let Content { seed } = serde_json::from_str(&text).context("expected {\"seed\": \"64 hexadecimal digits\"}")?;
+    if seed.len() != 64 || !seed.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        bail!("the seed has 64 hexadecimal digits, not {} characters", seed.chars().count());
     }
-    Ok(seed)
+    Ok(Identity { seed, exposed, created: false })
 }
 
-/// Never overwrites: two programs that start at once end with one identity, or one of them with an error.
-fn create(path: &Path) -> anyhow::Result<String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes)?;
-    let mut seed = String::with_capacity(64);
-    for byte in bytes {
-        write!(seed, "{byte:02x}")?;
-    }
+fn create(path: &Path, seed: &str) -> anyhow::Result<()> {
     let mut options = OpenOptions::new();
+    // Never over a file that came to be meanwhile, nor through a link.
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
-    let stored = serde_json::to_vec(&Stored { seed: seed.clone() })?;
-    if let Err(error) = file.write_all(&stored).and_then(|()| file.sync_all()) {
-        // Half a file would be refused in every later run.
-        let _ = fs::remove_file(path);
-        return Err(error.into());
+    let content = serde_json::to_string(&Content { seed: seed.to_owned() })?;
+    let written = writeln!(file, "{content}").and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Half an identity would be refused the next time; that it cannot be removed either is no more news.
+        let _ = std::fs::remove_file(path);
     }
-    Ok(seed)
+    Ok(written?)
 }
 
 #[cfg(unix)]
-fn is_open_to_others(file: &File) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    file.metadata().is_ok_and(|metadata| metadata.mode() & 0o077 != 0)
+fn is_exposed(file: &File) -> anyhow::Result<bool> {
+    let mode = std::os::unix::fs::MetadataExt::mode(&file.metadata()?);
+    Ok(mode & 0o077 != 0)
 }
 
 #[cfg(not(unix))]
-fn is_open_to_others(_file: &File) -> bool {
-    false
+fn is_exposed(_file: &File) -> anyhow::Result<bool> {
+    Ok(false)
 }

@@ -1,333 +1,398 @@
-//! The conversation, line by line.
+//! The plain mode: lines in, lines out.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
-use std::io::Write as _;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use swarm::{Config, Events, Peer, PeerId, SendError, Swarm, SwarmEvent, Topic, TopicId};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use swarm::{Config, Message as Packet, Peer, PeerId, SendError, Swarm, Topic, TopicEvent, TopicEvents, TopicId};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Stdin};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use crate::Cli;
-use crate::message::Message;
-use crate::{identity, sanitize};
+use crate::message::{self, Message, Writer};
+use crate::{Options, Target, identity};
 
-/// How long the end of the input waits for somebody to hear what was said.
-const NOBODY_YET: Duration = Duration::from_secs(10);
+/// Lines that wait for somebody to come. When full, no more are read.
+const HELD_LINES: usize = 256;
+/// How long they wait after the end of input.
+const HELD_FOR: Duration = Duration::from_secs(5);
+/// Nicks that we remember to have joined; beyond it their comings and goings are not told.
+const MAX_PRESENT: usize = 1024;
 /// How long leaving may take.
 const GRACE: Duration = Duration::from_secs(2);
-/// Lines kept while nobody is there to hear them.
-const MAX_KEPT: usize = 100;
-/// Bytes of a line of input; what is longer could not be sent as one message.
-const MAX_LINE: u64 = 65_536;
 
-/// Says something that is not a message.
-#[expect(clippy::print_stderr, reason = "the place for it")]
-pub(crate) fn note(text: impl Display) {
-    eprintln!("* {text}");
-}
-
-/// Runs the chat until the user leaves.
-pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
-    if !cli.v12 {
-        note(
-            "speaking the v12 wire of the existing nodes: not forward secret, and the only one until the native protocol is there",
-        );
+/// Runs the chat until it is left.
+///
+/// # Errors
+///
+/// What keeps it from starting, with what to do about it.
+pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
+    if !options.v12 {
+        notice("the native protocol is not there yet: speaking the v12 wire, as with --v12");
     }
-    let dial = resolve(&cli.dial).await?;
-    let mut builder = Swarm::builder()
-        .config(Config::default().accept_plaintext_fragments(true))
-        .listen(cli.bind.into())
-        .lan(!cli.no_lan)
-        .seeds(dial.iter().copied());
-    if let Some(path) = &cli.identity {
-        builder = builder.hex_seed(&identity::load_or_create(path, note)?);
+    let mut targets = Vec::new();
+    for target in &options.dial {
+        targets.push((target.clone(), resolve(target).await?));
     }
-    let swarm = builder.bind().await?;
-    note(format_args!("listening on {}", swarm.local_addr()));
-    let topic = swarm.join(TopicId::from_name(&format!("chat:{}", cli.room)))?;
-    note(format_args!("{} in {}; you are {}; /help lists the commands", cli.nick, cli.room, short(&swarm.id())));
-    for addr in dial {
-        let swarm = swarm.clone();
-        tokio::spawn(async move {
-            if let Err(error) = swarm.dial(addr).await {
-                note(format_args!("{error}; still trying while nobody else is there"));
-            }
-        });
+    let seeds = targets.iter().flat_map(|(_, addrs)| addrs.iter().copied());
+    // The existing nodes send what is longer than 1,200 bytes as plaintext fragments; it is shown with a mark.
+    let config = Config::default().accept_plaintext_fragments(true);
+    let mut builder = Swarm::builder().listen(options.bind).config(config).lan(!options.no_lan).seeds(seeds);
+    if let Some(path) = &options.identity {
+        let identity = identity::load_or_create(path, random_hex::<32>)?;
+        if identity.created {
+            notice(&format!("made the identity file {}", path.display()));
+        }
+        if identity.exposed {
+            notice(&format!("others on this machine can read {0}: run `chmod 600 {0}`", path.display()));
+        }
+        builder = builder.hex_seed(&identity.seed);
     }
-    let events = swarm.events();
-    Chat { nick: cli.nick, swarm, topic, peers: BTreeMap::new(), greeted: BTreeSet::new(), kept: Vec::new(), junk: 0 }
-        .run(events, cli.linger)
-        .await
+    let swarm = builder.bind().await.context("cannot start")?;
+    let topic = swarm.join(TopicId::from_name(&format!("chat:{}", options.room)))?;
+    let id = swarm.v12_id().to_string();
+    notice(&format!("listening on {}", swarm.local_addr()));
+    notice(&format!("you are {} ({}) in {}; /help lists the commands", options.nick, first8(&id), options.room));
+    let events = topic.events();
+    let mut chat = Chat {
+        writer: Writer::new(&options.nick, id, random_hex::<4>()?),
+        dials: JoinSet::new(),
+        swarm,
+        topic,
+        peers: BTreeMap::new(),
+        present: BTreeSet::new(),
+        held: VecDeque::new(),
+        holds: !io::stdin().is_terminal(),
+        junk: 0,
+    };
+    for (target, addrs) in targets {
+        chat.dials.spawn(contact(chat.swarm.clone(), target, addrs));
+    }
+    let result = chat.talk(events, options.linger).await;
+    chat.leave().await;
+    result
 }
 
 struct Chat {
-    nick: String,
     swarm: Swarm,
     topic: Topic,
-    /// Who is connected, by the nick that it gave.
-    peers: BTreeMap<PeerId, Option<String>>,
-    /// Who was answered with our JOIN.
-    greeted: BTreeSet<PeerId>,
+    writer: Writer,
+    peers: BTreeMap<PeerId, Neighbour>,
+    /// Nicks whose joining was told, those behind a neighbour included.
+    present: BTreeSet<String>,
     /// What was said while nobody was there.
-    kept: Vec<String>,
-    /// Messages that were none.
+    held: VecDeque<String>,
+    /// Whether it is held at all: from a pipe it is, while a person is told that nobody is there.
+    holds: bool,
+    /// Messages that were none of a chat.
     junk: u64,
+    dials: JoinSet<Result<(), String>>,
+}
+
+struct Neighbour {
+    peer: Peer,
+    nick: Option<String>,
+}
+
+/// What ends the loop, or goes on.
+enum Flow {
+    Go,
+    Quit,
 }
 
 impl Chat {
-    async fn run(mut self, mut events: Events, linger: Duration) -> anyhow::Result<()> {
-        let mut lines = read_lines();
-        let mut leave_at: Option<Instant> = None;
+    /// Until the user leaves.
+    async fn talk(&mut self, mut events: TopicEvents, linger: Option<Duration>) -> anyhow::Result<()> {
+        let mut input = Input::new();
         let mut signals = Signals::new()?;
+        let mut until: Option<Instant> = None;
         loop {
-            let forever = Instant::now() + Duration::from_secs(86_400 * 365);
-            tokio::select! {
-                event = events.next() => match event {
-                    Some(event) => if !self.on_event(event).await { break },
-                    None => break,
-                },
-                line = lines.recv(), if leave_at.is_none() => match line {
-                    Some(line) => if !self.on_line(&line).await { break },
+            let over = until.unwrap_or_else(Instant::now);
+            let flow = tokio::select! {
+                line = input.line(), if until.is_none() && self.held.len() < HELD_LINES => match line? {
+                    Some(line) => self.on_line(&line).await?,
                     None => {
-                        let patience = if self.kept.is_empty() { Duration::ZERO } else { NOBODY_YET };
-                        leave_at = Some(Instant::now() + linger.max(patience));
+                        let patience = if self.held.is_empty() { Duration::ZERO } else { HELD_FOR };
+                        if !self.held.is_empty() {
+                            notice("nobody is here yet; waiting for somebody to come");
+                        }
+                        until = Some(Instant::now() + linger.unwrap_or(patience));
+                        Flow::Go
                     }
                 },
-                () = sleep_until(leave_at.unwrap_or(forever)), if leave_at.is_some() => break,
-                () = signals.next() => break,
-            }
-            // Somebody came and has heard it all: nothing more to wait for.
-            if leave_at.is_some() && linger.is_zero() && self.kept.is_empty() {
-                break;
+                event = events.next() => match event {
+                    Some(event) => self.on_event(event, linger.is_none(), &mut until).await?,
+                    None => Flow::Quit,
+                },
+                Some(dialled) = self.dials.join_next() => {
+                    if let Ok(Err(error)) = dialled {
+                        notice(&error);
+                    }
+                    Flow::Go
+                }
+                () = signals.any() => Flow::Quit,
+                () = tokio::time::sleep_until(over), if until.is_some() => Flow::Quit,
+            };
+            if let Flow::Quit = flow {
+                return Ok(());
             }
         }
-        self.leave().await;
+    }
+
+    async fn on_line(&mut self, line: &str) -> anyhow::Result<Flow> {
+        match line.trim() {
+            "" => {}
+            "/quit" => return Ok(Flow::Quit),
+            "/help" => help(),
+            "/peers" => self.list_peers().await,
+            // Names as the reference prints them; what its STUN would find out is not looked for.
+            "/nat" => notice(&format!("nat=unknown addr=LAN local={}", self.swarm.local_addr().port())),
+            command if command.starts_with('/') => {
+                let name = command.split_whitespace().next().unwrap_or(command);
+                notice(&format!("there is no command {name}; /help lists them"));
+            }
+            text if self.peers.is_empty() && self.holds => self.held.push_back(text.to_owned()),
+            text if self.peers.is_empty() => notice(&format!("nobody is here to read it: {text}")),
+            text => self.say(text).await?,
+        }
+        Ok(Flow::Go)
+    }
+
+    async fn say(&mut self, text: &str) -> anyhow::Result<()> {
+        match self.topic.publish(self.writer.say(text)).await {
+            Ok(_) => {}
+            Err(SendError::TooLarge { len, max }) => {
+                notice(&format!(
+                    "not sent: {len} bytes with their wrapping are over the {max} of one message; split it"
+                ));
+            }
+            Err(error) => return Err(error).context("cannot send"),
+        }
         Ok(())
     }
 
-    async fn leave(self) {
-        let count = self.peers.len();
-        if !self.kept.is_empty() {
-            note(format_args!("nobody came to hear it: {} messages were not sent", self.kept.len()));
-        }
-        let leave = Message::Leave { nick: self.nick };
-        let _ = timeout(GRACE, self.topic.publish(leave.encode())).await;
-        let unsent = self.swarm.shutdown(GRACE).await;
-        if unsent.messages > 0 {
-            note(format_args!("{} messages had not left", unsent.messages));
-        }
-        note(format_args!("left {count} peers"));
-    }
-
-    /// Returns false when there is nobody to write to any more.
-    async fn on_event(&mut self, event: SwarmEvent) -> bool {
+    async fn on_event(&mut self, event: TopicEvent, leaves: bool, until: &mut Option<Instant>) -> anyhow::Result<Flow> {
         match event {
-            SwarmEvent::Connected { peer, .. } => {
-                self.peers.insert(peer.id(), None);
-                self.join(&peer);
-                for text in std::mem::take(&mut self.kept) {
-                    self.say(&text).await;
+            TopicEvent::Joined(peer) => {
+                notice(&format!("connected to {}", first8(&peer.id().v12_id().to_string())));
+                self.greet(&peer).await;
+                self.peers.insert(peer.id(), Neighbour { peer, nick: None });
+                while let Some(text) = self.held.pop_front() {
+                    self.say(&text).await?;
+                }
+                if until.is_some() && leaves {
+                    // What was said has somebody to read it, and there will be no more.
+                    return Ok(Flow::Quit);
                 }
             }
-            SwarmEvent::Disconnected { peer, reason } => {
-                let name = self.peers.remove(&peer).flatten().unwrap_or_else(|| short(&peer));
-                self.greeted.remove(&peer);
-                note(format_args!("{name} disconnected ({reason})"));
+            TopicEvent::Message(packet) => self.on_packet(&packet).await,
+            TopicEvent::Left(id, reason) => {
+                if let Some(nick) = self.peers.remove(&id).and_then(|gone| gone.nick)
+                    && self.present.remove(&nick)
+                {
+                    notice(&format!("{nick} disconnected ({reason})"));
+                }
             }
-            SwarmEvent::Data(message) => return self.on_message(message.from, &message.data, message.authenticated),
-            SwarmEvent::Missed { from, count } => {
-                let name = self.name(&from);
-                note(format_args!("{count} messages of {name} were lost on the way"));
-            }
-            SwarmEvent::Lagged(count) => note(format_args!("{count} messages came faster than they could be shown")),
+            TopicEvent::Lagged(lost) => notice(&format!("{lost} messages came too fast to be shown")),
             _ => {}
         }
-        true
+        Ok(Flow::Go)
     }
 
-    fn on_message(&mut self, from: PeerId, data: &[u8], authenticated: bool) -> bool {
-        let Some(message) = Message::decode(data) else {
-            self.junk += 1;
-            return true;
-        };
-        match message {
-            Message::Join { nick } => {
-                let nick = sanitize::nick(&nick);
-                let known = self.peers.entry(from).or_default();
-                if known.replace(nick.clone()).is_none() {
-                    note(format_args!("{nick} joined"));
+    async fn on_packet(&mut self, packet: &Packet) {
+        match message::read(&packet.data, self.writer.id()) {
+            Some(Message::Join { nick }) => {
+                let mark = mark(packet);
+                // The first JOIN over a link is the neighbour's own; later ones it passes on for others.
+                let neighbour = self.peers.get_mut(&packet.from).filter(|neighbour| neighbour.nick.is_none());
+                if let Some(neighbour) = neighbour {
+                    neighbour.nick = Some(nick.clone());
+                    let peer = neighbour.peer.clone();
+                    self.greet(&peer).await;
                 }
-                if self.greeted.insert(from) {
-                    self.join(&self.swarm.peer(&from));
+                if self.present.len() < MAX_PRESENT && self.present.insert(nick.clone()) {
+                    notice(&format!("{nick} joined{mark}"));
                 }
-                true
             }
-            Message::Say { author: Some(author), .. } if author == self.swarm.v12_id().to_string() => true,
-            Message::Say { nick, text, author } => {
-                let mut nick = sanitize::nick(&nick);
-                if nick == self.nick {
-                    // Somebody else of our name.
-                    let author = sanitize::clean(author.as_deref().unwrap_or("?"), 4);
-                    nick = format!("{nick}#{author}");
+            Some(Message::Say { nick, text, ours: false }) => show(&nick, &format!("{text}{}", mark(packet))),
+            Some(Message::Say { ours: true, .. }) => {}
+            Some(Message::Leave { nick }) => {
+                if self.present.remove(&nick) {
+                    notice(&format!("{nick} left{}", mark(packet)));
                 }
-                let mark = if authenticated { "" } else { " (not authenticated)" };
-                print(format_args!("{nick}\t{}{mark}", sanitize::clean(&text, sanitize::MAX_TEXT)))
             }
-            Message::Leave { nick } => {
-                // The neighbour himself, or somebody further away whose goodbye it passes on.
-                let nick = sanitize::nick(&nick);
-                if let Some(known) = self.peers.get_mut(&from).filter(|known| known.as_ref() == Some(&nick)) {
-                    *known = None;
-                    self.greeted.remove(&from);
-                }
-                note(format_args!("{nick} left"));
-                true
-            }
+            None => self.junk += 1,
         }
     }
 
-    /// Returns false to leave.
-    async fn on_line(&mut self, line: &str) -> bool {
-        let line = line.trim();
-        match line {
-            "" => {}
-            "/quit" | "/exit" => return false,
-            "/help" | "/?" => {
-                note("what you type is said to the room; /peers who is there, /nat how you are reached, /quit leaves");
-            }
-            "/nat" => note(format_args!("nat=unknown addr=LAN local={}", self.swarm.local_addr().port())),
-            "/peers" => self.show_peers().await,
-            command if command.starts_with('/') => {
-                note(format_args!("no such command: {}; /help lists them", sanitize::clean(command, 40)));
-            }
-            text if self.peers.is_empty() => {
-                if self.kept.len() < MAX_KEPT {
-                    if self.kept.is_empty() {
-                        note("nobody is here yet: kept for whoever comes first");
-                    }
-                    self.kept.push(text.to_owned());
-                } else {
-                    note("nobody is here yet, and no more is kept: this was not sent");
-                }
-            }
-            text => self.say(text).await,
-        }
-        true
+    /// Tells a neighbour who we are. One that is gone again needs no greeting.
+    async fn greet(&mut self, peer: &Peer) {
+        let _ = peer.send(self.writer.join()).await;
     }
 
-    async fn say(&self, text: &str) {
-        let author = Some(self.swarm.v12_id().to_string());
-        let message = Message::Say { nick: self.nick.clone(), text: text.to_owned(), author };
-        match self.topic.publish(message.encode()).await {
-            Ok(published) if published.neighbours == 0 => note("nobody heard that"),
-            Ok(_) => {}
-            Err(SendError::TooLarge { len, max }) => {
-                note(format_args!("too long: {len} bytes, and {max} can be sent at once; this was not sent"));
-            }
-            Err(error) => note(format_args!("not sent: {error}")),
-        }
-    }
-
-    /// Tells one peer who we are. If its queue is full it hears our nick with the next thing we say.
-    fn join(&self, peer: &Peer) {
-        let _ = peer.try_send(Message::Join { nick: self.nick.clone() }.encode());
-    }
-
-    async fn show_peers(&self) {
+    async fn list_peers(&self) {
         let peers = self.swarm.peers().await;
-        note(format_args!("{} peer(s) connected", peers.len()));
-        for peer in peers {
-            let id: String = peer.id.v12_id().to_string().chars().take(8).collect();
-            let nick = self.peers.get(&peer.id).and_then(Option::as_deref).unwrap_or("?");
-            note(format_args!("  {id} nick={nick} rtt={}ms mesh={}", peer.rtt.as_millis(), peer.in_mesh));
+        notice(&format!("{} here", count(peers.len(), "peer")));
+        for info in peers {
+            let nick = self.peers.get(&info.id).and_then(|neighbour| neighbour.nick.as_deref()).unwrap_or("?");
+            let (id, ms) = (info.id.v12_id().to_string(), info.rtt.as_secs_f64() * 1000.0);
+            let mesh = if info.in_mesh { " mesh" } else { "" };
+            notice(&format!("  {} {nick} {ms:.1} ms{mesh}", first8(&id)));
         }
         if self.junk > 0 {
-            note(format_args!("  {} messages were not of a chat", self.junk));
+            notice(&format!(
+                "{} were none of a chat",
+                count(usize::try_from(self.junk).unwrap_or(usize::MAX), "message")
+            ));
         }
     }
 
-    fn name(&self, peer: &PeerId) -> String {
-        self.peers.get(peer).cloned().flatten().unwrap_or_else(|| short(peer))
-    }
-}
-
-/// The first eight characters of the id that the existing nodes show.
-fn short(peer: &PeerId) -> String {
-    peer.v12_id().to_string().chars().take(8).collect()
-}
-
-/// Prints a message; false when nobody reads the output any more.
-fn print(text: impl Display) -> bool {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
-}
-
-/// Every address of every name given.
-async fn resolve(names: &[(String, u16)]) -> anyhow::Result<Vec<SocketAddr>> {
-    let mut found = Vec::new();
-    for (host, port) in names {
-        let what = || format!("cannot find {host}: check the name, or give an address");
-        let addrs = tokio::net::lookup_host((host.as_str(), *port)).await.with_context(what)?;
-        let before = found.len();
-        found.extend(addrs.filter(SocketAddr::is_ipv4));
-        anyhow::ensure!(found.len() > before, "{host} has no IPv4 address, and the wire knows no other");
-    }
-    found.dedup();
-    Ok(found)
-}
-
-/// The lines of standard input, read beside everything else. The channel ends with the input.
-fn read_lines() -> mpsc::Receiver<String> {
-    let (lines, receiver) = mpsc::channel(16);
-    tokio::spawn(async move {
-        let mut input = BufReader::new(tokio::io::stdin());
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            match (&mut input).take(MAX_LINE).read_until(b'\n', &mut line).await {
-                Ok(0) | Err(_) => break,
-                Ok(_) if lines.send(String::from_utf8_lossy(&line).into_owned()).await.is_err() => break,
-                Ok(_) => {}
-            }
+    async fn leave(mut self) {
+        if !self.held.is_empty() {
+            notice(&format!("nobody came: {} not delivered", count(self.held.len(), "message")));
         }
-    });
-    receiver
+        // Nobody needs to hear it if the node has ended.
+        let _ = self.topic.publish(self.writer.leave()).await;
+        let peers = self.swarm.peers().await.len();
+        let unsent = self.swarm.shutdown(GRACE).await;
+        if unsent.messages > 0 {
+            notice(&format!(
+                "{} did not leave in time",
+                count(usize::try_from(unsent.messages).unwrap_or(usize::MAX), "message")
+            ));
+        }
+        notice(&format!("left {}", count(peers, "peer")));
+    }
 }
 
-/// Ctrl-C and, where there is such a thing, SIGTERM and SIGHUP.
+/// Lines of standard input.
+struct Input {
+    reader: BufReader<Stdin>,
+    /// The part of a line that has been read.
+    line: Vec<u8>,
+}
+
+impl Input {
+    fn new() -> Self {
+        Self { reader: BufReader::new(tokio::io::stdin()), line: Vec::new() }
+    }
+
+    /// The next line, or `None` at the end of input. Cancel-safe: what was read stays for the next call.
+    async fn line(&mut self) -> anyhow::Result<Option<String>> {
+        let read = self.reader.read_until(b'\n', &mut self.line).await.context("cannot read the input")?;
+        if read == 0 && self.line.is_empty() {
+            return Ok(None);
+        }
+        let line = String::from_utf8_lossy(&self.line).into_owned();
+        self.line.clear();
+        Ok(Some(line))
+    }
+}
+
+/// What asks the program to end. Kept for the whole run, so that no signal falls between two waits.
+#[cfg(unix)]
 struct Signals {
-    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    hangup: tokio::signal::unix::Signal,
 }
 
+#[cfg(unix)]
 impl Signals {
-    #[cfg(unix)]
     fn new() -> anyhow::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, hangup: signal(SignalKind::hangup())? })
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    #[cfg(not(unix))]
-    #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self {})
-    }
-
-    async fn next(&mut self) {
-        #[cfg(unix)]
+    async fn any(&mut self) {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
+            _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
         }
-        #[cfg(not(unix))]
-        let _ = tokio::signal::ctrl_c().await;
     }
+}
+
+/// What asks the program to end. Kept for the whole run, so that no signal falls between two waits.
+#[cfg(windows)]
+struct Signals(tokio::signal::windows::CtrlC);
+
+#[cfg(windows)]
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self(tokio::signal::windows::ctrl_c()?))
+    }
+
+    async fn any(&mut self) {
+        // None means that it cannot come any more.
+        let _ = self.0.recv().await;
+    }
+}
+
+/// The IPv4 addresses of a host.
+async fn resolve(target: &Target) -> anyhow::Result<Vec<SocketAddr>> {
+    let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
+    let found = found.with_context(|| format!("cannot find the host of --dial {target}; check the name"))?;
+    let addrs: Vec<SocketAddr> = found.filter(SocketAddr::is_ipv4).collect();
+    anyhow::ensure!(!addrs.is_empty(), "the host of --dial {target} has no IPv4 address, which this wire needs");
+    Ok(addrs)
+}
+
+/// Dials every address of a target until one answers.
+async fn contact(swarm: Swarm, target: Target, addrs: Vec<SocketAddr>) -> Result<(), String> {
+    let mut why = String::new();
+    for addr in addrs {
+        match swarm.dial(addr).await {
+            Ok(_) => return Ok(()),
+            Err(swarm::DialError::Closed) => return Ok(()),
+            Err(error) => why = error.to_string(),
+        }
+    }
+    Err(format!("could not reach {target}: {why}; trying again while nobody is here"))
+}
+
+fn random_hex<const N: usize>() -> anyhow::Result<String> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the operating system gave no entropy: {error}"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn help() {
+    for line in [
+        "/peers  who is connected: id, nick, round trip, and whether messages are passed on there",
+        "/nat    what is known of the way to the outside",
+        "/help   this list",
+        "/quit   leave, as the end of input and Ctrl-C do",
+    ] {
+        notice(line);
+    }
+}
+
+/// What is shown behind what anybody on the network may have written.
+fn mark(packet: &Packet) -> &'static str {
+    if packet.authenticated { "" } else { " (not authenticated)" }
+}
+
+fn first8(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+/// A message, on standard output.
+fn show(nick: &str, text: &str) {
+    let mut out = io::stdout().lock();
+    if writeln!(out, "{nick}\t{text}").and_then(|()| out.flush()).is_err() {
+        // Nobody reads any more: the end of a pipe, as in `setowire-chat ops | head -1`.
+        std::process::exit(0);
+    }
+}
+
+/// Everything else, on standard error.
+fn notice(text: &str) {
+    // There is nowhere to tell that this cannot be told.
+    let _ = writeln!(io::stderr(), "* {text}");
 }

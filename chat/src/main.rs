@@ -1,108 +1,173 @@
-//! Chat between terminals, with no server in the middle.
-//!
-//! `main.rs` is the command line and the exit codes, `line.rs` the conversation, `message.rs` its JSON, `identity.rs`
-//! the file behind `--identity`, `sanitize.rs` what a terminal is shown of others.
+//! Terminal chat between peers, with no server in the middle.
 
 mod identity;
 mod line;
 mod message;
 mod sanitize;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 
-/// Chat between terminals, with no server in the middle.
+/// Chats with everybody in a room, with no server in the middle.
 ///
-/// Standard input is what you say, standard output carries `nick<TAB>text` of what others say; everything else is on
-/// standard error and begins with `* `. Exit codes: 0 you left, 1 failed, 2 usage.
+/// Messages arrive on standard output, one `nick<TAB>text` per line; everything else is on standard error, each line
+/// beginning with `* `. Lines of standard input are messages, or commands: /peers, /nat, /help, /quit. The end of
+/// input leaves, as Ctrl-C does.
+///
+/// People in the same room find each other on the local network by themselves. No third party is contacted.
 #[derive(Debug, Parser)]
-#[command(name = "setowire-chat", version)]
-struct Cli {
-    /// What others call you: 1 to 24 visible characters.
-    #[arg(value_parser = nick)]
+#[command(version, after_help = "exit status: 0 when you leave, 1 on failure, 2 on wrong usage")]
+pub(crate) struct Options {
+    /// How others see you: 1 to 24 characters
+    #[arg(value_parser = parse_nick)]
     nick: String,
-    /// The room: 1 to 64 characters. Whoever is in the same room meets.
-    #[arg(default_value = "general", value_parser = room)]
+
+    /// The room: any text of 1 to 64 characters; whoever types the same is in it
+    #[arg(default_value = "general", value_parser = parse_room)]
     room: String,
-    /// Speak the wire of the existing Python, JavaScript and C++ nodes. Today it is the only one.
+
+    /// Speak the wire of the existing Python, JavaScript and C++ nodes. It is the only one there is until the native
+    /// protocol lands
     #[arg(long)]
     v12: bool,
-    /// The address of somebody in the room, beside those found on the local network. Can be given several times.
-    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
-    dial: Vec<(String, u16)>,
-    /// The IPv4 address and port to listen on; port 0 for any that is free.
-    #[arg(long, value_name = "IP:PORT", default_value_t = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))]
-    bind: SocketAddrV4,
-    /// Keep the identity in this file, which is made if it is not there. Without it every run is somebody new.
+
+    /// Contact the node at this address; repeat for more. Names are looked up and every address they have is tried,
+    /// again and again while nobody is connected
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_target)]
+    dial: Vec<Target>,
+
+    /// The address to listen on. Bound to 127.0.0.1 the chat stays on this machine
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:0", value_parser = parse_bind)]
+    bind: SocketAddr,
+
+    /// Keep your identity in this file, which is made if there is none; without it you are somebody new in each run
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
-    /// Neither announce yourself nor look for others on the local network.
+
+    /// Go on listening for so many seconds after the end of input. If nobody was there to read what you said, it
+    /// waits for somebody to come: 5 seconds without this option
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    linger: Option<Duration>,
+
+    /// Do not announce the room on the local network nor look for it there
     #[arg(long)]
     no_lan: bool,
-    /// After the end of the input, listen for so many seconds more.
-    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
-    linger: Duration,
+}
+
+/// A host and a port to contact.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    host: String,
+    port: u16,
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    // Wrong usage ends here, with code 2.
+    let options = Options::parse();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            line::note(format_args!("cannot start: {error}"));
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return failed(&anyhow::Error::new(error).context("cannot start")),
     };
-    let result = runtime.block_on(line::run(cli));
-    // Somebody may still sit at the keyboard: the thread that reads it is not waited for.
+    let result = runtime.block_on(line::run(options));
+    // A thread may still wait for a line of input; nobody waits for it.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            line::note(format_args!("{error:#}"));
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
 }
 
-fn nick(text: &str) -> Result<String, String> {
-    name(text, sanitize::MAX_NICK, "a nick")
+fn failed(error: &anyhow::Error) -> ExitCode {
+    // There is nowhere to tell that this cannot be told.
+    let _ = writeln!(std::io::stderr(), "* {error:#}");
+    ExitCode::FAILURE
 }
 
-fn room(text: &str) -> Result<String, String> {
-    name(text, 64, "a room")
-}
-
-fn name(text: &str, max: usize, what: &str) -> Result<String, String> {
-    let count = text.chars().count();
-    if text.trim().is_empty() || count > max {
-        return Err(format!("{what} has 1 to {max} characters"));
+fn parse_nick(text: &str) -> Result<String, String> {
+    let nick = text.trim();
+    if nick == "?" || sanitize::nick(nick) != nick {
+        return Err("a nick has 1 to 24 characters that can be printed".into());
     }
-    if !text.chars().all(sanitize::is_harmless) {
-        return Err(format!("{what} has no control or invisible characters"));
+    Ok(nick.to_owned())
+}
+
+fn parse_room(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.chars().count() > 64 || text.chars().any(char::is_control) {
+        return Err("a room has 1 to 64 characters and no control characters".into());
     }
     Ok(text.to_owned())
 }
 
-fn host_and_port(text: &str) -> Result<(String, u16), String> {
-    let usage = || "name a host and a port, as in example.org:4000 or 192.0.2.1:4000".to_owned();
-    let (host, port) = text.rsplit_once(':').ok_or_else(usage)?;
-    if host.is_empty() || host.contains([':', '[', ']']) {
-        return Err("the wire knows IPv4 only: ".to_owned() + &usage());
+fn parse_target(text: &str) -> Result<Target, String> {
+    let (host, port) = text.rsplit_once(':').ok_or("write HOST:PORT, as in 192.0.2.7:4000")?;
+    if host.is_empty() || host.contains([':', '/', '[', ' ']) {
+        return Err("write a name or an IPv4 address before the port: this wire knows IPv4 only".into());
     }
     match port.parse() {
-        Ok(port) if port != 0 => Ok((host.to_owned(), port)),
-        _ => Err("a port is a number from 1 to 65535: ".to_owned() + &usage()),
+        Ok(port) if port > 0 => Ok(Target { host: host.to_owned(), port }),
+        _ => Err(format!("`{port}` is no port: it is a number from 1 to 65535")),
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let digits = text.strip_suffix('s').unwrap_or(text);
-    let seconds: u64 = digits.parse().map_err(|_not_a_number| "give whole seconds, as in 5 or 5s".to_owned())?;
-    // Ten years are for ever, and never overflow a clock.
-    Ok(Duration::from_secs(seconds.min(10 * 365 * 86_400)))
+fn parse_bind(text: &str) -> Result<SocketAddr, String> {
+    let addr = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)));
+    match addr {
+        Ok(addr) if addr.is_ipv4() => Ok(addr),
+        Ok(_) => Err("this wire knows IPv4 only".into()),
+        Err(_) => Err(format!("write IP:PORT, as in {}:4000 (port 0 is any that is free)", Ipv4Addr::UNSPECIFIED)),
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: Option<f64> = text.strip_suffix('s').unwrap_or(text).parse().ok();
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|limit| *limit <= Duration::from_secs(7 * 86_400))
+        .ok_or_else(|| "write a number of seconds, at most a week".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_options_are_sound() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn values_are_checked() {
+        assert!(parse_nick("alice").is_ok() && parse_nick(&"ä".repeat(24)).is_ok());
+        for bad in ["", " ", "?", "a\u{1b}b", &"x".repeat(25)] {
+            assert!(parse_nick(bad).is_err(), "{bad:?}");
+        }
+        assert!(parse_room("ein Zimmer 🦀").is_ok() && parse_room(&"ä".repeat(64)).is_ok());
+        for bad in ["", "a\nb", &"x".repeat(65)] {
+            assert!(parse_room(bad).is_err(), "{bad:?}");
+        }
+        assert!(parse_target("localhost:1").is_ok());
+        for bad in ["", "localhost", ":1", "a:0", "a:65536", "a:b", "[::1]:1", "http://a:1"] {
+            assert!(parse_target(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(parse_bind("127.0.0.1"), Ok(SocketAddr::from(([127, 0, 0, 1], 0))));
+        for bad in ["", "[::1]:0", "::1", "localhost:1", "1.2.3.4:x"] {
+            assert!(parse_bind(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(parse_seconds("1.5s"), Ok(Duration::from_millis(1500)));
+        for bad in ["", "-1", "NaN", "1e9", "x"] {
+            assert!(parse_seconds(bad).is_err(), "{bad:?}");
+        }
+    }
 }

@@ -1,31 +1,40 @@
-//! Text of others, made fit for a terminal.
+//! What others write, made safe to print: no control characters, nothing that turns text around or hides it.
 
 /// Characters of a nick that are shown.
-pub(crate) const MAX_NICK: usize = 24;
-
+const NICK: usize = 24;
 /// Characters of a message that are shown.
-pub(crate) const MAX_TEXT: usize = 8 * 1024;
+const TEXT: usize = 4000;
 
-/// What a terminal can be shown of a remote text: no control characters, nothing invisible or that changes the
-/// direction of writing, and at most `max` characters.
-pub(crate) fn clean(text: &str, max: usize) -> String {
-    text.chars().filter(|&c| is_harmless(c)).take(max).collect()
+/// A nick as it is shown: one word on one line, and never empty.
+pub(crate) fn nick(raw: &str) -> String {
+    let clean = clean(raw, NICK);
+    if clean.is_empty() { "?".to_owned() } else { clean }
 }
 
-/// A remote nick; `?` if nothing of it can be shown.
-pub(crate) fn nick(text: &str) -> String {
-    let nick = clean(text, MAX_NICK);
-    let nick = nick.trim();
-    if nick.is_empty() { "?".to_owned() } else { nick.to_owned() }
+/// A message as it is shown: on one line.
+pub(crate) fn text(raw: &str) -> String {
+    clean(raw, TEXT)
 }
 
-/// Whether a character is neither a control nor a format character that hides or reorders others (Unicode
-/// categories Cc, Zl and Zp, and the bidirectional and invisible ones of Cf).
-pub(crate) fn is_harmless(c: char) -> bool {
-    !(c.is_control()
+fn clean(raw: &str, limit: usize) -> String {
+    // Line ends and tabs are spaces, so that words stay apart and lines stay lines.
+    let spaced = raw.chars().map(|c| if matches!(c, '\t' | '\n' | '\r' | '\u{2028}' | '\u{2029}') { ' ' } else { c });
+    let mut shown = spaced.filter(|c| !is_hidden(*c)).skip_while(|c| c.is_whitespace());
+    let mut kept: String = shown.by_ref().take(limit).collect();
+    if shown.next().is_some() {
+        kept.push('…');
+    }
+    kept.truncate(kept.trim_end().len());
+    kept
+}
+
+/// Whether a character moves the cursor, changes the direction of what follows, or cannot be seen. The joiners that
+/// scripts and emoji are written with stay.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
         || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'))
+            '\u{061c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -33,22 +42,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escape_sequences_lose_their_teeth() {
-        assert_eq!(clean("\x1b[2J\x1b]0;owned\x07hi\r\n\tthere", 100), "[2J]0;ownedhithere");
-        assert_eq!(clean("a\u{202e}b\u{2066}c\u{200d}d\u{feff}e\u{85}", 100), "abcde");
-    }
-
-    #[test]
-    fn ordinary_text_of_any_language_stays() {
-        for text in ["grüße", "こんにちは", "שלום", "🙂 ok", "a b"] {
-            assert_eq!(clean(text, 100), text);
+    fn nothing_that_acts_on_a_terminal_remains() {
+        assert_eq!(text("a\x1b[31mred\x07\u{9b}2J"), "a[31mred2J");
+        assert_eq!(text("one\r\ntwo\tthree\0"), "one  two three");
+        assert_eq!(text("\u{202e}evil\u{2066}\u{200f}\u{feff}"), "evil");
+        assert_eq!(text("  grüß Gott 👩‍🚀 "), "grüß Gott 👩‍🚀");
+        for c in ('\0'..=char::MAX).filter(|c| c.is_control()) {
+            assert!(!nick(&format!("a{c}b")).contains(|c: char| c.is_control()), "{c:?}");
         }
     }
 
     #[test]
-    fn what_is_too_long_or_empty_is_cut_or_named() {
-        assert_eq!(clean("abcdef", 3), "abc");
-        assert_eq!(nick(&"x".repeat(100)).len(), MAX_NICK);
-        assert_eq!(nick("\x1b\r\n "), "?");
+    fn lengths_are_capped_in_characters() {
+        assert_eq!(nick(&"ä".repeat(24)), "ä".repeat(24));
+        assert_eq!(nick(&"ä".repeat(25)), format!("{}…", "ä".repeat(24)));
+        assert_eq!(text(&"x".repeat(70_000)).chars().count(), TEXT + 1);
+        assert_eq!((nick(""), nick("\x1b\u{202e} ")), ("?".to_owned(), "?".to_owned()));
     }
 }

@@ -1,0 +1,15 @@
+//! The real program, in processes of its own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "test"
+)]
+
+mod lan;
+mod program;
+mod talk;
+mod usage;
