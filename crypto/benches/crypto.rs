@@ -20,9 +20,7 @@ fn keys(c: &mut Criterion) {
     let mut group = c.benchmark_group("v12");
     let (alice, bob) = pair();
     group.bench_function("identity", |b| b.iter(|| Identity::from_seed(black_box(b"alice"))));
-    group.bench_function("derive", |b| {
-        b.iter(|| Session::derive(&alice, black_box(bob.public())).unwrap())
-    });
+    group.bench_function("derive", |b| b.iter(|| Session::derive(&alice, black_box(bob.public())).unwrap()));
     group.finish();
 }
 

@@ -50,10 +50,7 @@ impl Rng {
     ///
     /// Exactly uniform, by multiplication and rejection (Lemire, "Fast Random Integer Generation in an Interval",
     /// 2019). A draw is rejected with probability below `n / 2^64`. For `n = 0` it takes nothing.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the low and the high half of the product are what is wanted"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the low and the high half of the product are what is wanted")]
     pub fn below(&mut self, n: u64) -> u64 {
         if n == 0 {
             return 0;

@@ -42,9 +42,7 @@ impl Seed {
     #[expect(clippy::disallowed_methods, reason = "the one place where entropy enters")]
     pub fn from_os() -> Result<Self, EntropyError> {
         let mut seed = Self([0; 32]);
-        getrandom::fill(&mut seed.0).map_err(|error| EntropyError {
-            code: error.raw_os_error(),
-        })?;
+        getrandom::fill(&mut seed.0).map_err(|error| EntropyError { code: error.raw_os_error() })?;
         Ok(seed)
     }
 

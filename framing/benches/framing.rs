@@ -30,10 +30,7 @@ fn walk(bytes: &[u8]) -> usize {
 fn decode(c: &mut Criterion) {
     let (id8, id20, key) = ([1; 8], [2; 20], [3; 32]);
     let ping = built(|o| encode::ping(1_234_567_890_123, id20.into(), o));
-    let entry = |port| PexEntry {
-        id: id8.into(),
-        addr: format!("192.168.100.200:{port}").parse().unwrap(),
-    };
+    let entry = |port| PexEntry { id: id8.into(), addr: format!("192.168.100.200:{port}").parse().unwrap() };
     let keys: Vec<Vec<u8>> = (0..64).map(|n| format!("some/key/number/{n}").into_bytes()).collect();
     let frames = [
         ("hello", built(|o| encode::hello(id8.into(), key.into(), o))),
@@ -41,28 +38,13 @@ fn decode(c: &mut Criterion) {
         ("ping", ping.clone()),
         ("pong", built(|o| encode::pong(id20.into(), o))),
         ("frag", built(|o| encode::frag(id8, 0, 2, &[5; 1188], o).unwrap())),
-        (
-            "have 64",
-            built(|o| encode::have(keys.iter().map(Vec::as_slice), o).unwrap()),
-        ),
-        (
-            "chunk part",
-            built(|o| encode::chunk_part(b"some/key", 1, 3, &[7; 900], o).unwrap()),
-        ),
+        ("have 64", built(|o| encode::have(keys.iter().map(Vec::as_slice), o).unwrap())),
+        ("chunk part", built(|o| encode::chunk_part(b"some/key", 1, 3, &[7; 900], o).unwrap())),
         ("chunk ack", built(|o| encode::chunk_ack(b"some/key", 1, o).unwrap())),
-        (
-            "batch of 20 pings",
-            built(|o| encode::batch([&ping[..]; 20], o).unwrap()),
-        ),
+        ("batch of 20 pings", built(|o| encode::batch([&ping[..]; 20], o).unwrap())),
         ("pex 20", built(|o| encode::pex((1..21).map(entry), o).unwrap())),
-        (
-            "relay fwd",
-            built(|o| encode::relay_fwd(id8.into(), entry(9).addr, o).unwrap()),
-        ),
-        (
-            "lan",
-            built(|o| encode::lan(id20.into(), entry(9).addr, Some("0123456789ab"), o).unwrap()),
-        ),
+        ("relay fwd", built(|o| encode::relay_fwd(id8.into(), entry(9).addr, o).unwrap())),
+        ("lan", built(|o| encode::lan(id20.into(), entry(9).addr, Some("0123456789ab"), o).unwrap())),
     ];
     let mut group = c.benchmark_group("decode");
     for (name, bytes) in &frames {
@@ -96,9 +78,7 @@ fn reassemble(c: &mut Criterion) {
     let mut frames: Vec<_> = fragments([1; 8], &payload).unwrap().collect();
     let mut group = c.benchmark_group("60 kB");
     group.throughput(Throughput::Bytes(60_000));
-    group.bench_function("fragment", |b| {
-        b.iter(|| fragments([1; 8], black_box(&payload)).unwrap().last())
-    });
+    group.bench_function("fragment", |b| b.iter(|| fragments([1; 8], black_box(&payload)).unwrap().last()));
     let run = |frames: &[Vec<u8>]| {
         let mut reassembler = Reassembler::default();
         let mut done = None;
@@ -110,13 +90,9 @@ fn reassemble(c: &mut Criterion) {
         }
         done
     };
-    group.bench_function("reassemble in order", |b| {
-        b.iter(|| run(black_box(&frames)).unwrap().len())
-    });
+    group.bench_function("reassemble in order", |b| b.iter(|| run(black_box(&frames)).unwrap().len()));
     frames.reverse();
-    group.bench_function("reassemble backwards", |b| {
-        b.iter(|| run(black_box(&frames)).unwrap().len())
-    });
+    group.bench_function("reassemble backwards", |b| b.iter(|| run(black_box(&frames)).unwrap().len()));
     group.finish();
 }
 
@@ -169,10 +145,7 @@ fn chunk(c: &mut Criterion) {
             let Ok(Frame::Chunk(Chunk::Part { index, total, data, .. })) = Frame::decode(&frame) else {
                 return None;
             };
-            done = assembler
-                .add(index, total, data, t + Duration::from_millis(1))
-                .unwrap()
-                .or(done);
+            done = assembler.add(index, total, data, t + Duration::from_millis(1)).unwrap().or(done);
             if acknowledges {
                 sender.on_ack(index, t);
             }
@@ -181,15 +154,9 @@ fn chunk(c: &mut Criterion) {
     };
     let mut group = c.benchmark_group("1 MB in chunks");
     group.throughput(Throughput::Bytes(1_000_000));
-    group.bench_function("acknowledged", |b| {
-        b.iter(|| run(SenderConfig::default(), true).unwrap().len())
-    });
+    group.bench_function("acknowledged", |b| b.iter(|| run(SenderConfig::default(), true).unwrap().len()));
     group.bench_function("marked", |b| {
-        b.iter(|| {
-            run(SenderConfig::default().assume_unacknowledged(), false)
-                .unwrap()
-                .len()
-        });
+        b.iter(|| run(SenderConfig::default().assume_unacknowledged(), false).unwrap().len());
     });
     group.finish();
 }

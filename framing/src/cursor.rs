@@ -105,11 +105,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError::TrailingBytes`] if anything is left.
     pub const fn finish(&self) -> Result<(), DecodeError> {
-        if self.left.is_empty() {
-            Ok(())
-        } else {
-            Err(DecodeError::TrailingBytes)
-        }
+        if self.left.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes) }
     }
 }
 
@@ -155,10 +151,7 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// [`EncodeError::TooLong`] above 255 bytes; nothing was written then.
     pub fn short_bytes(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        let too_long = |_| EncodeError::TooLong {
-            len: bytes.len(),
-            max: usize::from(u8::MAX),
-        };
+        let too_long = |_| EncodeError::TooLong { len: bytes.len(), max: usize::from(u8::MAX) };
         self.u8(u8::try_from(bytes.len()).map_err(too_long)?);
         self.put(bytes);
         Ok(())

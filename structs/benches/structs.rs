@@ -99,9 +99,7 @@ fn deadlines(c: &mut Criterion) {
     c.bench_function("deadlines/pop_and_set", |b| {
         b.iter(|| {
             turn += 1;
-            let due = queue
-                .pop_due(start + STEP * turn)
-                .expect("the earliest is due long since");
+            let due = queue.pop_due(start + STEP * turn).expect("the earliest is due long since");
             queue.set(due, Some(start + STEP * turn));
         });
     });

@@ -30,12 +30,7 @@ impl TokenBucket {
     /// A full bucket: `burst` tokens now, and `rate` more per second up to `burst`. A rate of 0 never refills.
     #[must_use]
     pub fn new(rate: u32, burst: u32, now: Instant) -> Self {
-        Self {
-            level: billionths(burst),
-            updated: now,
-            rate,
-            burst,
-        }
+        Self { level: billionths(burst), updated: now, rate, burst }
     }
 
     /// Takes `n` tokens if they are there; otherwise takes none. Returns whether it took them.

@@ -38,10 +38,7 @@ impl<K> Deadlines<K> {
     /// An empty queue, which holds no memory.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            by_key: BTreeMap::new(),
-            by_time: BTreeSet::new(),
-        }
+        Self { by_key: BTreeMap::new(), by_time: BTreeSet::new() }
     }
 
     /// The number of deadlines.

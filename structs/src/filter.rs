@@ -109,11 +109,7 @@ impl RotatingFilter {
     /// per key and half. To be set before use.
     #[must_use]
     pub fn false_positive_rate(mut self, rate: f64) -> Self {
-        self.rate = if rate.is_nan() {
-            Self::DEFAULT_RATE
-        } else {
-            rate.clamp(1e-9, 0.5)
-        };
+        self.rate = if rate.is_nan() { Self::DEFAULT_RATE } else { rate.clamp(1e-9, 0.5) };
         self.capacity = capacity_for(self.expected, self.rate);
         self
     }
@@ -197,8 +193,7 @@ impl RotatingFilter {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let bytes = |half: &Option<Half>| {
-            half.as_ref()
-                .map_or(0, |half| half.layers.iter().map(|layer| layer.as_slice().len()).sum())
+            half.as_ref().map_or(0, |half| half.layers.iter().map(|layer| layer.as_slice().len()).sum())
         };
         bytes(&self.current) + bytes(&self.previous)
     }
@@ -228,10 +223,7 @@ impl RotatingFilter {
         // The library never fails here. If it came to, no key would be known, which is the safe side.
         let first = Bloom::new_with_seed(size, self.capacity, &self.next_keys()).ok()?;
         let second = Bloom::new_with_seed(size, self.capacity, &self.next_keys()).ok()?;
-        Some(Half {
-            layers: [first, second],
-            keys: 0,
-        })
+        Some(Half { layers: [first, second], keys: 0 })
     }
 
     /// Two hash keys that were not used before: each is the hash of a counter under one half of the seed.

@@ -115,10 +115,7 @@ impl<K: Hash + Eq, V> Lru<K, V> {
     /// stays.
     pub fn insert(&mut self, key: K, value: V, weight: u64, now: Instant) -> Result<Inserted<K, V>, TooHeavy> {
         if weight > self.max_weight {
-            return Err(TooHeavy {
-                weight,
-                max: self.max_weight,
-            });
+            return Err(TooHeavy { weight, max: self.max_weight });
         }
         let replaced = self.take(&key).map(|(_, value)| value);
         let mut evicted = Vec::new();
@@ -126,14 +123,7 @@ impl<K: Hash + Eq, V> Lru<K, V> {
             let Some(oldest) = self.take_oldest() else { break };
             evicted.push(oldest);
         }
-        self.entries.put(
-            key,
-            Entry {
-                value,
-                weight,
-                inserted: now,
-            },
-        );
+        self.entries.put(key, Entry { value, weight, inserted: now });
         self.weight += weight; // at most `max_weight`: the loop has made room
         self.peak = self.peak.max(self.entries.len());
         self.shrink();
@@ -156,12 +146,7 @@ impl<K: Hash + Eq, V> Lru<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let time_to_live = self.time_to_live;
-        if time_to_live.is_some()
-            && self
-                .entries
-                .peek(key)
-                .is_some_and(|entry| entry.is_expired(time_to_live, now))
-        {
+        if time_to_live.is_some() && self.entries.peek(key).is_some_and(|entry| entry.is_expired(time_to_live, now)) {
             self.remove(key);
             return None;
         }

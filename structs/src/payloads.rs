@@ -27,12 +27,7 @@ impl<K: Hash + Eq + Clone> PayloadCache<K> {
     /// An empty cache. With `max_entries` 0 it stores nothing.
     #[must_use]
     pub fn new(max_entries: usize, max_bytes: usize) -> Self {
-        Self {
-            payloads: HashMap::new(),
-            order: Ring::new(max_entries),
-            bytes: 0,
-            max_bytes,
-        }
+        Self { payloads: HashMap::new(), order: Ring::new(max_entries), bytes: 0, max_bytes }
     }
 
     /// Stores `payload`, and drops the oldest ones as far as the bounds demand. Returns whether it was stored.

@@ -19,10 +19,7 @@ impl<T> Ring<T> {
     /// An empty ring. One of capacity 0 holds nothing and is always full.
     #[must_use]
     pub const fn new(capacity: usize) -> Self {
-        Self {
-            items: VecDeque::new(),
-            capacity,
-        }
+        Self { items: VecDeque::new(), capacity }
     }
 
     /// Appends `item`.

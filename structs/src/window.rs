@@ -55,10 +55,7 @@ impl<const WORDS: usize> SlidingWindow<WORDS> {
     /// A window that has accepted nothing: every number is fresh.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            words: [0; WORDS],
-            highest: None,
-        }
+        Self { words: [0; WORDS], highest: None }
     }
 
     /// What is known of `n`. Changes nothing, so it may be asked before `n` is authenticated.
@@ -68,14 +65,7 @@ impl<const WORDS: usize> SlidingWindow<WORDS> {
             None => Verdict::Fresh,
             Some(highest) if n > highest => Verdict::Fresh,
             Some(highest) if highest - n >= Self::SPAN => Verdict::TooOld,
-            Some(_)
-                if self
-                    .words
-                    .get(Self::word_of(n))
-                    .is_some_and(|word| word & bit_of(n) != 0) =>
-            {
-                Verdict::Seen
-            }
+            Some(_) if self.words.get(Self::word_of(n)).is_some_and(|word| word & bit_of(n) != 0) => Verdict::Seen,
             Some(_) => Verdict::Fresh,
         }
     }

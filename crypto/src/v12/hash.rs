@@ -38,10 +38,7 @@ impl FromStr for TopicHash {
 
     /// Reads 12 lower-case hexadecimal digits, the only form the reference implementations write: they compare texts.
     fn from_str(text: &str) -> Result<Self, ParseTopicError> {
-        let text: [u8; Self::LEN] = text
-            .as_bytes()
-            .try_into()
-            .or(Err(ParseTopicError::Length { len: text.len() }))?;
+        let text: [u8; Self::LEN] = text.as_bytes().try_into().or(Err(ParseTopicError::Length { len: text.len() }))?;
         match text.iter().position(|byte| !matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             Some(position) => Err(ParseTopicError::Alphabet { position }),
             None => Ok(Self(text)),

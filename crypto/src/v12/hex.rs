@@ -12,9 +12,7 @@ pub(super) fn decode<const N: usize>(text: &[u8]) -> Result<[u8; N], usize> {
         return Err(text.len());
     }
     // With the right length, the only thing left to be wrong is a symbol.
-    HEXLOWER_PERMISSIVE
-        .decode_mut(text, &mut out)
-        .map_err(|partial| partial.error.position)?;
+    HEXLOWER_PERMISSIVE.decode_mut(text, &mut out).map_err(|partial| partial.error.position)?;
     Ok(out)
 }
 

@@ -43,12 +43,10 @@ impl Identity {
         if text.is_empty() {
             return Err(SeedError::Length { len: 0 });
         }
-        let seed = hex::decode_vec(text.as_bytes())
-            .map(Zeroizing::new)
-            .map_err(|position| match position {
-                None => SeedError::Length { len: text.len() },
-                Some(position) => SeedError::Alphabet { position },
-            })?;
+        let seed = hex::decode_vec(text.as_bytes()).map(Zeroizing::new).map_err(|position| match position {
+            None => SeedError::Length { len: text.len() },
+            Some(position) => SeedError::Alphabet { position },
+        })?;
         Ok(Self::from_seed(&seed))
     }
 
@@ -80,11 +78,7 @@ impl Identity {
     fn from_private(private: Zeroizing<[u8; 32]>) -> Self {
         let secret = StaticSecret::from(*private);
         let public = PublicKey::from(x25519_dalek::PublicKey::from(&secret).to_bytes());
-        Self {
-            secret,
-            public,
-            id: NodeId::of(&public),
-        }
+        Self { secret, public, id: NodeId::of(&public) }
     }
 }
 

@@ -83,10 +83,7 @@ impl NonceSequence {
     /// The counter holds times up to the year 2554; a later `unix` counts as that moment, which leaves one nonce.
     pub fn new(unix: Duration, rng: &mut Rng) -> Self {
         let start = u64::try_from(unix.as_nanos()).unwrap_or(u64::MAX);
-        Self {
-            prefix: u32::from_be_bytes(rng.array()),
-            next: Some(start),
-        }
+        Self { prefix: u32::from_be_bytes(rng.array()), next: Some(start) }
     }
 }
 

@@ -84,10 +84,7 @@ impl Session {
         let text = out.len();
         parts.iter().for_each(|part| out.extend_from_slice(part));
         let (_, text) = out.split_at_mut(text);
-        match self
-            .seal
-            .encrypt_inout_detached(nonce.as_bytes().into(), &[], text.into())
-        {
+        match self.seal.encrypt_inout_detached(nonce.as_bytes().into(), &[], text.into()) {
             Ok(tag) => out.extend_from_slice(&tag),
             Err(_) => {
                 // More than 256 GiB, which no caller has. What must not happen is that the text leaves in the clear.
@@ -106,15 +103,10 @@ impl Session {
     ///
     /// [`OpenError`]. The contents of `sealed` are unspecified afterwards. The session is unchanged in any case.
     pub fn open_in_place<'a>(&self, sealed: &'a mut [u8]) -> Result<(Nonce, &'a mut [u8]), OpenError> {
-        let (nonce, rest) = sealed
-            .split_first_chunk_mut::<{ Nonce::LEN }>()
-            .ok_or(OpenError::TooShort)?;
+        let (nonce, rest) = sealed.split_first_chunk_mut::<{ Nonce::LEN }>().ok_or(OpenError::TooShort)?;
         let (text, tag) = rest.split_last_chunk_mut::<TAG_LEN>().ok_or(OpenError::TooShort)?;
         let nonce = Nonce::from(*nonce);
-        match self
-            .open
-            .decrypt_inout_detached(nonce.as_bytes().into(), &[], (&mut *text).into(), (&*tag).into())
-        {
+        match self.open.decrypt_inout_detached(nonce.as_bytes().into(), &[], (&mut *text).into(), (&*tag).into()) {
             Ok(()) => Ok((nonce, text)),
             Err(_) => Err(OpenError::Unauthentic),
         }
@@ -124,9 +116,7 @@ impl Session {
 /// Shows the session id and no key.
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("session_id", &self.session_id)
-            .finish_non_exhaustive()
+        f.debug_struct("Session").field("session_id", &self.session_id).finish_non_exhaustive()
     }
 }
 

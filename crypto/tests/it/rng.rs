@@ -58,10 +58,7 @@ fn each_call_takes_the_words_it_says() {
 fn bounded_numbers_are_pinned() {
     let mut rng = counting();
     let drawn = [1, 2, 10, 1000, (1 << 63) + 1, u64::MAX, 0, 3].map(|n| rng.below(n));
-    assert_eq!(
-        drawn,
-        [0, 1, 7, 211, 805_787_486_026_306_992, 8_757_309_153_920_058_852, 0, 2]
-    );
+    assert_eq!(drawn, [0, 1, 7, 211, 805_787_486_026_306_992, 8_757_309_153_920_058_852, 0, 2]);
 }
 
 /// With `n` just above half the range every second draw is rejected: eight numbers take 13 draws here.

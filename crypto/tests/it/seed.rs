@@ -10,30 +10,12 @@ fn fingerprint(seed: &Seed) -> String {
 fn fixed_seeds_and_children_are_pinned() {
     let parent = Seed::fixed(7);
     let expected = [
-        (
-            Seed::fixed(0),
-            "264d1056a36cf9a421b2a84e940b01a7fe7e8cac5df0e6d8fe5d7e26eddde8f3",
-        ),
-        (
-            Seed::fixed(1),
-            "234cc00e00ced3c468b6d66934bef16efc5387e3cce5f84529b89ab81bb487b0",
-        ),
-        (
-            parent.fork(""),
-            "4d94f9547c682d99e9818f78e0e60f8ba1606232ddcdbad79f5327847a8c7f25",
-        ),
-        (
-            parent.fork("peer"),
-            "3558340a09fc6a32fbf0186cd5c6536efc9b27404e90445d7c4c3599aab46fdb",
-        ),
-        (
-            parent.fork("timers"),
-            "c2786d23261e0c24cb887286dc21babb5ade0b0a87f9269f96cd041876e8e9e4",
-        ),
-        (
-            parent.fork("peer").fork("a"),
-            "284de76a3375512706c404411a510f4270368ca82f30314c6620e1802309bc1d",
-        ),
+        (Seed::fixed(0), "264d1056a36cf9a421b2a84e940b01a7fe7e8cac5df0e6d8fe5d7e26eddde8f3"),
+        (Seed::fixed(1), "234cc00e00ced3c468b6d66934bef16efc5387e3cce5f84529b89ab81bb487b0"),
+        (parent.fork(""), "4d94f9547c682d99e9818f78e0e60f8ba1606232ddcdbad79f5327847a8c7f25"),
+        (parent.fork("peer"), "3558340a09fc6a32fbf0186cd5c6536efc9b27404e90445d7c4c3599aab46fdb"),
+        (parent.fork("timers"), "c2786d23261e0c24cb887286dc21babb5ade0b0a87f9269f96cd041876e8e9e4"),
+        (parent.fork("peer").fork("a"), "284de76a3375512706c404411a510f4270368ca82f30314c6620e1802309bc1d"),
     ];
     for (seed, stream) in expected {
         assert_eq!(fingerprint(&seed), stream);

@@ -95,11 +95,7 @@ impl Batcher {
 
     /// The next datagram that is due.
     pub fn poll(&mut self, now: Instant) -> Option<Vec<u8>> {
-        if self.due.is_empty()
-            && self
-                .waiting_since
-                .is_some_and(|since| after(since, BATCH_INTERVAL) <= now)
-        {
+        if self.due.is_empty() && self.waiting_since.is_some_and(|since| after(since, BATCH_INTERVAL) <= now) {
             self.close(now);
         }
         self.pop()

@@ -133,10 +133,7 @@ pub fn want(key: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
 /// # Errors
 /// A key above 255 bytes, a value above 900.
 pub fn chunk(key: &[u8], value: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let too_long = EncodeError::TooLong {
-        len: value.len(),
-        max: CHUNK,
-    };
+    let too_long = EncodeError::TooLong { len: value.len(), max: CHUNK };
     let len = u16::try_from(value.len()).or(Err(too_long))?;
     within(value.len(), 0, CHUNK)?;
     all_or_nothing(out, |out| {
@@ -318,11 +315,7 @@ const fn is_piece(index: u16, total: u16, data: &[u8], max: usize) -> Result<(),
 }
 
 const fn has_port(addr: SocketAddrV4) -> Result<(), EncodeError> {
-    if addr.port() == 0 {
-        Err(EncodeError::BadAddress)
-    } else {
-        Ok(())
-    }
+    if addr.port() == 0 { Err(EncodeError::BadAddress) } else { Ok(()) }
 }
 
 /// The count of a PEX is one byte.

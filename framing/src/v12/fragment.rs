@@ -26,17 +26,9 @@ pub fn fragments(id: [u8; 8], payload: &[u8]) -> Result<Fragments<'_>, EncodeErr
     if payload.is_empty() {
         return Err(EncodeError::TooShort { len: 0, min: 1 });
     }
-    let too_long = EncodeError::TooLong {
-        len: payload.len(),
-        max: MAX_FRAG_PAYLOAD,
-    };
+    let too_long = EncodeError::TooLong { len: payload.len(), max: MAX_FRAG_PAYLOAD };
     let total = u16::try_from(payload.len().div_ceil(FRAG_DATA)).or(Err(too_long))?;
-    Ok(Fragments {
-        id,
-        total,
-        pieces: payload.chunks(FRAG_DATA),
-        next: 0,
-    })
+    Ok(Fragments { id, total, pieces: payload.chunks(FRAG_DATA), next: 0 })
 }
 
 /// The FRAG frames of one message: see [`fragments`].
@@ -162,13 +154,7 @@ impl Reassembler {
     /// Allows `max_bytes` of pieces, which is also the longest message.
     #[must_use]
     pub const fn new(max_bytes: usize) -> Self {
-        Self {
-            max_bytes,
-            sets: VecDeque::new(),
-            bytes: 0,
-            finished: VecDeque::new(),
-            dropped: 0,
-        }
+        Self { max_bytes, sets: VecDeque::new(), bytes: 0, finished: VecDeque::new(), dropped: 0 }
     }
 
     /// Takes one piece and returns the message if that was the last one missing. A piece that is here already changes nothing.
@@ -191,10 +177,7 @@ impl Reassembler {
         let place = self.sets.iter().position(|set| set.id == id);
         let fresh = match place {
             Some(place) => {
-                let known = self
-                    .sets
-                    .get(place)
-                    .map(|set| set.pieces.is_new(index, total, data.len()));
+                let known = self.sets.get(place).map(|set| set.pieces.is_new(index, total, data.len()));
                 if known.transpose()? != Some(true) {
                     return Ok(None);
                 }
@@ -245,11 +228,7 @@ impl Reassembler {
         while self.deadline().is_some_and(|at| at <= now) {
             self.drop_at(0);
         }
-        while self
-            .finished
-            .front()
-            .is_some_and(|&(_, at)| after(at, FRAG_TIMEOUT) <= now)
-        {
+        while self.finished.front().is_some_and(|&(_, at)| after(at, FRAG_TIMEOUT) <= now) {
             self.finished.pop_front();
         }
     }
@@ -287,10 +266,7 @@ impl Reassembler {
             }
             let len = self.bytes.saturating_add(more);
             self.drop_at(0);
-            return Err(FragmentError::TooLarge {
-                len,
-                max: self.max_bytes,
-            });
+            return Err(FragmentError::TooLarge { len, max: self.max_bytes });
         }
         Ok(())
     }

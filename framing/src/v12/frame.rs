@@ -219,41 +219,26 @@ impl<'a> Frame<'a> {
             }
             Kind::Ping => {
                 let (time_ms, id) = (reader.u64()?, NodeId::from(reader.array()?));
-                return Ok(Self::Ping {
-                    time_ms,
-                    id,
-                    extra: reader.rest(),
-                });
+                return Ok(Self::Ping { time_ms, id, extra: reader.rest() });
             }
             Kind::Pong => return Pong::decode(&mut reader).map(Self::Pong),
             Kind::Goaway => {
-                return Ok(Self::Goaway {
-                    reason: reader.u8().ok().map(GoawayReason::from_code),
-                });
+                return Ok(Self::Goaway { reason: reader.u8().ok().map(GoawayReason::from_code) });
             }
             Kind::Have => Self::Have(Keys::decode(&mut reader)?),
-            Kind::Want => Self::Want {
-                key: reader.short_bytes()?,
-            },
+            Kind::Want => Self::Want { key: reader.short_bytes()? },
             Kind::Chunk => Self::Chunk(Chunk::decode(&mut reader)?),
             Kind::Batch => Self::Batch(Frames::decode(&mut reader)?),
-            Kind::ChunkAck => Self::ChunkAck {
-                key: reader.short_bytes()?,
-                index: reader.u16()?,
-            },
-            Kind::RelayAnn => Self::RelayAnn {
-                id: WireId::from(reader.array()?),
-                addr: text::read_addr(&mut reader)?,
-            },
+            Kind::ChunkAck => Self::ChunkAck { key: reader.short_bytes()?, index: reader.u16()? },
+            Kind::RelayAnn => Self::RelayAnn { id: WireId::from(reader.array()?), addr: text::read_addr(&mut reader)? },
             Kind::RelayReq => Self::RelayReq {
                 from: WireId::from(reader.array()?),
                 to: WireId::from(reader.array()?),
                 addr: text::read_addr(&mut reader)?,
             },
-            Kind::RelayFwd => Self::RelayFwd {
-                from: WireId::from(reader.array()?),
-                addr: text::read_addr(&mut reader)?,
-            },
+            Kind::RelayFwd => {
+                Self::RelayFwd { from: WireId::from(reader.array()?), addr: text::read_addr(&mut reader)? }
+            }
         };
         reader.finish()?;
         Ok(frame)
@@ -310,12 +295,7 @@ impl<'a> Frame<'a> {
             Self::Have(keys) => return encode::have(keys.iter(), out),
             Self::Want { key } => return encode::want(key, out),
             Self::Chunk(Chunk::Whole { key, value }) => return encode::chunk(key, value, out),
-            Self::Chunk(Chunk::Part {
-                key,
-                index,
-                total,
-                data,
-            }) => {
+            Self::Chunk(Chunk::Part { key, index, total, data }) => {
                 return encode::chunk_part(key, index, total, data, out);
             }
             Self::Batch(frames) => return encode::batch(frames.iter(), out),
@@ -335,10 +315,7 @@ fn decode_data(sealed: &[u8]) -> Result<Frame<'_>, DecodeError> {
         return Err(DecodeError::Truncated);
     }
     if sealed.len() > MAX_DATAGRAM - 1 {
-        return Err(DecodeError::TooLong {
-            len: sealed.len(),
-            max: MAX_DATAGRAM - 1,
-        });
+        return Err(DecodeError::TooLong { len: sealed.len(), max: MAX_DATAGRAM - 1 });
     }
     Ok(Frame::Data(sealed))
 }
@@ -358,20 +335,13 @@ fn decode_lan(text: &[u8]) -> Result<Frame<'_>, DecodeError> {
     let id = text::parse_id(id)?;
     let addr = text::addr(text::parse_ip(ip)?, text::parse_port(port)?)?;
     if topic.len() > LAN_TOPIC_MAX {
-        return Err(DecodeError::TooLong {
-            len: topic.len(),
-            max: LAN_TOPIC_MAX,
-        });
+        return Err(DecodeError::TooLong { len: topic.len(), max: LAN_TOPIC_MAX });
     }
     if !is_topic(topic) {
         return Err(DecodeError::BadText);
     }
     let topic = str::from_utf8(topic).or(Err(DecodeError::BadText))?;
-    Ok(Frame::Lan {
-        id,
-        addr,
-        topic: (!topic.is_empty()).then_some(topic),
-    })
+    Ok(Frame::Lan { id, addr, topic: (!topic.is_empty()).then_some(topic) })
 }
 
 /// Whether `topic` can be the last field of a beacon: hexadecimal digits only.

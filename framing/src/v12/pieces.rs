@@ -31,29 +31,17 @@ impl Pieces {
     ///
     /// Fails if even the shortest such value is longer than `max`.
     pub(super) fn new(size: usize, total: u16, max: usize) -> Result<Self, PieceError> {
-        let len = size
-            .saturating_mul(usize::from(total.saturating_sub(1)))
-            .saturating_add(1);
+        let len = size.saturating_mul(usize::from(total.saturating_sub(1))).saturating_add(1);
         if len > max {
             return Err(PieceError::TooLarge { len, max });
         }
-        Ok(Self {
-            size,
-            total,
-            front: Vec::new(),
-            taken: 0,
-            early: BTreeMap::new(),
-            early_bytes: 0,
-        })
+        Ok(Self { size, total, front: Vec::new(), taken: 0, early: BTreeMap::new(), early_bytes: 0 })
     }
 
     /// Whether the piece fits this value (`Err` if not) and is not here yet. Changes nothing.
     pub(super) fn is_new(&self, index: u16, total: u16, len: usize) -> Result<bool, PieceError> {
         if total != self.total {
-            return Err(PieceError::TotalChanged {
-                total,
-                first: self.total,
-            });
+            return Err(PieceError::TotalChanged { total, first: self.total });
         }
         let Some(behind) = total.checked_sub(index).filter(|&behind| behind > 0) else {
             return Err(PieceError::BadIndex { index, total });

@@ -28,19 +28,12 @@ pub(crate) fn write_addr(addr: SocketAddrV4, writer: &mut Writer<'_>) {
 
 /// Joins the two halves, refusing port 0.
 pub(crate) const fn addr(ip: Ipv4Addr, port: u16) -> Result<SocketAddrV4, DecodeError> {
-    if port == 0 {
-        Err(DecodeError::BadAddress)
-    } else {
-        Ok(SocketAddrV4::new(ip, port))
-    }
+    if port == 0 { Err(DecodeError::BadAddress) } else { Ok(SocketAddrV4::new(ip, port)) }
 }
 
 /// Four decimal numbers without leading zeros, joined by points.
 pub(crate) fn parse_ip(text: &[u8]) -> Result<Ipv4Addr, DecodeError> {
-    str::from_utf8(text)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .ok_or(DecodeError::BadAddress)
+    str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(DecodeError::BadAddress)
 }
 
 /// One to five digits, without sign or leading zero, 1 to 65535.
@@ -52,8 +45,5 @@ pub(crate) fn parse_port(text: &[u8]) -> Result<u16, DecodeError> {
 
 /// Exactly 40 hexadecimal digits.
 pub(crate) fn parse_id(text: &[u8]) -> Result<NodeId, DecodeError> {
-    str::from_utf8(text)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .ok_or(DecodeError::BadId)
+    str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(DecodeError::BadId)
 }

@@ -11,10 +11,7 @@ fn reads_back_what_was_written() {
     writer.u64(0x0809_0a0b_0c0d_0e0f);
     writer.short_bytes(&[16, 17]).unwrap();
     writer.put(&[18]);
-    assert_eq!(
-        bytes,
-        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 2, 16, 17, 18]
-    );
+    assert_eq!(bytes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 2, 16, 17, 18]);
 
     let mut reader = Reader::new(&bytes);
     assert_eq!(reader.len(), 19);
@@ -37,11 +34,7 @@ fn a_failed_read_takes_nothing() {
     assert_eq!(reader.take(4), Err(DecodeError::Truncated));
     assert_eq!(reader.take(usize::MAX), Err(DecodeError::Truncated));
     assert_eq!(reader.array::<4>(), Err(DecodeError::Truncated));
-    assert_eq!(
-        reader.short_bytes(),
-        Err(DecodeError::Truncated),
-        "9 bytes are promised, 2 are there"
-    );
+    assert_eq!(reader.short_bytes(), Err(DecodeError::Truncated), "9 bytes are promised, 2 are there");
     assert_eq!(reader.take(3), Ok(&[9, 8, 7][..]));
     assert_eq!(reader.u8(), Err(DecodeError::Truncated));
     assert_eq!(reader.take(0), Ok(&[][..]));
@@ -50,10 +43,7 @@ fn a_failed_read_takes_nothing() {
 #[test]
 fn a_length_byte_says_at_most_255() {
     let mut bytes = vec![7];
-    assert_eq!(
-        Writer::new(&mut bytes).short_bytes(&[0; 256]),
-        Err(EncodeError::TooLong { len: 256, max: 255 })
-    );
+    assert_eq!(Writer::new(&mut bytes).short_bytes(&[0; 256]), Err(EncodeError::TooLong { len: 256, max: 255 }));
     assert_eq!(bytes, [7], "nothing was written");
     Writer::new(&mut bytes).short_bytes(&[0; 255]).unwrap();
     assert_eq!(bytes.len(), 257);

@@ -118,9 +118,7 @@ fn no_token_is_lost_to_rounding() {
     let start = Instant::now();
     let mut bucket = TokenBucket::new(3, 10, start);
     assert!(bucket.try_take(10, start));
-    let taken = (1..=1_000_000_u32)
-        .filter(|turn| bucket.try_take(1, start + Duration::from_millis(7) * *turn))
-        .count();
+    let taken = (1..=1_000_000_u32).filter(|turn| bucket.try_take(1, start + Duration::from_millis(7) * *turn)).count();
     assert_eq!(taken, 21_000, "7000 s at three a second");
 }
 
@@ -133,8 +131,5 @@ fn the_end_of_time_is_no_overflow() {
     assert_eq!(bucket.available(late), u32::MAX);
     bucket.set_rate(1, u32::MAX, late);
     assert!(bucket.try_take(u32::MAX, late));
-    assert_eq!(
-        bucket.ready_at(u32::MAX, late),
-        Some(late + Duration::from_secs(u32::MAX.into()))
-    );
+    assert_eq!(bucket.ready_at(u32::MAX, late), Some(late + Duration::from_secs(u32::MAX.into())));
 }

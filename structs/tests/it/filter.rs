@@ -11,9 +11,7 @@ const PERIOD: Duration = Duration::from_secs(60);
 const SEED: [u8; 32] = [7; 32];
 
 fn filter(expected: usize, rate: f64) -> RotatingFilter {
-    RotatingFilter::new(NonZeroUsize::new(expected).unwrap(), SEED)
-        .period(PERIOD)
-        .false_positive_rate(rate)
+    RotatingFilter::new(NonZeroUsize::new(expected).unwrap(), SEED).period(PERIOD).false_positive_rate(rate)
 }
 
 /// Inserts numbers from `from` on until `count` of them were new, and returns the next one.
@@ -83,32 +81,19 @@ proptest! {
 #[test]
 fn the_false_positive_rate_is_as_stated_when_both_halves_are_full() {
     const ASKED: u32 = 100_000;
-    for (expected, rate) in [
-        (1, 0.1),
-        (1, 0.01),
-        (1, 0.001),
-        (500, 0.01),
-        (1000, 0.001),
-        (5000, 0.01),
-    ] {
+    for (expected, rate) in [(1, 0.1), (1, 0.01), (1, 0.001), (500, 0.01), (1000, 0.001), (5000, 0.01)] {
         let start = Instant::now();
         let mut filter = filter(expected, rate);
         let capacity = filter.capacity();
         let next = fill(&mut filter, 0, capacity, start);
         let next = fill(&mut filter, next, capacity, start + PERIOD);
         assert_eq!((filter.len(), filter.early_rotations()), (2 * capacity, 0));
-        let wrong = (next..)
-            .take(ASKED as usize)
-            .filter(|n| filter.contains(&n.to_be_bytes(), start + PERIOD))
-            .count();
+        let wrong = (next..).take(ASKED as usize).filter(|n| filter.contains(&n.to_be_bytes(), start + PERIOD)).count();
         let measured = wrong as f64 / f64::from(ASKED);
         // Three standard deviations of the measurement; the lower bound keeps the filter from being wastefully large.
         let noise = 3.0 * (rate / f64::from(ASKED)).sqrt();
         assert!(measured <= rate + noise, "{measured} for {rate} with {capacity} keys");
-        assert!(
-            measured >= rate / 2.0 - noise,
-            "{measured} for {rate} with {capacity} keys"
-        );
+        assert!(measured >= rate / 2.0 - noise, "{measured} for {rate} with {capacity} keys");
     }
 }
 
@@ -129,17 +114,12 @@ fn a_mistake_does_not_repeat_after_a_rotation() {
     let start = Instant::now();
     let mut filter = filter(500, 0.1);
     let next = fill(&mut filter, 0, 500, start);
-    let mistaken: Vec<_> = (next..next + 20_000)
-        .filter(|n| filter.contains(&n.to_be_bytes(), start))
-        .collect();
+    let mistaken: Vec<_> = (next..next + 20_000).filter(|n| filter.contains(&n.to_be_bytes(), start)).collect();
     assert!(mistaken.len() > 500);
     // The same keys again, in a half with other hash keys.
     let later = start + PERIOD * 2;
     fill(&mut filter, 0, 500, later);
-    let again = mistaken
-        .iter()
-        .filter(|n| filter.contains(&n.to_be_bytes(), later))
-        .count();
+    let again = mistaken.iter().filter(|n| filter.contains(&n.to_be_bytes(), later)).count();
     assert!(again * 10 <= mistaken.len(), "{again} of {} again", mistaken.len());
 }
 
@@ -150,10 +130,7 @@ fn an_idle_filter_holds_no_memory() {
     assert_eq!((filter.memory_bytes(), filter.next_rotation()), (0, None));
     filter.seen(b"key", start);
     let half = filter.memory_bytes();
-    assert!(
-        (26_000..26_400).contains(&half),
-        "{half} bytes for 10,000 keys at 20.9 bits"
-    );
+    assert!((26_000..26_400).contains(&half), "{half} bytes for 10,000 keys at 20.9 bits");
 
     filter.rotate(start + PERIOD);
     assert_eq!((filter.memory_bytes(), filter.len()), (half, 1));
@@ -174,9 +151,7 @@ fn other_seeds_make_other_mistakes() {
     let mistakes = |seed| {
         let mut filter = RotatingFilter::new(NonZeroUsize::new(100).unwrap(), seed).false_positive_rate(0.1);
         fill(&mut filter, 0, 100, now);
-        (1000..2000_u64)
-            .filter(|n| filter.contains(&n.to_be_bytes(), now))
-            .collect::<Vec<_>>()
+        (1000..2000_u64).filter(|n| filter.contains(&n.to_be_bytes(), now)).collect::<Vec<_>>()
     };
     let mut other = SEED;
     other[0] ^= 1;

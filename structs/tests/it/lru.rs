@@ -75,10 +75,7 @@ impl Model {
 
     fn insert(&mut self, row: Row) -> Result<Inserted<u8, u32>, TooHeavy> {
         if row.weight > MAX_WEIGHT {
-            return Err(TooHeavy {
-                weight: row.weight,
-                max: MAX_WEIGHT,
-            });
+            return Err(TooHeavy { weight: row.weight, max: MAX_WEIGHT });
         }
         let replaced = self.take(row.key).map(|old| old.value);
         self.0.push(row);
@@ -153,11 +150,7 @@ fn too_heavy_an_entry_leaves_the_former_one() {
     let refused = lru.insert("key".to_owned(), 2, 11, now).unwrap_err();
     assert_eq!(refused, TooHeavy { weight: 11, max: 10 });
     assert_eq!(refused.to_string(), "weight 11 exceeds the bound of 10");
-    assert_eq!(
-        (lru.peek("key", now), lru.weight()),
-        (Some(&1), 10),
-        "keys are looked up borrowed"
-    );
+    assert_eq!((lru.peek("key", now), lru.weight()), (Some(&1), 10), "keys are looked up borrowed");
 }
 
 #[test]

@@ -20,9 +20,5 @@ use proptest::test_runner::Config;
 
 /// Enough to find what these models can tell apart, few enough for a debug build.
 fn cases(cases: u32) -> Config {
-    Config {
-        cases,
-        failure_persistence: None,
-        ..Config::default()
-    }
+    Config { cases, failure_persistence: None, ..Config::default() }
 }

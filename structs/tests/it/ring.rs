@@ -49,12 +49,7 @@ fn memory_follows_the_content() {
         assert!(ring.allocated() <= (2 * ring.len()).max(4));
     }
     while ring.pop().is_some() {
-        assert!(
-            ring.allocated() <= (4 * ring.len()).max(16) + 4,
-            "{} for {}",
-            ring.allocated(),
-            ring.len()
-        );
+        assert!(ring.allocated() <= (4 * ring.len()).max(16) + 4, "{} for {}", ring.allocated(), ring.len());
     }
     ring.push(1).unwrap();
     ring.clear();

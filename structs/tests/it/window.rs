@@ -21,10 +21,7 @@ impl Model {
 
 fn run<const WORDS: usize>(start: u64, steps: &[i64]) -> Result<(), TestCaseError> {
     let mut window = SlidingWindow::<WORDS>::new();
-    let mut model = Model {
-        span: 64 * WORDS as u64,
-        accepted: BTreeSet::new(),
-    };
+    let mut model = Model { span: 64 * WORDS as u64, accepted: BTreeSet::new() };
     let mut n = start;
     for step in steps {
         n = n.saturating_add_signed(*step);

@@ -9,11 +9,7 @@ const TOPICS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../vecto
 fn messages() {
     for vector in vectors(HASHES) {
         let data = hex(&vector["data_hex"]);
-        assert_eq!(
-            data_encoding::HEXLOWER.encode(&xor_hash(&data)),
-            text(&vector["xor_hash"]),
-            "{vector}"
-        );
+        assert_eq!(data_encoding::HEXLOWER.encode(&xor_hash(&data)), text(&vector["xor_hash"]), "{vector}");
     }
 }
 
@@ -32,10 +28,7 @@ fn texts_that_are_not_topic_hashes() {
     let parse = |text: &str| text.parse::<TopicHash>();
     assert_eq!(parse(""), Err(ParseTopicError::Length { len: 0 }));
     assert_eq!(parse("ecf81467f34"), Err(ParseTopicError::Length { len: 11 }));
-    assert_eq!(
-        parse("ecf81467f3479cc2dfe67bfe"),
-        Err(ParseTopicError::Length { len: 24 })
-    );
+    assert_eq!(parse("ecf81467f3479cc2dfe67bfe"), Err(ParseTopicError::Length { len: 24 }));
     assert_eq!(parse("Ecf81467f347"), Err(ParseTopicError::Alphabet { position: 0 }));
     assert_eq!(parse("ecf81467f34/"), Err(ParseTopicError::Alphabet { position: 11 }));
     // Twelve bytes, eleven characters.

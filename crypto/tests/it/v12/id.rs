@@ -33,17 +33,9 @@ fn texts_that_are_not_ids() {
         for bad in ["g", "/", ":", "@", "`", " ", "\0"] {
             let mut text = ID.to_owned();
             text.replace_range(position..=position, bad);
-            assert_eq!(
-                text.parse::<NodeId>(),
-                Err(ParseIdError::Alphabet { position }),
-                "{text}"
-            );
+            assert_eq!(text.parse::<NodeId>(), Err(ParseIdError::Alphabet { position }), "{text}");
             if position < 16 {
-                assert_eq!(
-                    text[..16].parse::<WireId>(),
-                    Err(ParseIdError::Alphabet { position }),
-                    "{text}"
-                );
+                assert_eq!(text[..16].parse::<WireId>(), Err(ParseIdError::Alphabet { position }), "{text}");
             }
         }
     }

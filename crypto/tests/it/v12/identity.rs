@@ -44,17 +44,11 @@ fn generated_identities_follow_the_generator() {
     assert_ne!(first.public(), Identity::generate(&mut one).public());
     // The next 32 bytes are the private key: the multiplication done by itself gives the same public key.
     let private = Seed::fixed(1).rng().array();
-    assert_eq!(
-        first.public().as_bytes(),
-        &x25519_dalek::x25519(private, x25519_dalek::X25519_BASEPOINT_BYTES)
-    );
+    assert_eq!(first.public().as_bytes(), &x25519_dalek::x25519(private, x25519_dalek::X25519_BASEPOINT_BYTES));
 }
 
 #[test]
 fn only_the_id_is_shown() {
     let identity = Identity::from_seed(b"alice");
-    assert_eq!(
-        format!("{identity:?}"),
-        "Identity(e3f03f52612aadacbcbc96c9ea08aa1835740dd7)"
-    );
+    assert_eq!(format!("{identity:?}"), "Identity(e3f03f52612aadacbcbc96c9ea08aa1835740dd7)");
 }

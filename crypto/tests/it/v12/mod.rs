@@ -11,9 +11,7 @@ use serde_json::Value;
 /// The list of vectors of one file.
 fn vectors(file: &str) -> Vec<Value> {
     let mut file: Value = serde_json::from_str(file).unwrap();
-    let Value::Array(vectors) = file["vectors"].take() else {
-        panic!("no list of vectors")
-    };
+    let Value::Array(vectors) = file["vectors"].take() else { panic!("no list of vectors") };
     assert!(!vectors.is_empty());
     vectors
 }

@@ -11,10 +11,7 @@ const DATA_FRAMES: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../
 /// Both ends of the session of two seeds.
 fn pair(a: &[u8], b: &[u8]) -> [Session; 2] {
     let (a, b) = (Identity::from_seed(a), Identity::from_seed(b));
-    [
-        Session::derive(&a, b.public()).unwrap(),
-        Session::derive(&b, a.public()).unwrap(),
-    ]
+    [Session::derive(&a, b.public()).unwrap(), Session::derive(&b, a.public()).unwrap()]
 }
 
 /// Seals by the definition, with a key from the vectors, without any code of this crate.
@@ -22,9 +19,7 @@ fn seal_with(key: [u8; 32], nonce: Nonce, text: &[u8]) -> Vec<u8> {
     use chacha20poly1305::aead::AeadInOut;
     use chacha20poly1305::{ChaCha20Poly1305, KeyInit};
     let mut body = text.to_vec();
-    ChaCha20Poly1305::new(&key.into())
-        .encrypt_in_place(nonce.as_bytes().into(), b"", &mut body)
-        .unwrap();
+    ChaCha20Poly1305::new(&key.into()).encrypt_in_place(nonce.as_bytes().into(), b"", &mut body).unwrap();
     [nonce.as_bytes().as_slice(), &body].concat()
 }
 
@@ -34,26 +29,14 @@ fn keys_roles_and_session_ids() {
         let ends = pair(&hex(&vector["a_seed_hex"]), &hex(&vector["b_seed_hex"]));
         for (end, name) in ends.iter().zip(["a", "b"]) {
             let expected = &vector[name];
-            assert_eq!(
-                u64::from(end.session_id()),
-                expected["session_id"].as_u64().unwrap(),
-                "{vector}"
-            );
+            assert_eq!(u64::from(end.session_id()), expected["session_id"].as_u64().unwrap(), "{vector}");
             // The keys stay inside, so they are known by what they seal and open.
             let nonce = Nonce::new(1, 2);
             let mut sealed = Vec::new();
             end.seal(nonce, &[b"text"], &mut sealed);
-            assert_eq!(
-                sealed,
-                seal_with(array(&expected["send_key_hex"]), nonce, b"text"),
-                "{vector}"
-            );
+            assert_eq!(sealed, seal_with(array(&expected["send_key_hex"]), nonce, b"text"), "{vector}");
             let mut received = seal_with(array(&expected["recv_key_hex"]), nonce, b"text");
-            assert_eq!(
-                end.open_in_place(&mut received).unwrap(),
-                (nonce, b"text".to_vec().as_mut_slice()),
-                "{vector}"
-            );
+            assert_eq!(end.open_in_place(&mut received).unwrap(), (nonce, b"text".to_vec().as_mut_slice()), "{vector}");
         }
     }
 }
@@ -63,10 +46,7 @@ fn recorded() -> Vec<(Session, Session, Value, Vec<u8>)> {
     let sessions = vectors(SESSIONS);
     let find = |key: &Value| {
         let at = |session: &Value, end: &str| session[end]["send_key_hex"] == *key;
-        let session = sessions
-            .iter()
-            .find(|session| at(session, "a") || at(session, "b"))
-            .unwrap();
+        let session = sessions.iter().find(|session| at(session, "a") || at(session, "b")).unwrap();
         let [a, b] = pair(&hex(&session["a_seed_hex"]), &hex(&session["b_seed_hex"]));
         if at(session, "a") { (a, b) } else { (b, a) }
     };
@@ -107,10 +87,7 @@ fn recorded_frames_are_opened() {
         let mut buffer = sealed.clone();
         let (nonce, opened) = receiver.open_in_place(&mut buffer).unwrap();
         assert_eq!(nonce.as_bytes(), &array(&vector["nonce_hex"]));
-        assert_eq!(
-            (nonce.prefix(), Some(nonce.counter())),
-            (receiver.session_id(), vector["counter"].as_u64())
-        );
+        assert_eq!((nonce.prefix(), Some(nonce.counter())), (receiver.session_id(), vector["counter"].as_u64()));
         assert_eq!(opened, plain);
         // Not by its sender: the directions have different keys.
         assert_eq!(sender.open_in_place(&mut sealed.clone()), Err(OpenError::Unauthentic));
@@ -121,18 +98,11 @@ fn recorded_frames_are_opened() {
 fn every_flipped_bit_is_noticed() {
     let mut shapes = std::collections::BTreeSet::new();
     // One frame of each length covers all block boundaries the vectors have.
-    for (_, receiver, _, sealed) in recorded()
-        .into_iter()
-        .filter(|(.., sealed)| shapes.insert(sealed.len()))
-    {
+    for (_, receiver, _, sealed) in recorded().into_iter().filter(|(.., sealed)| shapes.insert(sealed.len())) {
         for bit in 0..sealed.len() * 8 {
             let mut changed = sealed.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(
-                receiver.open_in_place(&mut changed),
-                Err(OpenError::Unauthentic),
-                "bit {bit}"
-            );
+            assert_eq!(receiver.open_in_place(&mut changed), Err(OpenError::Unauthentic), "bit {bit}");
         }
     }
 }
@@ -141,21 +111,9 @@ fn every_flipped_bit_is_noticed() {
 fn every_truncation_and_extension_is_noticed() {
     for (_, receiver, _, sealed) in recorded() {
         for len in 0..sealed.len() {
-            let expected = if len < 28 {
-                OpenError::TooShort
-            } else {
-                OpenError::Unauthentic
-            };
-            assert_eq!(
-                receiver.open_in_place(&mut sealed[..len].to_vec()),
-                Err(expected),
-                "{len} bytes"
-            );
-            assert!(
-                receiver.open_in_place(&mut sealed[len + 1..].to_vec()).is_err(),
-                "without {} bytes",
-                len + 1
-            );
+            let expected = if len < 28 { OpenError::TooShort } else { OpenError::Unauthentic };
+            assert_eq!(receiver.open_in_place(&mut sealed[..len].to_vec()), Err(expected), "{len} bytes");
+            assert!(receiver.open_in_place(&mut sealed[len + 1..].to_vec()).is_err(), "without {} bytes", len + 1);
         }
         let longer = [sealed.as_slice(), &[0]].concat();
         assert_eq!(receiver.open_in_place(&mut longer.clone()), Err(OpenError::Unauthentic));
@@ -168,10 +126,7 @@ fn an_empty_text_is_a_text() {
     let mut sealed = Vec::new();
     a.seal(Nonce::new(0, 0), &[], &mut sealed);
     assert_eq!(sealed.len(), Session::OVERHEAD);
-    assert_eq!(
-        b.open_in_place(&mut sealed).unwrap(),
-        (Nonce::new(0, 0), [].as_mut_slice())
-    );
+    assert_eq!(b.open_in_place(&mut sealed).unwrap(), (Nonce::new(0, 0), [].as_mut_slice()));
 }
 
 #[test]
@@ -209,17 +164,9 @@ fn keys_of_small_order_are_refused() {
     for identity in [Identity::from_seed(b"alice"), Identity::generate(&mut rng)] {
         for u in U {
             for top in [0, 0x80] {
-                let mut key: [u8; 32] = data_encoding::HEXLOWER
-                    .decode(u.as_bytes())
-                    .unwrap()
-                    .try_into()
-                    .unwrap();
+                let mut key: [u8; 32] = data_encoding::HEXLOWER.decode(u.as_bytes()).unwrap().try_into().unwrap();
                 key[31] |= top;
-                assert_eq!(
-                    Session::derive(&identity, &PublicKey::from(key)).unwrap_err(),
-                    WeakKey,
-                    "{u} {top:x}"
-                );
+                assert_eq!(Session::derive(&identity, &PublicKey::from(key)).unwrap_err(), WeakKey, "{u} {top:x}");
             }
         }
         // Their neighbours are ordinary points.

@@ -90,12 +90,7 @@ impl ChunkAssembler {
     /// Takes values of up to `max_value` bytes.
     #[must_use]
     pub const fn new(max_value: usize) -> Self {
-        Self {
-            max_value,
-            pieces: None,
-            progress: None,
-            complete: false,
-        }
+        Self { max_value, pieces: None, progress: None, complete: false }
     }
 
     /// Takes one part and returns the value if that was the last one missing.
@@ -116,14 +111,7 @@ impl ChunkAssembler {
         };
         let fresh = pieces.is_new(index, total, data.len()).and_then(|fresh| {
             let len = usize::from(index).saturating_mul(CHUNK).saturating_add(data.len());
-            if len > self.max_value {
-                Err(PieceError::TooLarge {
-                    len,
-                    max: self.max_value,
-                })
-            } else {
-                Ok(fresh)
-            }
+            if len > self.max_value { Err(PieceError::TooLarge { len, max: self.max_value }) } else { Ok(fresh) }
         });
         let complete = match fresh {
             Ok(true) => {

@@ -23,12 +23,7 @@ pub struct SenderConfig {
 
 impl Default for SenderConfig {
     fn default() -> Self {
-        Self {
-            window: CHUNK_WINDOW,
-            burst: BURST_INITIAL,
-            rtt: RTT_INITIAL,
-            unacknowledged: false,
-        }
+        Self { window: CHUNK_WINDOW, burst: BURST_INITIAL, rtt: RTT_INITIAL, unacknowledged: false }
     }
 }
 
@@ -174,25 +169,12 @@ impl ChunkSender {
         }
         let too_long = SendError::ValueTooLong { len: value.len() };
         let whole = value.len() <= CHUNK;
-        let total = if whole {
-            0
-        } else {
-            u16::try_from(value.len().div_ceil(CHUNK)).or(Err(too_long))?
-        };
+        let total = if whole { 0 } else { u16::try_from(value.len().div_ceil(CHUNK)).or(Err(too_long))? };
         debug_assert!(value.len() <= MAX_CHUNKED_VALUE);
         let phase = if whole { Phase::Whole } else { Phase::window() };
         let taken = PartSet::new(total);
-        let mut sender = Self {
-            key,
-            value,
-            total,
-            config,
-            taken,
-            heard_ack: false,
-            phase,
-            progress: now,
-            state: State::Running,
-        };
+        let mut sender =
+            Self { key, value, total, config, taken, heard_ack: false, phase, progress: now, state: State::Running };
         if sender.config.unacknowledged {
             sender.assume_unacknowledged();
         }
@@ -212,15 +194,9 @@ impl ChunkSender {
                 self.state = if encoded.is_ok() { State::Done } else { State::Failed };
                 return encoded.is_ok().then_some(Step::Chunk(frame));
             }
-            Phase::Window {
-                cursor,
-                in_flight,
-                first_sent,
-            } => {
-                let overdue = in_flight
-                    .iter()
-                    .find(|&(_, &sent)| after(sent, CHUNK_RTO) <= now)
-                    .map(|(&index, _)| index);
+            Phase::Window { cursor, in_flight, first_sent } => {
+                let overdue =
+                    in_flight.iter().find(|&(_, &sent)| after(sent, CHUNK_RTO) <= now).map(|(&index, _)| index);
                 let index = match overdue {
                     Some(index) => index,
                     None if in_flight.len() < self.config.window => {
@@ -273,13 +249,7 @@ impl ChunkSender {
         if self.state != State::Running {
             return;
         }
-        if let Phase::Marked {
-            start,
-            end,
-            mark: MarkState::Sent(_),
-            ..
-        } = self.phase
-        {
+        if let Phase::Marked { start, end, mark: MarkState::Sent(_), .. } = self.phase {
             for index in start..end {
                 self.taken.insert(index);
             }
@@ -305,20 +275,14 @@ impl ChunkSender {
         }
         let (first, second) = match &self.phase {
             Phase::Whole => (None, None),
-            Phase::Window {
-                in_flight, first_sent, ..
-            } => {
+            Phase::Window { in_flight, first_sent, .. } => {
                 let resend = in_flight.values().min().map(|&sent| after(sent, CHUNK_RTO));
-                let switch = first_sent
-                    .filter(|_| !self.heard_ack)
-                    .map(|sent| after(sent, self.ack_wait()));
+                let switch = first_sent.filter(|_| !self.heard_ack).map(|sent| after(sent, self.ack_wait()));
                 (resend, switch)
             }
-            Phase::Marked {
-                mark: MarkState::Sent(sent),
-                misses,
-                ..
-            } => (Some(after(*sent, self.mark_wait(*misses))), None),
+            Phase::Marked { mark: MarkState::Sent(sent), misses, .. } => {
+                (Some(after(*sent, self.mark_wait(*misses))), None)
+            }
             Phase::Marked { .. } => (None, None),
         };
         let end = after(self.progress, CHUNK_SEND_TIMEOUT);
@@ -335,16 +299,10 @@ impl ChunkSender {
             return;
         }
         match self.phase {
-            Phase::Window {
-                first_sent: Some(sent), ..
-            } if !self.heard_ack && after(sent, self.ack_wait()) <= now => {
+            Phase::Window { first_sent: Some(sent), .. } if !self.heard_ack && after(sent, self.ack_wait()) <= now => {
                 self.start_burst(0);
             }
-            Phase::Marked {
-                mark: MarkState::Sent(sent),
-                misses,
-                ..
-            } if after(sent, self.mark_wait(misses)) <= now => {
+            Phase::Marked { mark: MarkState::Sent(sent), misses, .. } if after(sent, self.mark_wait(misses)) <= now => {
                 self.config.burst = self.config.burst.checked_div(2).unwrap_or_default().max(BURST_MIN);
                 self.start_burst(misses.saturating_add(1));
             }
@@ -421,13 +379,7 @@ impl ChunkSender {
     fn start_burst(&mut self, misses: u32) {
         let start = self.taken.first_missing(0).unwrap_or(self.total);
         let end = start.saturating_add(self.config.burst).min(self.total);
-        self.phase = Phase::Marked {
-            start,
-            cursor: start,
-            end,
-            mark: MarkState::Unsent,
-            misses,
-        };
+        self.phase = Phase::Marked { start, cursor: start, end, mark: MarkState::Unsent, misses };
     }
 
     fn ack_wait(&self) -> Duration {
@@ -444,11 +396,7 @@ impl ChunkSender {
 
 impl Phase {
     const fn window() -> Self {
-        Self::Window {
-            cursor: 0,
-            in_flight: BTreeMap::new(),
-            first_sent: None,
-        }
+        Self::Window { cursor: 0, in_flight: BTreeMap::new(), first_sent: None }
     }
 }
 
@@ -461,10 +409,7 @@ struct PartSet {
 
 impl PartSet {
     fn new(total: u16) -> Self {
-        Self {
-            words: vec![0; usize::from(total).div_ceil(64)],
-            len: 0,
-        }
+        Self { words: vec![0; usize::from(total).div_ceil(64)], len: 0 }
     }
 
     /// Returns whether it was missing.

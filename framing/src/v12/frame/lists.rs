@@ -22,10 +22,7 @@ impl<'a> Hashes<'a> {
             return Err(DecodeError::Truncated);
         }
         if hashes.len() > IHAVE_MAX {
-            return Err(DecodeError::TooLong {
-                len: hashes.len(),
-                max: IHAVE_MAX,
-            });
+            return Err(DecodeError::TooLong { len: hashes.len(), max: IHAVE_MAX });
         }
         Ok(Self { hashes })
     }
@@ -89,9 +86,7 @@ impl<'a> Frames<'a> {
     /// The frames in their order on the wire, not yet decoded.
     #[must_use]
     pub const fn iter(&self) -> FramesIter<'a> {
-        FramesIter {
-            reader: Reader::new(self.entries),
-        }
+        FramesIter { reader: Reader::new(self.entries) }
     }
 }
 
@@ -143,11 +138,7 @@ impl<'a> Pex<'a> {
         let count = reader.u8()?;
         let entries = reader.rest();
         let compact = count > 0 && entries.len() == usize::from(count).saturating_mul(COMPACT_LEN);
-        let pex = Self {
-            count,
-            compact,
-            entries,
-        };
+        let pex = Self { count, compact, entries };
         let mut walk = Reader::new(entries);
         for _ in 0..count {
             read_entry(&mut walk, compact)?;
@@ -177,10 +168,7 @@ impl<'a> Pex<'a> {
     /// The entries in their order on the wire.
     #[must_use]
     pub const fn iter(&self) -> PexIter<'a> {
-        PexIter {
-            reader: Reader::new(self.entries),
-            compact: self.compact,
-        }
+        PexIter { reader: Reader::new(self.entries), compact: self.compact }
     }
 }
 
@@ -217,17 +205,11 @@ fn read_entry(reader: &mut Reader<'_>, compact: bool) -> Result<PexEntry, Decode
     if compact {
         let id = WireId::from(reader.array()?);
         let ip = Ipv4Addr::from(reader.array::<4>()?);
-        return Ok(PexEntry {
-            id,
-            addr: text::addr(ip, reader.u16()?)?,
-        });
+        return Ok(PexEntry { id, addr: text::addr(ip, reader.u16()?)? });
     }
     let id: [u8; 8] = reader.short_bytes()?.try_into().or(Err(DecodeError::BadId))?;
     let id = WireId::from(id);
-    Ok(PexEntry {
-        id,
-        addr: text::read_addr(reader)?,
-    })
+    Ok(PexEntry { id, addr: text::read_addr(reader)? })
 }
 
 /// `id8 · ip4 · port u16`.

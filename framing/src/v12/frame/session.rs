@@ -24,11 +24,7 @@ impl<'a> Pong<'a> {
     pub(super) fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut echo = reader.clone();
         if let (Ok(time_ms), Ok(id)) = (echo.u64(), echo.array::<20>()) {
-            return Ok(Self::Echo {
-                time_ms,
-                id: NodeId::from(id),
-                extra: echo.rest(),
-            });
+            return Ok(Self::Echo { time_ms, id: NodeId::from(id), extra: echo.rest() });
         }
         Ok(Self::Id(NodeId::from(reader.array()?)))
     }

@@ -40,9 +40,7 @@ impl<'a> Keys<'a> {
     /// The keys in their order on the wire, any bytes, at most 255 each.
     #[must_use]
     pub const fn iter(&self) -> KeysIter<'a> {
-        KeysIter {
-            reader: Reader::new(self.entries),
-        }
+        KeysIter { reader: Reader::new(self.entries) }
     }
 }
 
@@ -100,21 +98,13 @@ impl<'a> Chunk<'a> {
             let (index, total) = (reader.u16()?, reader.u16()?);
             let data = reader.rest();
             check_piece(index, total, data, CHUNK)?;
-            return Ok(Self::Part {
-                key,
-                index,
-                total,
-                data,
-            });
+            return Ok(Self::Part { key, index, total, data });
         }
         let len = usize::from(len);
         if len > CHUNK {
             return Err(DecodeError::TooLong { len, max: CHUNK });
         }
-        Ok(Self::Whole {
-            key,
-            value: reader.take(len)?,
-        })
+        Ok(Self::Whole { key, value: reader.take(len)? })
     }
 
     /// The key of the value.

@@ -26,10 +26,7 @@ fn a_lone_frame_leaves_bare_after_two_milliseconds() {
     assert_eq!(batcher.deadline(), Some(t + ms(2)));
     assert_eq!(batcher.poll(t + Duration::from_micros(1999)), None);
     assert_eq!(batcher.poll(t + ms(2)), Some(vec![0x55; 10]));
-    assert_eq!(
-        (batcher.poll(t + ms(9)), batcher.deadline(), batcher.buffered_bytes()),
-        (None, None, 0)
-    );
+    assert_eq!((batcher.poll(t + ms(9)), batcher.deadline(), batcher.buffered_bytes()), (None, None, 0));
 }
 
 #[test]

@@ -25,9 +25,7 @@ fn index(step: &Step) -> Option<u16> {
 }
 
 fn drain(sender: &mut ChunkSender, now: Instant) -> Vec<Option<u16>> {
-    std::iter::from_fn(|| sender.poll(now))
-        .map(|step| index(&step))
-        .collect()
+    std::iter::from_fn(|| sender.poll(now)).map(|step| index(&step)).collect()
 }
 
 fn parts(range: std::ops::Range<u16>) -> Vec<Option<u16>> {
@@ -47,20 +45,9 @@ fn up_to_900_bytes_go_whole_and_once() {
     for len in [0, 1, 900] {
         let mut sender = sender(len, SenderConfig::default(), t);
         assert_eq!((sender.state(), sender.progress()), (State::Running, (0, 1)));
-        let Some(Step::Chunk(frame)) = sender.poll(t) else {
-            panic!()
-        };
-        assert_eq!(
-            Frame::decode(&frame),
-            Ok(Frame::Chunk(Chunk::Whole {
-                key: b"key",
-                value: &patterned(len)
-            }))
-        );
-        assert_eq!(
-            (sender.state(), sender.progress(), sender.deadline()),
-            (State::Done, (1, 1), None)
-        );
+        let Some(Step::Chunk(frame)) = sender.poll(t) else { panic!() };
+        assert_eq!(Frame::decode(&frame), Ok(Frame::Chunk(Chunk::Whole { key: b"key", value: &patterned(len) })));
+        assert_eq!((sender.state(), sender.progress(), sender.deadline()), (State::Done, (1, 1), None));
         assert_eq!(sender.poll(t), None);
     }
 }
@@ -73,10 +60,7 @@ fn limits_of_keys_and_values() {
     };
     assert_eq!(new(255, 65_535 * 900), Ok(()));
     assert_eq!(new(256, 1), Err(SendError::KeyTooLong { len: 256 }));
-    assert_eq!(
-        new(1, 65_535 * 900 + 1),
-        Err(SendError::ValueTooLong { len: 65_535 * 900 + 1 })
-    );
+    assert_eq!(new(1, 65_535 * 900 + 1), Err(SendError::ValueTooLong { len: 65_535 * 900 + 1 }));
 }
 
 #[test]
@@ -144,11 +128,7 @@ fn without_acknowledgements_it_turns_to_marks() {
     let t = start();
     let mut sender = sender(200 * 900, SenderConfig::default().rtt(ms(10)), t);
     assert_eq!(drain(&mut sender, t), parts(0..8));
-    assert_eq!(
-        sender.deadline(),
-        Some(t + ms(250)),
-        "four round trips, but at least 250 ms"
-    );
+    assert_eq!(sender.deadline(), Some(t + ms(250)), "four round trips, but at least 250 ms");
     assert_eq!(drain(&mut sender, t + ms(249)), []);
     let t = t + ms(250);
     assert_eq!(drain(&mut sender, t), marked(0..32));
@@ -161,11 +141,7 @@ fn without_acknowledgements_it_turns_to_marks() {
     sender.on_mark(t + ms(20));
     assert_eq!(drain(&mut sender, t + ms(20)), marked(68..108));
     // No PONG: half as large, from the same place.
-    assert_eq!(
-        sender.deadline(),
-        Some(t + ms(220)),
-        "four round trips, but at least 200 ms"
-    );
+    assert_eq!(sender.deadline(), Some(t + ms(220)), "four round trips, but at least 200 ms");
     assert_eq!(drain(&mut sender, t + ms(220)), marked(68..88));
     assert_eq!(sender.deadline(), Some(t + ms(620)), "twice as long");
     sender.on_mark(t + ms(230));
@@ -241,10 +217,7 @@ fn the_caller_may_know_that_nothing_is_acknowledged() {
     assert_eq!(drain(&mut sender, t), marked(32..40));
     assert_eq!(sender.state(), State::Running, "the last burst needs its mark too");
     sender.on_mark(t);
-    assert_eq!(
-        (sender.state(), sender.progress(), sender.mode()),
-        (State::Done, (40, 40), Mode::Marked)
-    );
+    assert_eq!((sender.state(), sender.progress(), sender.mode()), (State::Done, (40, 40), Mode::Marked));
 }
 
 // ---- assembler ----
@@ -258,23 +231,12 @@ fn parts_in_any_order_and_again() {
     assert_eq!((assembler.total(), assembler.deadline()), (None, None));
     assert_eq!(assembler.add(2, 3, part(2), t), Ok(None));
     assert_eq!(assembler.add(2, 3, part(2), t + ms(1)), Ok(None));
-    assert_eq!(
-        (assembler.received(), assembler.total(), assembler.buffered_bytes()),
-        (1, Some(3), 200)
-    );
-    assert_eq!(
-        assembler.deadline(),
-        Some(t + ms(30_000)),
-        "what is here already is no progress"
-    );
+    assert_eq!((assembler.received(), assembler.total(), assembler.buffered_bytes()), (1, Some(3), 200));
+    assert_eq!(assembler.deadline(), Some(t + ms(30_000)), "what is here already is no progress");
     assert_eq!(assembler.add(0, 3, part(0), t + ms(2)), Ok(None));
     assert_eq!(assembler.add(1, 3, part(1), t + ms(3)), Ok(Some(value.clone())));
     assert!(assembler.is_complete());
-    assert_eq!(
-        assembler.add(1, 3, part(1), t + ms(4)),
-        Ok(None),
-        "still to be acknowledged"
-    );
+    assert_eq!(assembler.add(1, 3, part(1), t + ms(4)), Ok(None), "still to be acknowledged");
     assert_eq!((assembler.buffered_bytes(), assembler.deadline()), (0, None));
 }
 
@@ -282,46 +244,16 @@ fn parts_in_any_order_and_again() {
 fn parts_that_do_not_fit_are_refused() {
     let t = start();
     let mut assembler = ChunkAssembler::new(10_000);
-    assert_eq!(
-        assembler.add(0, 13, &[0; 900], t),
-        Err(ChunkError::TooLarge {
-            len: 12 * 900 + 1,
-            max: 10_000
-        })
-    );
-    assert_eq!(
-        assembler.add(0, 65_535, &[0; 900], t).map_err(Rejected::from),
-        Err(Rejected::TooLarge)
-    );
-    assert_eq!(
-        assembler.add(0, 0, &[0; 900], t),
-        Err(ChunkError::BadIndex { index: 0, total: 0 })
-    );
-    assert_eq!(
-        assembler.add(0, 2, &[0; 899], t),
-        Err(ChunkError::BadLength { len: 899 })
-    );
+    assert_eq!(assembler.add(0, 13, &[0; 900], t), Err(ChunkError::TooLarge { len: 12 * 900 + 1, max: 10_000 }));
+    assert_eq!(assembler.add(0, 65_535, &[0; 900], t).map_err(Rejected::from), Err(Rejected::TooLarge));
+    assert_eq!(assembler.add(0, 0, &[0; 900], t), Err(ChunkError::BadIndex { index: 0, total: 0 }));
+    assert_eq!(assembler.add(0, 2, &[0; 899], t), Err(ChunkError::BadLength { len: 899 }));
     assert_eq!(assembler.total(), None, "a bad first part begins nothing");
-    assert_eq!(
-        assembler.add(11, 12, &[0; 101], t),
-        Err(ChunkError::TooLarge {
-            len: 10_001,
-            max: 10_000
-        })
-    );
+    assert_eq!(assembler.add(11, 12, &[0; 101], t), Err(ChunkError::TooLarge { len: 10_001, max: 10_000 }));
     assert_eq!(assembler.add(11, 12, &[0; 100], t), Ok(None));
-    assert_eq!(
-        assembler.add(0, 11, &[0; 900], t),
-        Err(ChunkError::TotalChanged { total: 11, first: 12 })
-    );
-    assert_eq!(
-        assembler.add(12, 12, &[0; 900], t),
-        Err(ChunkError::BadIndex { index: 12, total: 12 })
-    );
-    assert_eq!(
-        assembler.add(0, 12, &[0; 901], t),
-        Err(ChunkError::BadLength { len: 901 })
-    );
+    assert_eq!(assembler.add(0, 11, &[0; 900], t), Err(ChunkError::TotalChanged { total: 11, first: 12 }));
+    assert_eq!(assembler.add(12, 12, &[0; 900], t), Err(ChunkError::BadIndex { index: 12, total: 12 }));
+    assert_eq!(assembler.add(0, 12, &[0; 901], t), Err(ChunkError::BadLength { len: 901 }));
     assert_eq!(assembler.add(0, 12, &[], t), Err(ChunkError::BadLength { len: 0 }));
     assert_eq!((assembler.received(), assembler.buffered_bytes()), (1, 100));
     for index in 0..10 {
@@ -339,15 +271,8 @@ fn thirty_seconds_without_progress_end_it() {
     assert!(!assembler.handle_timeout(t + ms(49_999)));
     assert!(assembler.handle_timeout(t + ms(50_000)));
     assert!(!assembler.handle_timeout(t + ms(50_000)));
-    assert_eq!(
-        (assembler.received(), assembler.buffered_bytes(), assembler.deadline()),
-        (0, 0, None)
-    );
-    assert_eq!(
-        assembler.add(0, 2, &[0; 900], t + ms(50_001)),
-        Ok(None),
-        "another total: it begins anew"
-    );
+    assert_eq!((assembler.received(), assembler.buffered_bytes(), assembler.deadline()), (0, 0, None));
+    assert_eq!(assembler.add(0, 2, &[0; 900], t + ms(50_001)), Ok(None), "another total: it begins anew");
 }
 
 // ---- both, over a network ----
@@ -393,14 +318,7 @@ struct Outcome {
 /// takes to handle one. Marks are lost as parts are.
 fn transfer(len: usize, seed: u64, loss: u64, acknowledges: bool, buffer: usize, each: Duration) -> Outcome {
     let t = start();
-    let mut world = World {
-        rng: Lcg(seed),
-        now: t,
-        events: BTreeMap::new(),
-        count: 0,
-        delay: ms(10),
-        loss,
-    };
+    let mut world = World { rng: Lcg(seed), now: t, events: BTreeMap::new(), count: 0, delay: ms(10), loss };
     let mut sender = sender(len, SenderConfig::default().rtt(ms(20)), t);
     let mut assembler = ChunkAssembler::default();
     let (mut value, mut sent, mut in_flight_max) = (None, 0, 0);
@@ -466,22 +384,13 @@ fn transfer(len: usize, seed: u64, loss: u64, acknowledges: bool, buffer: usize,
         }
     }
     assert!(in_flight_max <= 65, "64 parts and a mark");
-    Outcome {
-        value,
-        state: sender.state(),
-        mode: sender.mode(),
-        took: world.now - t,
-        sent,
-    }
+    Outcome { value, state: sender.state(), mode: sender.mode(), took: world.now - t, sent }
 }
 
 #[test]
 fn a_megabyte_to_a_peer_that_acknowledges() {
     let outcome = transfer(1_000_000, 1, 0, true, 90, Duration::from_micros(200));
-    assert_eq!(
-        (outcome.state, outcome.mode, outcome.sent),
-        (State::Done, Mode::Acknowledged, 1112)
-    );
+    assert_eq!((outcome.state, outcome.mode, outcome.sent), (State::Done, Mode::Acknowledged, 1112));
     assert_eq!(outcome.value, Some(patterned(1_000_000)));
     // 8 parts per round trip of 20 ms and 1.6 ms of handling.
     assert!(outcome.took < ms(3200), "{:?}", outcome.took);
@@ -490,10 +399,7 @@ fn a_megabyte_to_a_peer_that_acknowledges() {
 #[test]
 fn a_megabyte_to_a_peer_that_does_not() {
     let outcome = transfer(1_000_000, 1, 0, false, 90, Duration::from_micros(200));
-    assert_eq!(
-        (outcome.state, outcome.mode, outcome.sent),
-        (State::Done, Mode::Marked, 1112 + 8)
-    );
+    assert_eq!((outcome.state, outcome.mode, outcome.sent), (State::Done, Mode::Marked, 1112 + 8));
     assert_eq!(outcome.value, Some(patterned(1_000_000)));
     assert!(outcome.took < ms(1200), "{:?}", outcome.took);
 }

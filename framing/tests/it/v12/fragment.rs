@@ -11,12 +11,8 @@ use super::{Lcg, ms, patterned, start};
 const ID: [u8; 8] = *b"fragment";
 
 fn add_frame(reassembler: &mut Reassembler, frame: &[u8], now: Instant) -> Result<Option<Vec<u8>>, FragmentError> {
-    let Ok(Frame::Frag { id, index, total, data }) = Frame::decode(frame) else {
-        panic!("not a FRAG")
-    };
-    Ok(reassembler
-        .add(id, index, total, data, now)?
-        .map(|message| message.to_vec()))
+    let Ok(Frame::Frag { id, index, total, data }) = Frame::decode(frame) else { panic!("not a FRAG") };
+    Ok(reassembler.add(id, index, total, data, now)?.map(|message| message.to_vec()))
 }
 
 #[test]
@@ -26,30 +22,17 @@ fn lengths_at_the_edges() {
         let frames: Vec<_> = fragments(ID, &payload).unwrap().collect();
         assert_eq!(frames.len(), pieces, "{len}");
         let mut reassembler = Reassembler::default();
-        let done: Vec<_> = frames
-            .iter()
-            .filter_map(|f| add_frame(&mut reassembler, f, start()).unwrap())
-            .collect();
+        let done: Vec<_> = frames.iter().filter_map(|f| add_frame(&mut reassembler, f, start()).unwrap()).collect();
         assert_eq!(done, [payload]);
     }
     assert_eq!(fragments(ID, &[]).err(), Some(EncodeError::TooShort { len: 0, min: 1 }));
     let max = 65_535 * 1188;
     let longest = vec![0; max + 1];
-    assert_eq!(
-        fragments(ID, &longest).err(),
-        Some(EncodeError::TooLong { len: max + 1, max })
-    );
+    assert_eq!(fragments(ID, &longest).err(), Some(EncodeError::TooLong { len: max + 1, max }));
     let frames = fragments(ID, &longest[1..]).unwrap();
     assert_eq!(frames.len(), 65_535);
     let last = frames.last().unwrap();
-    assert!(matches!(
-        Frame::decode(&last),
-        Ok(Frame::Frag {
-            index: 65_534,
-            total: 65_535,
-            ..
-        })
-    ));
+    assert!(matches!(Frame::decode(&last), Ok(Frame::Frag { index: 65_534, total: 65_535, .. })));
 }
 
 #[test]
@@ -59,10 +42,7 @@ fn claims_cost_nothing() {
     // 883 pieces hold at least 882 × 1188 + 1 bytes, which is below 1 MiB; 884 do not.
     assert_eq!(
         reassembler.add(ID, 0, 884, &[0; 1188], t),
-        Err(FragmentError::TooLarge {
-            len: 883 * 1188 + 1,
-            max: 1024 * 1024
-        })
+        Err(FragmentError::TooLarge { len: 883 * 1188 + 1, max: 1024 * 1024 })
     );
     assert_eq!((reassembler.buffered_bytes(), reassembler.len()), (0, 0));
     assert_eq!(reassembler.add(ID, 881, 883, &[0; 1188], t), Ok(None));
@@ -73,15 +53,9 @@ fn claims_cost_nothing() {
     }
     assert_eq!(
         reassembler.add(ID, 882, 883, &[0; 1188], t),
-        Err(FragmentError::TooLarge {
-            len: 883 * 1188,
-            max: 1024 * 1024
-        })
+        Err(FragmentError::TooLarge { len: 883 * 1188, max: 1024 * 1024 })
     );
-    assert_eq!(
-        (reassembler.buffered_bytes(), reassembler.len(), reassembler.dropped()),
-        (0, 0, 1)
-    );
+    assert_eq!((reassembler.buffered_bytes(), reassembler.len(), reassembler.dropped()), (0, 0, 1));
 }
 
 #[test]
@@ -101,14 +75,8 @@ fn contradictions_are_refused_and_change_nothing() {
         assert_eq!(Rejected::from(error), Rejected::Malformed);
         assert_eq!((reassembler.buffered_bytes(), reassembler.len()), (1188, 1));
     }
-    assert_eq!(
-        reassembler.add([0; 8], 0, 0, &[1], t),
-        Err(FragmentError::BadIndex { index: 0, total: 0 })
-    );
-    assert_eq!(
-        reassembler.add([0; 8], 1, 1, &[1], t),
-        Err(FragmentError::BadIndex { index: 1, total: 1 })
-    );
+    assert_eq!(reassembler.add([0; 8], 0, 0, &[1], t), Err(FragmentError::BadIndex { index: 0, total: 0 }));
+    assert_eq!(reassembler.add([0; 8], 1, 1, &[1], t), Err(FragmentError::BadIndex { index: 1, total: 1 }));
     assert_eq!(reassembler.len(), 1, "a bad first piece begins nothing");
     // A duplicate with other content does not replace what is here.
     assert_eq!(reassembler.add(ID, 1, 3, &[7; 1188], t), Ok(None));
@@ -125,10 +93,7 @@ fn a_finished_message_does_not_begin_again() {
     assert!(reassembler.add(ID, 0, 1, b"once", t).unwrap().is_some());
     assert_eq!(reassembler.add(ID, 0, 1, b"once", t + ms(9_999)), Ok(None));
     assert_eq!(reassembler.len(), 0);
-    assert!(
-        reassembler.add(ID, 0, 1, b"once", t + ms(10_000)).unwrap().is_some(),
-        "ids may return later"
-    );
+    assert!(reassembler.add(ID, 0, 1, b"once", t + ms(10_000)).unwrap().is_some(), "ids may return later");
 }
 
 #[test]
@@ -142,16 +107,9 @@ fn messages_expire_ten_seconds_after_their_first_piece() {
     reassembler.handle_timeout(t + ms(9_999));
     assert_eq!(reassembler.len(), 2);
     reassembler.handle_timeout(t + ms(10_000));
-    assert_eq!(
-        (reassembler.len(), reassembler.buffered_bytes(), reassembler.dropped()),
-        (1, 1188, 1)
-    );
+    assert_eq!((reassembler.len(), reassembler.buffered_bytes(), reassembler.dropped()), (1, 1188, 1));
     assert_eq!(reassembler.deadline(), Some(t + ms(19_500)));
-    assert_eq!(
-        reassembler.add(ID, 2, 3, &[0; 5], t + ms(10_001)),
-        Ok(None),
-        "it begins anew"
-    );
+    assert_eq!(reassembler.add(ID, 2, 3, &[0; 5], t + ms(10_001)), Ok(None), "it begins anew");
     // Without a timeout in between, a late piece does the same.
     assert_eq!(reassembler.add([1; 8], 1, 2, &[0; 5], t + ms(19_500)), Ok(None));
     assert_eq!(reassembler.len(), 2);
@@ -166,27 +124,16 @@ fn the_oldest_message_makes_room() {
     }
     assert_eq!((reassembler.len(), reassembler.dropped()), (8, 1));
     assert_eq!(reassembler.deadline(), Some(t + ms(10_001)));
-    assert!(
-        reassembler.add([1; 8], 1, 2, &[1], t + ms(9)).unwrap().is_some(),
-        "the second oldest is still here"
-    );
+    assert!(reassembler.add([1; 8], 1, 2, &[1], t + ms(9)).unwrap().is_some(), "the second oldest is still here");
 
     let mut small = Reassembler::new(3000);
     small.add([1; 8], 0, 2, &[1; 1188], t).unwrap();
     small.add([2; 8], 0, 2, &[2; 1188], t).unwrap();
     small.add([2; 8], 1, 2, &[2; 624], t).unwrap().unwrap();
-    assert_eq!(
-        (small.buffered_bytes(), small.dropped()),
-        (1188, 0),
-        "exactly full was not too much"
-    );
+    assert_eq!((small.buffered_bytes(), small.dropped()), (1188, 0), "exactly full was not too much");
     small.add([3; 8], 0, 2, &[3; 1188], t).unwrap();
     small.add([1; 8], 1, 2, &[1; 625], t).unwrap().unwrap();
-    assert_eq!(
-        (small.buffered_bytes(), small.dropped()),
-        (0, 1),
-        "one byte more, and the other one went"
-    );
+    assert_eq!((small.buffered_bytes(), small.dropped()), (0, 1), "one byte more, and the other one went");
 }
 
 #[test]
@@ -200,11 +147,7 @@ fn all_orders_of_five_pieces_give_the_message() {
         for (n, &index) in order.iter().enumerate() {
             let result = add_frame(&mut reassembler, &frames[index], start()).unwrap();
             assert_eq!(result.as_deref(), (n == 4).then_some(&payload[..]));
-            assert_eq!(
-                add_frame(&mut reassembler, &frames[index], start()),
-                Ok(None),
-                "a duplicate"
-            );
+            assert_eq!(add_frame(&mut reassembler, &frames[index], start()), Ok(None), "a duplicate");
         }
         orders += 1;
     });

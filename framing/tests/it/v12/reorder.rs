@@ -15,11 +15,7 @@ fn push(reorder: &mut Reorder, seq: u32, now: Instant) {
 }
 
 fn drain(reorder: &mut Reorder, now: Instant) -> Vec<u32> {
-    let poll = || {
-        reorder
-            .poll(now)
-            .map(|payload| u32::from_be_bytes(payload[..].try_into().unwrap()))
-    };
+    let poll = || reorder.poll(now).map(|payload| u32::from_be_bytes(payload[..].try_into().unwrap()));
     std::iter::from_fn(poll).collect()
 }
 
@@ -62,10 +58,7 @@ fn after_a_loss_there_is_no_lasting_delay() {
         push(&mut reorder, seq, t + ms(50));
         assert_eq!(drain(&mut reorder, t + ms(50)), [seq]);
     }
-    assert_eq!(
-        reorder.push(0, payload(0), t),
-        Err(ReorderError::Late { seq: 0, next: 10 })
-    );
+    assert_eq!(reorder.push(0, payload(0), t), Err(ReorderError::Late { seq: 0, next: 10 }));
 }
 
 #[test]
@@ -93,10 +86,7 @@ fn duplicates_and_late_ones_are_told_apart() {
     push(&mut reorder, 2, t);
     assert_eq!(reorder.push(2, payload(9), t), Err(ReorderError::Duplicate { seq: 2 }));
     push(&mut reorder, 0, t);
-    assert_eq!(
-        reorder.push(0, payload(0), t),
-        Err(ReorderError::Late { seq: 0, next: 1 })
-    );
+    assert_eq!(reorder.push(0, payload(0), t), Err(ReorderError::Late { seq: 0, next: 1 }));
     push(&mut reorder, 1, t);
     assert_eq!(drain(&mut reorder, t), [0, 1, 2]);
 }
@@ -125,10 +115,7 @@ fn a_full_buffer_gives_up_its_oldest_gap_and_loses_nothing() {
     push(&mut reorder, 5, t);
     assert_eq!(drain(&mut reorder, t), [1], "12 bytes are above 10");
     assert_eq!(reorder.buffered_bytes(), 8);
-    assert_eq!(
-        reorder.push(7, Bytes::from_static(&[0; 11]), t),
-        Err(ReorderError::Full)
-    );
+    assert_eq!(reorder.push(7, Bytes::from_static(&[0; 11]), t), Err(ReorderError::Full));
 }
 
 #[test]
@@ -155,17 +142,8 @@ fn far_jumps_and_the_end_of_numbers() {
     assert_eq!(drain(&mut reorder, t + ms(50)), [u32::MAX - 1, u32::MAX]);
     assert_eq!(reorder.skipped(), u64::from(u32::MAX) - 1);
     assert_eq!(reorder.next_seq(), 1 << 32);
-    assert_eq!(
-        reorder.push(0, payload(0), t),
-        Err(ReorderError::Late { seq: 0, next: 1 << 32 })
-    );
-    assert_eq!(
-        reorder.push(u32::MAX, payload(0), t),
-        Err(ReorderError::Late {
-            seq: u32::MAX,
-            next: 1 << 32
-        })
-    );
+    assert_eq!(reorder.push(0, payload(0), t), Err(ReorderError::Late { seq: 0, next: 1 << 32 }));
+    assert_eq!(reorder.push(u32::MAX, payload(0), t), Err(ReorderError::Late { seq: u32::MAX, next: 1 << 32 }));
     reorder.reset(0);
     push(&mut reorder, 0, t);
     assert_eq!(drain(&mut reorder, t), [0]);

@@ -53,10 +53,7 @@ fn check(name: &str, fields: &Value, bytes: &[u8]) {
     let out_ref = &mut out;
     let expected: Result<Frame<'_>, DecodeError> = match name {
         "HELLO" | "HELLO_ACK" => {
-            let (id, key) = (
-                array::<8>(&fields["wire_id_hex"]).into(),
-                array::<32>(&fields["public_hex"]).into(),
-            );
+            let (id, key) = (array::<8>(&fields["wire_id_hex"]).into(), array::<32>(&fields["public_hex"]).into());
             if name == "HELLO" {
                 encode::hello(id, key, out_ref);
                 Ok(Frame::Hello { id, key })
@@ -68,11 +65,7 @@ fn check(name: &str, fields: &Value, bytes: &[u8]) {
         "PING" => {
             let (time_ms, id) = (number(&fields["timestamp_ms"]), array::<20>(&fields["id_hex"]).into());
             encode::ping(time_ms, id, out_ref);
-            Ok(Frame::Ping {
-                time_ms,
-                id,
-                extra: &[],
-            })
+            Ok(Frame::Ping { time_ms, id, extra: &[] })
         }
         "PONG" => {
             let id = array::<20>(&fields["id_hex"]).into();
@@ -80,16 +73,10 @@ fn check(name: &str, fields: &Value, bytes: &[u8]) {
             Ok(Frame::Pong(Pong::Id(id)))
         }
         "HAVE" => {
-            let keys: Vec<&[u8]> = fields["keys"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|k| k.as_str().unwrap().as_bytes())
-                .collect();
+            let keys: Vec<&[u8]> =
+                fields["keys"].as_array().unwrap().iter().map(|k| k.as_str().unwrap().as_bytes()).collect();
             encode::have(keys.iter().copied(), out_ref).unwrap();
-            let Ok(Frame::Have(view)) = Frame::decode(bytes) else {
-                panic!("{name}")
-            };
+            let Ok(Frame::Have(view)) = Frame::decode(bytes) else { panic!("{name}") };
             assert_eq!(view.iter().collect::<Vec<_>>(), keys);
             assert_eq!(view.len(), keys.len());
             Ok(Frame::Have(view))
@@ -101,13 +88,7 @@ fn check(name: &str, fields: &Value, bytes: &[u8]) {
         "CHUNK" if fields["form"] == "single" => {
             let value = hex(&fields["value_hex"]);
             encode::chunk(key(fields), &value, out_ref).unwrap();
-            assert_eq!(
-                Frame::decode(bytes),
-                Ok(Frame::Chunk(Chunk::Whole {
-                    key: key(fields),
-                    value: &value
-                }))
-            );
+            assert_eq!(Frame::decode(bytes), Ok(Frame::Chunk(Chunk::Whole { key: key(fields), value: &value })));
             Frame::decode(bytes)
         }
         "CHUNK" => {
@@ -115,22 +96,14 @@ fn check(name: &str, fields: &Value, bytes: &[u8]) {
             let value = patterned(2000);
             let data = value.chunks(900).nth(usize::from(index)).unwrap();
             encode::chunk_part(key(fields), index, total, data, out_ref).unwrap();
-            let part = Chunk::Part {
-                key: key(fields),
-                index,
-                total,
-                data,
-            };
+            let part = Chunk::Part { key: key(fields), index, total, data };
             assert_eq!(Frame::decode(bytes), Ok(Frame::Chunk(part)));
             Frame::decode(bytes)
         }
         "CHUNK_ACK" => {
             let index = number(&fields["index"]);
             encode::chunk_ack(key(fields), index, out_ref).unwrap();
-            Ok(Frame::ChunkAck {
-                key: key(fields),
-                index,
-            })
+            Ok(Frame::ChunkAck { key: key(fields), index })
         }
         "RELAY_ANN" => {
             let (id, addr) = (array::<8>(&fields["wire_id_hex"]).into(), addr(fields, "ip", "port"));
@@ -145,25 +118,16 @@ fn check(name: &str, fields: &Value, bytes: &[u8]) {
             Ok(Frame::RelayReq { from, to, addr })
         }
         "RELAY_FWD" => {
-            let (from, addr) = (
-                array::<8>(&fields["from_wire_id_hex"]).into(),
-                addr(fields, "ip", "port"),
-            );
+            let (from, addr) = (array::<8>(&fields["from_wire_id_hex"]).into(), addr(fields, "ip", "port"));
             encode::relay_fwd(from, addr, out_ref).unwrap();
             Ok(Frame::RelayFwd { from, addr })
         }
         "PEX" => {
             let peers = fields["peers"].as_array().unwrap().iter();
-            let entries: Vec<_> = peers
-                .map(|p| PexEntry {
-                    id: array::<8>(&p["id_hex"]).into(),
-                    addr: addr(p, "ip", "port"),
-                })
-                .collect();
+            let entries: Vec<_> =
+                peers.map(|p| PexEntry { id: array::<8>(&p["id_hex"]).into(), addr: addr(p, "ip", "port") }).collect();
             encode::pex(entries.iter().copied(), out_ref).unwrap();
-            let Ok(Frame::Pex(view)) = Frame::decode(bytes) else {
-                panic!("{name}")
-            };
+            let Ok(Frame::Pex(view)) = Frame::decode(bytes) else { panic!("{name}") };
             assert!(!view.is_compact());
             assert_eq!(view.iter().collect::<Vec<_>>(), entries);
             Ok(Frame::Pex(view))
@@ -171,9 +135,7 @@ fn check(name: &str, fields: &Value, bytes: &[u8]) {
         "IHAVE" => {
             let hashes: Vec<[u8; 8]> = fields["hashes_hex"].as_array().unwrap().iter().map(array).collect();
             encode::ihave(hashes.iter().copied(), out_ref).unwrap();
-            let Ok(Frame::Ihave(view)) = Frame::decode(bytes) else {
-                panic!("{name}")
-            };
+            let Ok(Frame::Ihave(view)) = Frame::decode(bytes) else { panic!("{name}") };
             assert_eq!(view.iter().collect::<Vec<_>>(), hashes);
             Ok(Frame::Ihave(view))
         }
@@ -181,12 +143,7 @@ fn check(name: &str, fields: &Value, bytes: &[u8]) {
             // The one byte is read, but never sent: ours has two.
             encode::goaway(GoawayReason::Requested, out_ref);
             assert_eq!(out_ref.split_off(1), [0x0a, 0x00]);
-            assert_eq!(
-                Frame::decode(&[0x0a, 0x00]),
-                Ok(Frame::Goaway {
-                    reason: Some(GoawayReason::Requested)
-                })
-            );
+            assert_eq!(Frame::decode(&[0x0a, 0x00]), Ok(Frame::Goaway { reason: Some(GoawayReason::Requested) }));
             out_ref.push(0x0a);
             Ok(Frame::Goaway { reason: None })
         }
@@ -199,9 +156,7 @@ fn check(name: &str, fields: &Value, bytes: &[u8]) {
         "BATCH" => {
             let frames: Vec<Vec<u8>> = fields["frames_hex"].as_array().unwrap().iter().map(hex).collect();
             encode::batch(frames.iter().map(Vec::as_slice), out_ref).unwrap();
-            let Ok(Frame::Batch(view)) = Frame::decode(bytes) else {
-                panic!("{name}")
-            };
+            let Ok(Frame::Batch(view)) = Frame::decode(bytes) else { panic!("{name}") };
             assert_eq!(view.iter().collect::<Vec<_>>(), frames);
             assert!(view.iter().all(|frame| Frame::decode(frame).is_ok()));
             Ok(Frame::Batch(view))
@@ -243,13 +198,7 @@ fn messages_are_cut_and_joined_as_the_reference_does() {
         let mut message = None;
         for (n, frame) in expected.iter().enumerate() {
             assert_eq!(message, None);
-            let Ok(Frame::Frag {
-                id: frame_id,
-                index,
-                total: frame_total,
-                data,
-            }) = Frame::decode(frame)
-            else {
+            let Ok(Frame::Frag { id: frame_id, index, total: frame_total, data }) = Frame::decode(frame) else {
                 panic!("piece {n}")
             };
             assert_eq!((frame_id, usize::from(index), frame_total), (id, n, total));
