@@ -137,26 +137,26 @@ impl Node {
     pub(super) fn start_dial(&mut self, target: SocketAddrV4) -> Result<DialId, DialError> {
         let id = DialId(self.next_operation());
         let addr = SocketAddr::V4(target);
-        if let Some(&link_id) = self.by_addr.get(&addr) {
-            if let Some(link) = self.links.get_mut(&link_id) {
-                if let (true, Some(peer)) = (link.connected, link.peer_id()) {
-                    if self.is_backlogged() {
-                        return Err(DialError::TooMany { limit: policy::MAX_DIALS });
-                    }
-                    self.push_event(Event::Dialled { id, peer });
+        if let Some(&link_id) = self.by_addr.get(&addr)
+            && let Some(link) = self.links.get_mut(&link_id)
+        {
+            if let (true, Some(peer)) = (link.connected, link.peer_id()) {
+                if self.is_backlogged() {
+                    return Err(DialError::TooMany { limit: policy::MAX_DIALS });
+                }
+                self.push_event(Event::Dialled { id, peer });
+                return Ok(id);
+            }
+            match &mut link.origin {
+                Origin::Dialled(ids) if ids.len() >= policy::MAX_DIALS => {
+                    return Err(DialError::TooMany { limit: policy::MAX_DIALS });
+                }
+                Origin::Dialled(ids) => {
+                    ids.push(id);
                     return Ok(id);
                 }
-                match &mut link.origin {
-                    Origin::Dialled(ids) if ids.len() >= policy::MAX_DIALS => {
-                        return Err(DialError::TooMany { limit: policy::MAX_DIALS });
-                    }
-                    Origin::Dialled(ids) => {
-                        ids.push(id);
-                        return Ok(id);
-                    }
-                    // The user's dial is more patient: it takes the place of what is under way there.
-                    Origin::Inbound | Origin::Suggested(_) => self.drop_link(link_id),
-                }
+                // The user's dial is more patient: it takes the place of what is under way there.
+                Origin::Inbound | Origin::Suggested(_) => self.drop_link(link_id),
             }
         }
         if self.dials() >= policy::MAX_DIALS {
@@ -277,10 +277,8 @@ impl Node {
             PeerEvent::PathAdded(path) if path.link == Link::Udp => {
                 self.by_addr.entry(path.remote).or_insert(id);
             }
-            PeerEvent::PathRemoved(path) => {
-                if self.by_addr.get(&path.remote) == Some(&id) {
-                    self.by_addr.remove(&path.remote);
-                }
+            PeerEvent::PathRemoved(path) if self.by_addr.get(&path.remote) == Some(&id) => {
+                self.by_addr.remove(&path.remote);
             }
             PeerEvent::Closed(reason) => self.on_closed(id, reason),
             _ => {}
@@ -336,10 +334,10 @@ impl Node {
         }
         self.by_key.insert(key, id);
         self.by_wire_id.insert(name, id);
-        if self.connected().count() >= self.config.max_peers {
-            if let Some(least) = self.least_proved() {
-                self.evict(least);
-            }
+        if self.connected().count() >= self.config.max_peers
+            && let Some(least) = self.least_proved()
+        {
+            self.evict(least);
         }
         let Some(link) = self.links.get_mut(&id) else { return };
         link.connected = true;

@@ -173,10 +173,11 @@ impl Node {
     pub(super) fn on_want(&mut self, id: LinkId, key: Bytes) {
         if self.serve(id, &key) == Err(ExchangeError::Busy) {
             // Beyond the bound the peer asks again, or not: it is owed nothing.
-            if let Some(link) = self.links.get_mut(&id) {
-                if link.owed.len() < policy::MAX_OWED && !link.owed.contains(&key) {
-                    link.owed.push_back(key);
-                }
+            if let Some(link) = self.links.get_mut(&id)
+                && link.owed.len() < policy::MAX_OWED
+                && !link.owed.contains(&key)
+            {
+                link.owed.push_back(key);
             }
         }
     }
