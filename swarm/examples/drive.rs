@@ -326,12 +326,12 @@ impl Driver {
             ("stream", [to, count, size, seed @ ..]) => {
                 let peer = self.peer(to).await?;
                 let (count, size): (u32, usize) = (count.parse()?, size.parse()?);
-                let (seed, start) = (number(seed, 1)?, Instant::now());
-                for index in 0..count {
-                    peer.send(payload(size, nth(seed, index))).await?;
+                let payloads = Payloads::new(count, size, number(seed, 1)?).await?;
+                let start = Instant::now();
+                for data in payloads {
+                    peer.send(data).await?;
                 }
-                let ms = start.elapsed().as_secs_f64() * 1000.0;
-                emit("flooded", json!({ "count": count, "size": size, "sent": count, "ms": ms }));
+                flooded(count, size, count as usize, start);
             }
             ("store", [key, len, seed @ ..]) => {
                 let value = payload(len.parse()?, number(seed, 0)?);
@@ -382,15 +382,15 @@ impl Driver {
     }
 
     async fn flood(&self, count: u32, size: usize, gap: Duration, seed: u32) -> Result<(), Failure> {
+        let payloads = Payloads::new(count, size, seed).await?;
         let (start, mut sent) = (Instant::now(), 0);
-        for index in 0..count {
-            sent += self.swarm.broadcast(payload(size, nth(seed, index))).await?;
+        for data in payloads {
+            sent += self.swarm.broadcast(data).await?;
             if !gap.is_zero() {
                 tokio::time::sleep(gap).await;
             }
         }
-        let ms = start.elapsed().as_secs_f64() * 1000.0;
-        emit("flooded", json!({ "count": count, "size": size, "sent": sent, "ms": ms.round() }));
+        flooded(count, size, sent, start);
         Ok(())
     }
 
@@ -498,6 +498,40 @@ fn payload(len: usize, seed: u32) -> Vec<u8> {
     }
     bytes.truncate(len);
     bytes
+}
+
+/// The messages of a flood. Making one takes about as long as sending it, so they are made before the clock starts as
+/// far as they fit into [`PREPARED`], and on another thread than the node's.
+struct Payloads {
+    ready: std::vec::IntoIter<Vec<u8>>,
+    rest: std::ops::Range<u32>,
+    size: usize,
+    seed: u32,
+}
+
+/// Bytes of messages made beforehand.
+const PREPARED: usize = 128 * 1024 * 1024;
+
+impl Payloads {
+    async fn new(count: u32, size: usize, seed: u32) -> Result<Self, Failure> {
+        let ready = count.min(u32::try_from(PREPARED / size.max(1)).unwrap_or(u32::MAX));
+        let make = move || (0..ready).map(|index| payload(size, nth(seed, index))).collect::<Vec<_>>();
+        let made = tokio::task::spawn_blocking(make).await?;
+        Ok(Self { ready: made.into_iter(), rest: ready..count, size, seed })
+    }
+}
+
+impl Iterator for Payloads {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        self.ready.next().or_else(|| Some(payload(self.size, nth(self.seed, self.rest.next()?))))
+    }
+}
+
+fn flooded(count: u32, size: usize, sent: usize, start: Instant) {
+    let ms = start.elapsed().as_secs_f64() * 1000.0;
+    emit("flooded", json!({ "count": count, "size": size, "sent": sent, "ms": ms.round() }));
 }
 
 /// The seed of the message number `index` of a flood.

@@ -45,7 +45,7 @@ pub use self::topic::{Published, Topic, TopicEvent, TopicEvents};
 use self::command::Command;
 use self::lan::Lan;
 use self::lanes::Lanes;
-use self::limits::{COMMANDS_PER_TURN, INTERFACES_EVERY, LAST_WORDS, STALL, TRANSMITS_PER_TURN};
+use self::limits::{COMMANDS_PER_TURN, CORK, INTERFACES_EVERY, LAST_WORDS, STALL, TRANSMITS_PER_TURN};
 use self::seeds::Seeds;
 use self::shared::{Changes, Ending, Shared, Wish};
 use self::socket::{Sent, Udp};
@@ -118,6 +118,8 @@ pub struct Driver {
     subscribers: Vec<Subscriber>,
     /// Set while a subscriber has no room: until when it is waited for.
     stall: Option<Instant>,
+    /// Since when sending waits for more to send.
+    corked: Option<Instant>,
     unsent: u64,
 }
 
@@ -167,6 +169,7 @@ impl Driver {
             fetches: BTreeMap::new(),
             subscribers: Vec::new(),
             stall: None,
+            corked: None,
             unsent: 0,
             node,
             shared,
@@ -216,9 +219,15 @@ impl Driver {
         self.keep_house(now);
         self.take_changes(now);
         self.lanes.visit(&mut self.node, now);
-        more |= self.take_commands(now);
+        let taken = self.take_commands(now);
+        more |= taken == COMMANDS_PER_TURN;
         self.end(now);
-        more |= self.transmit(now);
+        if taken > 0 && self.is_corked(now) {
+            more = true;
+        } else {
+            self.corked = None;
+            more |= self.transmit(now);
+        }
         more |= self.pass_events(now);
         more || (self.lanes.has_work() && !self.node.is_congested())
     }
@@ -344,17 +353,25 @@ impl Driver {
         }
     }
 
-    fn take_commands(&mut self, now: Instant) -> bool {
-        for _ in 0..COMMANDS_PER_TURN {
+    /// Returns how many there were.
+    fn take_commands(&mut self, now: Instant) -> usize {
+        for taken in 0..COMMANDS_PER_TURN {
             if self.node.is_congested() {
-                return false;
+                return taken;
             }
             let Some(command) = self.request.take().or_else(|| self.requests.try_recv().ok()) else {
-                return false;
+                return taken;
             };
             self.apply(command, now);
         }
-        true
+        COMMANDS_PER_TURN
+    }
+
+    /// Whether sending waits for the callers that have just been answered: what they ask for next can leave by the same
+    /// call. Without it a loop that awaits each broadcast makes one call per message.
+    fn is_corked(&mut self, now: Instant) -> bool {
+        let since = *self.corked.get_or_insert(now);
+        self.ending.is_none() && now.saturating_duration_since(since) < CORK
     }
 
     fn apply(&mut self, command: Command, now: Instant) {
