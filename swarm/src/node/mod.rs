@@ -374,9 +374,12 @@ impl Node {
         self.next_operation
     }
 
-    /// A message of ours is under way: should it come back, it is not passed on.
+    /// A message of ours is under way: should it come back, it is not passed on. It cannot come back to a node with
+    /// one neighbour.
     fn said(&mut self, message: &Bytes) {
-        self.seen.own(message, self.now);
+        if self.config.flood && self.connected().nth(1).is_some() {
+            self.seen.own(message, self.now);
+        }
     }
 
     /// Hands a datagram of the node itself to the socket. Beacons and the like: what does not fit is not sent.
@@ -420,11 +423,11 @@ impl Node {
 
     /// The last goodbye has left.
     fn finish(&mut self) {
-        if let State::Leaving { unsent } = self.state {
-            if self.links.is_empty() {
-                self.state = State::Closed;
-                self.push_event(Event::Closed { unsent });
-            }
+        if let State::Leaving { unsent } = self.state
+            && self.links.is_empty()
+        {
+            self.state = State::Closed;
+            self.push_event(Event::Closed { unsent });
         }
     }
 }

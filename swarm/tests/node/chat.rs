@@ -65,7 +65,7 @@ fn thousands_of_messages_one_way_lose_nothing_and_wait_for_room() {
     let (mut world, ids) = world(2, Link::lan(), &Config::default());
     dial(&mut world, ids[0], ids[1]);
     connect(&mut world, &ids, 1);
-    let (mut sent, total) = (0_u32, 3_000_u32);
+    let (mut sent, total) = (0_u32, 2_000_u32);
     let start = world.elapsed();
     while sent < total {
         let before = sent;

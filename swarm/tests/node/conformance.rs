@@ -102,7 +102,7 @@ impl Subject for Pair {
     }
 
     fn steps(&self) -> u32 {
-        100
+        60
     }
 }
 

@@ -45,7 +45,7 @@ fn the_mesh_keeps_within_its_bounds_and_takes_in_who_is_left() {
     connect(&mut world, &ids[..1], 23);
     let mut peers: Vec<_> = world.get(ids[0]).unwrap().peers().into_iter().map(|peer| peer.addr).collect();
     for _ in 0..10 {
-        world.run_for(6 * SECOND);
+        world.run_for(5 * SECOND);
         let size = mesh_of(&world, ids[0]);
         assert!((4..=16).contains(&size), "{size}");
     }

@@ -184,10 +184,10 @@ fn as_many_fetches_as_may_be_at_once_are_served_without_waiting() {
 fn a_peer_that_says_it_has_a_value_is_asked_although_many_were() {
     let config = Config::default();
     let (mut world, ids) = world(20, Link::lan(), &config);
-    for id in &ids[1..] {
+    for (index, id) in ids[1..].iter().enumerate() {
         dial(&mut world, *id, ids[0]);
+        connect(&mut world, &ids[..1], index + 1);
     }
-    connect(&mut world, &ids[..1], 19);
     let which = fetch(&mut world, ids[0], "key", 30 * SECOND);
     world.run_for(SECOND);
     store(&mut world, ids[19], "key", "value").unwrap();
