@@ -1,0 +1,107 @@
+//! Writes inputs to start from into a folder, one folder for each target: `cargo run --example seeds -- FOLDER`.
+//!
+//! The codec starts from the frames of the reference implementations, the machines from conversations that begin as
+//! honest ones do and then take random turns. Most are redundant: minimise before committing (see the README).
+
+use std::path::Path;
+use std::{env, fs, io};
+
+use crypto::{Rng, Seed};
+use serde_json::Value;
+
+fn main() -> io::Result<()> {
+    let folder = env::args_os().nth(1).ok_or_else(|| io::Error::other("say into which folder"))?;
+    for (target, _) in fuzz::TARGETS {
+        let folder = Path::new(&folder).join(target);
+        fs::create_dir_all(&folder)?;
+        let mut rng = Seed::fixed(1).fork(target).rng();
+        let seeds = match *target {
+            "v12_frame" => frames()?,
+            "v12_peer" => (0..512).map(|n| conversation(n, PEER, &mut rng)).collect(),
+            "v12_node" => (0..512).map(|n| conversation(n, NODE, &mut rng)).collect(),
+            _ => (0..256).map(|n| turns(vec![n], &mut rng)).collect(),
+        };
+        for (number, seed) in seeds.iter().enumerate() {
+            fs::write(folder.join(format!("seed-{number:03}")), seed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Every frame of the vectors, alone and two at a time in a BATCH.
+fn frames() -> io::Result<Vec<Vec<u8>>> {
+    let mut frames = Vec::new();
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors/v12");
+    let mut paths: Vec<_> =
+        fs::read_dir(vectors)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    paths.sort();
+    for path in paths.iter().filter(|path| path.extension().is_some_and(|name| name == "json")) {
+        collect(&serde_json::from_slice(&fs::read(path)?)?, &mut frames);
+    }
+    let batches: Vec<Vec<u8>> = frames
+        .windows(2)
+        .filter_map(|pair| {
+            let mut batch = Vec::new();
+            framing::v12::encode::batch(pair.iter().map(Vec::as_slice), &mut batch).ok().map(|()| batch)
+        })
+        .collect();
+    frames.extend(batches.into_iter().filter(|batch| batch.len() < 1500));
+    Ok(frames)
+}
+
+/// Members named `frame_hex` or `frames_hex`, wherever they are.
+fn collect(value: &Value, frames: &mut Vec<Vec<u8>>) {
+    let hex = |text: &Value| data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_str()?.as_bytes()).ok();
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match (name.as_str(), member) {
+                    ("frame_hex", text) => frames.extend(hex(text)),
+                    ("frames_hex", Value::Array(texts)) => frames.extend(texts.iter().filter_map(hex)),
+                    (_, other) => collect(other, frames),
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| collect(value, frames)),
+        _ => {}
+    }
+}
+
+/// How the input of a target that runs machines begins, and what its steps look like: an operation and its arguments.
+struct Script {
+    header: usize,
+    /// Before each operation stands the node that it is for.
+    sited: bool,
+    operations: u8,
+}
+
+const PEER: Script = Script { header: 1, sited: false, operations: 24 };
+const NODE: Script = Script { header: 2, sited: true, operations: 24 };
+
+/// A conversation of up to forty steps; every second one of them lets the network do its work.
+fn conversation(number: u16, script: Script, rng: &mut Rng) -> Vec<u8> {
+    let [flags, more] = number.to_be_bytes().map(|byte| byte ^ rng.array::<1>()[0]);
+    let mut seed = [flags | 1, more][..script.header].to_vec();
+    for step in 0..4 + rng.below(36) {
+        if script.sited {
+            seed.push(rng.array::<1>()[0]);
+        }
+        if step % 2 == 0 {
+            let [pause] = rng.array();
+            seed.extend([0, pause]);
+        } else {
+            let [operation, arguments] = rng.array();
+            seed.push(operation % script.operations);
+            seed.extend((0..arguments % 8).flat_map(|_| rng.array::<1>()).map(|byte| byte >> (byte & 7)));
+        }
+    }
+    seed
+}
+
+/// Random steps of a target that has few operations.
+fn turns(mut seed: Vec<u16>, rng: &mut Rng) -> Vec<u8> {
+    let len = 16 + rng.below(240);
+    let mut bytes: Vec<u8> = seed.drain(..).flat_map(u16::to_le_bytes).collect();
+    bytes.extend((0..len).flat_map(|_| rng.array::<1>()).map(|byte| byte >> (byte & 3)));
+    bytes
+}

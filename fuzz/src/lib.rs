@@ -1,0 +1,59 @@
+//! The bodies of the fuzz targets.
+//!
+//! Each target is a function of bytes that panics when a machine breaks a promise. libFuzzer calls it through
+//! `fuzz_targets/`, an ordinary test calls it for every committed input, so that both mean the same by a finding.
+//!
+//! | module | content |
+//! |---|---|
+//! | `frame`, `reassembly`, `reorder`, `chunks` | the parts of the framing, most of them against a naive model |
+//! | `peer` | two peers, or one and a forger, and a network that the input commands |
+//! | `node` | two nodes and strangers, with commands and multicast |
+//! | `actors` | identities, sealed packets and frames that pass the first checks |
+//! | `account` | what every address sent and got, for the law against amplification |
+//! | `input` | how the bytes are read |
+
+#![forbid(unsafe_code)]
+
+mod account;
+mod actors;
+mod chunks;
+mod frame;
+mod input;
+mod node;
+mod peer;
+mod reassembly;
+mod reorder;
+
+use std::{env, fs, io};
+
+pub use chunks::v12_chunks;
+pub use frame::v12_frame;
+pub use node::v12_node;
+pub use peer::v12_peer;
+pub use reassembly::v12_reassembly;
+pub use reorder::v12_reorder;
+
+/// A target: it panics on a finding.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name, which is also that of its folder below `corpus` and `regressions`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("v12_frame", v12_frame),
+    ("v12_reassembly", v12_reassembly),
+    ("v12_reorder", v12_reorder),
+    ("v12_chunks", v12_chunks),
+    ("v12_peer", v12_peer),
+    ("v12_node", v12_node),
+];
+
+/// Runs a target on the files named on the command line: what its program does when built without cargo-fuzz.
+///
+/// # Errors
+///
+/// When a file cannot be read.
+pub fn replay(target: Target) -> io::Result<()> {
+    for path in env::args_os().skip(1) {
+        target(&fs::read(path)?);
+    }
+    Ok(())
+}
