@@ -203,10 +203,13 @@ impl Chat {
 
     async fn on_packet(&mut self, packet: &Packet) {
         match message::read(&packet.data, self.writer.id()) {
-            Some(Message::Join { nick }) => {
+            // Neighbours pass on what they hear, our own greeting included.
+            Some(Message::Join { author: Some(author), .. }) if author == self.writer.id() => {}
+            Some(Message::Join { nick, author }) => {
                 let mark = mark(packet);
-                // The first JOIN over a link is the neighbour's own; later ones it passes on for others.
-                let neighbour = self.peers.get_mut(&packet.from).filter(|neighbour| neighbour.nick.is_none());
+                // Without an author, the first JOIN over a link is the neighbour's own; later ones it passes on.
+                let theirs = author.is_none_or(|author| author == packet.from.v12_id().to_string());
+                let neighbour = self.peers.get_mut(&packet.from).filter(|neighbour| theirs && neighbour.nick.is_none());
                 if let Some(neighbour) = neighbour {
                     neighbour.nick = Some(nick.clone());
                     let peer = neighbour.peer.clone();

@@ -10,8 +10,8 @@ use crate::sanitize;
 /// A message that arrived, with its texts safe to print.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// Somebody is there.
-    Join { nick: String },
+    /// Somebody is there: `author`, if it says so, whose id is what it says.
+    Join { nick: String, author: Option<String> },
     /// Somebody says something. `ours` if it is our own, come back.
     Say { nick: String, text: String, ours: bool },
     /// Somebody leaves.
@@ -39,7 +39,7 @@ impl Writer {
     }
 
     pub(crate) fn join(&mut self) -> String {
-        self.write(json!({ "type": "JOIN", "nick": self.nick }))
+        self.write(json!({ "type": "JOIN", "nick": self.nick, "_selfId": self.id }))
     }
 
     pub(crate) fn say(&mut self, text: &str) -> String {
@@ -66,7 +66,7 @@ pub(crate) fn read(data: &[u8], own_id: &str) -> Option<Message> {
     let text = |name: &str| message.get(name).and_then(Value::as_str);
     let nick = sanitize::nick(text("nick").unwrap_or_default());
     match text("type")? {
-        "JOIN" => Some(Message::Join { nick }),
+        "JOIN" => Some(Message::Join { nick, author: text("_selfId").map(str::to_owned) }),
         "MSG" => {
             let ours = text("_selfId") == Some(own_id);
             Some(Message::Say { nick, text: sanitize::text(text("text")?), ours })
@@ -89,7 +89,7 @@ mod tests {
         let say = |ours| Some(Message::Say { nick: "alice".into(), text: "yes".into(), ours });
         assert_eq!(read(said.as_bytes(), "somebody else"), say(false));
         assert_eq!(read(said.as_bytes(), &id), say(true));
-        assert_eq!(read(writer.join().as_bytes(), ""), Some(Message::Join { nick: "alice".into() }));
+        assert_eq!(read(writer.join().as_bytes(), ""), Some(Message::Join { nick: "alice".into(), author: Some(id) }));
         assert_eq!(read(writer.leave().as_bytes(), ""), Some(Message::Leave { nick: "alice".into() }));
     }
 
@@ -101,8 +101,11 @@ mod tests {
             assert_eq!(read(junk.as_bytes(), ""), None, "{junk:.20}");
         }
         assert_eq!(read(&[0xff, 0xfe, b'{'], ""), None);
-        assert_eq!(read(br#"{"type":"JOIN"}"#, ""), Some(Message::Join { nick: "?".into() }));
-        assert_eq!(read(br#"{"type":"JOIN","nick":{"a":1}}"#, ""), Some(Message::Join { nick: "?".into() }));
+        assert_eq!(read(br#"{"type":"JOIN"}"#, ""), Some(Message::Join { nick: "?".into(), author: None }));
+        assert_eq!(
+            read(br#"{"type":"JOIN","nick":{"a":1}}"#, ""),
+            Some(Message::Join { nick: "?".into(), author: None })
+        );
         let escape = br#"{"type":"MSG","nick":"\u001b[2J","text":"a\u202eb"}"#;
         let clean = Message::Say { nick: "[2J".into(), text: "ab".into(), ours: false };
         assert_eq!(read(escape, ""), Some(clean));
