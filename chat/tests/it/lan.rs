@@ -1,5 +1,4 @@
-//! Two chats find each other by multicast where there is nothing but the loopback interface: no default interface, no
-//! route for the group.
+//! Chats find each other by multicast, in networks made for the test.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -10,11 +9,10 @@ use crate::program::{BINARY, Chat};
 struct Namespace(String);
 
 impl Namespace {
-    /// `None`, with the reason printed, where none can be made.
-    fn new() -> Option<Self> {
-        let name = format!("setowire-chat-{}", std::process::id());
-        let ip = |words: &[&str]| Command::new("ip").args(words).output();
-        match ip(&["netns", "add", &name]) {
+    /// One with its loopback interface up and nothing else. `None`, with the reason printed, where none can be made.
+    fn new(name: &str) -> Option<Self> {
+        let name = format!("setowire-{name}-{}", std::process::id());
+        match Command::new("ip").args(["netns", "add", &name]).output() {
             Ok(made) if made.status.success() => {}
             Ok(refused) => {
                 eprintln!("skipped: no namespace: {}", String::from_utf8_lossy(&refused.stderr).trim());
@@ -26,9 +24,24 @@ impl Namespace {
             }
         }
         let namespace = Self(name);
-        let up = ip(&["netns", "exec", &namespace.0, "ip", "link", "set", "lo", "up"]).unwrap();
-        assert!(up.status.success(), "{up:?}");
+        namespace.ip("link set lo up");
         Some(namespace)
+    }
+
+    /// Two, joined by an Ethernet with an MTU of 1,500 bytes.
+    fn pair() -> Option<(Self, Self)> {
+        let (a, b) = (Self::new("a")?, Self::new("b")?);
+        a.ip(&format!("link add ether type veth peer name ether netns {}", b.0));
+        for (namespace, addr) in [(&a, "10.77.0.1/24"), (&b, "10.77.0.2/24")] {
+            namespace.ip(&format!("addr add {addr} dev ether"));
+            namespace.ip("link set ether up");
+        }
+        Some((a, b))
+    }
+
+    fn ip(&self, words: &str) {
+        let done = Command::new("ip").args(["-n", &self.0]).args(words.split(' ')).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
     }
 
     fn chat(&self, nick: &str, room: &str) -> Chat {
@@ -45,12 +58,13 @@ impl Drop for Namespace {
     }
 }
 
+/// No default interface, and no route for the group.
 #[test]
 fn people_in_one_room_find_each_other_where_only_the_loopback_interface_is_up() {
-    let Some(namespace) = Namespace::new() else { return };
+    let Some(namespace) = Namespace::new("lo") else { return };
     let start = Instant::now();
     let (mut alice, bob) = (namespace.chat("alice", "lobby"), namespace.chat("bob", "lobby"));
-    let other = namespace.chat("carol", "another room");
+    let mut carol = namespace.chat("carol", "another room");
     alice.noted("* bob joined");
     bob.noted("* alice joined");
     // The beacons of a busy machine come late as well.
@@ -58,7 +72,21 @@ fn people_in_one_room_find_each_other_where_only_the_loopback_interface_is_up() 
     alice.tell("hello");
     assert_eq!(bob.said(), "alice\thello");
     // A beacon of each room has been heard by all by now.
-    let mut carol = other;
     carol.tell("/peers");
     carol.noted("* 0 peers here");
+}
+
+#[test]
+fn people_on_two_machines_find_each_other_and_long_messages_cross_the_network() {
+    let Some((here, there)) = Namespace::pair() else { return };
+    let (mut alice, bob) = (here.chat("alice", "lobby"), there.chat("bob", "lobby"));
+    alice.noted("* connected to");
+    bob.noted("* alice joined");
+    for len in [1, 1400, 1500, 3000] {
+        alice.tell(&"x".repeat(len));
+        assert_eq!(bob.said(), format!("alice\t{}", "x".repeat(len)));
+    }
+    // Sealed, it is one datagram of 40 IP fragments.
+    alice.tell(&"y".repeat(60_000));
+    assert!(bob.said().starts_with("alice\tyyy"));
 }

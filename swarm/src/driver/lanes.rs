@@ -100,7 +100,7 @@ impl Lanes {
         shared.disconnect(&lane.outbox);
         lane.outbox.refuse();
         lane.outbox.take(&mut lane.pending);
-        for item in lane.pending {
+        for item in std::mem::take(&mut lane.pending) {
             match item.then {
                 Then::Nothing => self.dropped = self.dropped.saturating_add(1),
                 Then::Reply(reply) => drop(reply.send(Err(shared.unreachable(*peer)))),
@@ -212,6 +212,12 @@ impl Lanes {
 fn list(work: &mut VecDeque<PeerId>, peer: PeerId, lane: &mut Lane) {
     if !lane.full && !std::mem::replace(&mut lane.listed, true) {
         work.push_back(peer);
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.outbox.abandon();
     }
 }
 

@@ -92,6 +92,7 @@ pub struct Stats {
 pub struct Driver {
     node: Node,
     shared: Arc<Shared>,
+    closes: Closes,
     requests: mpsc::Receiver<Command>,
     /// A command that was received by waiting for one.
     request: Option<Command>,
@@ -121,6 +122,16 @@ pub struct Driver {
     /// Since when sending waits for more to send.
     corked: Option<Instant>,
     unsent: u64,
+}
+
+/// However the driver ends, no handle waits for it from then on.
+#[derive(Debug)]
+struct Closes(Arc<Shared>);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// The node is ending.
@@ -172,6 +183,7 @@ impl Driver {
             corked: None,
             unsent: 0,
             node,
+            closes: Closes(Arc::clone(&shared)),
             shared,
             requests,
             request: None,
@@ -200,10 +212,10 @@ impl Driver {
                 false => self.wait(sleep.as_mut()).await,
             }
         }
-        let Self { shared, outcome, unsent, lanes, .. } = self;
-        shared.close();
+        let Self { socket, lan, closes, lanes, unsent, outcome, .. } = self;
         let pending = u64::try_from(lanes.pending()).unwrap_or(u64::MAX);
-        // The sockets are closed by now: whoever waited for the end may bind the port again.
+        // Whoever waits for the end may bind the port again, and gets no other answer than that it has come.
+        drop((socket, lan, closes));
         outcome.send_replace(Some(Unsent { messages: unsent.saturating_add(pending) }));
     }
 

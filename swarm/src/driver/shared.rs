@@ -333,4 +333,12 @@ impl Outbox {
         self.queue().closed = true;
         self.room.close();
     }
+
+    /// Takes no more messages and forgets those in it: who waits for their fate is told that there is none.
+    pub(crate) fn abandon(&self) {
+        self.refuse();
+        let items = std::mem::take(&mut self.queue().items);
+        // Whoever is woken by this may come back here.
+        drop(items);
+    }
 }

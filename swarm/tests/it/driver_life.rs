@@ -94,7 +94,32 @@ async fn a_node_of_ones_own_driving() {
     assert_eq!(unsent, Unsent::default());
     // One that never ran: nothing waits for ever.
     let (c, driver) = quiet().bind_manual().unwrap();
+    let (mut events, addr) = (c.events(), c.local_addr());
     drop(driver);
-    assert!(c.peers().await.is_empty());
+    assert!(c.peers().await.is_empty() && soon(events.next()).await.is_none());
+    assert_eq!(c.join("lobby").map(drop), Err(JoinError::Closed));
     assert_eq!(soon(c.shutdown(LIMIT)).await, Unsent::default());
+    quiet().listen(addr).bind().await.unwrap();
+}
+
+/// Its task is cancelled in the middle of it all.
+#[tokio::test]
+async fn a_driver_that_is_dropped_leaves_nobody_waiting() {
+    let (a, driver) = quiet().bind_manual().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(driver.run());
+    let b = node().await;
+    let to_b = soon(a.dial(b.local_addr())).await.unwrap();
+    let mut events = a.events();
+    let mut waiting = JoinSet::new();
+    for _ in 0..4 {
+        let (a, to_b) = (a.clone(), to_b.clone());
+        waiting.spawn(async move {
+            while a.broadcast(vec![7; 1000]).await.is_ok() && to_b.send(vec![8; 5000]).await.is_ok() {}
+        });
+    }
+    soon(tasks.shutdown()).await;
+    soon(waiting.join_all()).await;
+    assert_eq!(to_b.send("x").await, Err(SendError::Closed));
+    while soon(events.next()).await.is_some() {}
 }
