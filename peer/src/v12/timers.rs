@@ -140,8 +140,10 @@ impl Peer {
             State::Open => {}
         }
         if self.remote.is_none() {
-            // Nobody has said HELLO on an address that was accepted.
-            next.at(Some(self.created + PROOF_TIMEOUT), "proof");
+            if self.state == State::Open {
+                // Nobody has said HELLO on an address that was accepted.
+                next.at(Some(self.created + PROOF_TIMEOUT), "proof");
+            }
             return next.deadline;
         }
         if self.proof == Proof::None {
