@@ -94,6 +94,8 @@ struct Chat {
 struct Neighbour {
     peer: Peer,
     nick: Option<String>,
+    /// It said goodbye. The existing programs answer a greeting even on their way out.
+    left: bool,
 }
 
 /// What ends the loop, or goes on.
@@ -178,7 +180,7 @@ impl Chat {
             TopicEvent::Joined(peer) => {
                 notice(&format!("connected to {}", first8(&peer.id().v12_id().to_string())));
                 self.greet(&peer).await;
-                self.peers.insert(peer.id(), Neighbour { peer, nick: None });
+                self.peers.insert(peer.id(), Neighbour { peer, nick: None, left: false });
                 while let Some(text) = self.held.pop_front() {
                     self.say(&text).await?;
                 }
@@ -209,8 +211,11 @@ impl Chat {
                 let mark = mark(packet);
                 // Without an author, the first JOIN over a link is the neighbour's own; later ones it passes on.
                 let theirs = author.is_none_or(|author| author == packet.from.v12_id().to_string());
-                let neighbour = self.peers.get_mut(&packet.from).filter(|neighbour| theirs && neighbour.nick.is_none());
-                if let Some(neighbour) = neighbour {
+                let neighbour = self.peers.get_mut(&packet.from).filter(|_| theirs);
+                if neighbour.as_ref().is_some_and(|it| it.left && it.nick.as_ref() == Some(&nick)) {
+                    return;
+                }
+                if let Some(neighbour) = neighbour.filter(|neighbour| neighbour.nick.is_none()) {
                     neighbour.nick = Some(nick.clone());
                     let peer = neighbour.peer.clone();
                     self.greet(&peer).await;
@@ -222,6 +227,9 @@ impl Chat {
             Some(Message::Say { nick, text, ours: false }) => show(&nick, &format!("{text}{}", mark(packet))),
             Some(Message::Say { ours: true, .. }) => {}
             Some(Message::Leave { nick }) => {
+                if let Some(neighbour) = self.peers.get_mut(&packet.from) {
+                    neighbour.left |= neighbour.nick.as_ref() == Some(&nick);
+                }
                 if self.present.remove(&nick) {
                     notice(&format!("{nick} left{}", mark(packet)));
                 }
