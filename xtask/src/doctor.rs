@@ -26,7 +26,7 @@ pub(crate) fn run(flags: &flags::Doctor) -> anyhow::Result<bool> {
         Err(why) => Row::not_run("virtual environments", why),
     })?;
     report.push(match interop::isolation(&sh) {
-        Ok(()) => Row::passed("network namespaces", "interop gives its nodes a network of their own"),
+        Ok(()) => Row::passed("network namespaces", "interop and readme give the nodes a network of their own"),
         Err(why) => Row::not_run("network namespaces", why),
     })?;
     Ok(report.finish())

@@ -9,14 +9,13 @@ mod lab;
 mod leaving;
 mod meeting;
 mod messages;
-mod network;
 mod node;
-mod process;
 mod restart;
 mod values;
 
 use xshell::{Shell, cmd};
 
+use crate::network::Network;
 use crate::python::{self, Unavailable};
 use crate::report::{Report, Row, progress};
 use crate::{UsageError, flags, workspace};
@@ -72,7 +71,7 @@ pub(crate) fn quick(report: &mut Report) -> anyhow::Result<()> {
 /// # Errors
 /// The sentence that says it.
 pub(crate) fn isolation(sh: &Shell) -> Result<(), String> {
-    network::Network::isolated(sh).map(drop)
+    Network::isolated(sh).map(drop)
 }
 
 fn append(report: &mut Report, sides: [Kind; 2], filter: &str, quick: bool) -> anyhow::Result<()> {
@@ -90,14 +89,7 @@ fn append(report: &mut Report, sides: [Kind; 2], filter: &str, quick: bool) -> a
     } else {
         Binaries::default()
     };
-    let network = match network::Network::isolated(&sh) {
-        Ok(network) => network,
-        Err(why) => {
-            progress(&format!("the nodes run on the loopback interface of this machine: {why}"));
-            network::Network::Shared
-        }
-    };
-    let lab = Lab::new(sides, quick, network, reference, binaries);
+    let lab = Lab::new(sides, quick, Network::best(&sh), reference, binaries);
     sh.remove_path("target/interop/logs")?;
     for group in GROUPS.iter().filter(|group| selected(group.name, filter)) {
         let logs = lab.enter(group.name)?;

@@ -10,7 +10,10 @@ mod doctor;
 mod flags;
 mod fuzz;
 mod interop;
+mod network;
+mod process;
 mod python;
+mod readme;
 mod report;
 mod steps;
 mod test;
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Some(XtaskCmd::Ci(flags)) => ci::run(&flags),
         Some(XtaskCmd::Test(flags)) => test::run(&flags),
         Some(XtaskCmd::Interop(flags)) => interop::run(&flags),
+        Some(XtaskCmd::Readme(flags)) => readme::run(&flags),
         Some(XtaskCmd::Vectors(flags)) => vectors::run(&flags),
         Some(XtaskCmd::Tidy(flags)) => tidy::run(&flags),
         Some(XtaskCmd::Bench(flags)) => bench::run(&flags),

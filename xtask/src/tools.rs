@@ -39,7 +39,7 @@ pub(crate) const PYTHON: Tool = Tool {
 pub(crate) const IP: Tool = Tool {
     name: "ip",
     version: &["-V"],
-    wanted_by: "interop (a network of its own for the nodes; also needs root)",
+    wanted_by: "interop, readme (a network of its own for the nodes; also needs root)",
     how_to_get: "apt-get install iproute2",
 };
 
@@ -53,7 +53,7 @@ pub(crate) const CARGO_FUZZ: Tool = Tool {
 pub(crate) const GIT: Tool = Tool {
     name: "git",
     version: &["--version"],
-    wanted_by: "tidy (the list of files)",
+    wanted_by: "tidy (the list of files), readme --fresh",
     how_to_get: "apt-get install git",
 };
 

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use super::lab::{Finding, Kind, Lab, Rows};
-use super::process::{Process, Stream};
+use crate::process::{Process, Stream};
 use crate::workspace;
 
 const LIMIT: Duration = Duration::from_secs(15);

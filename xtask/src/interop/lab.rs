@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::network::Network;
 use super::node::{Node, TestBytes, connect};
-use super::process::Process;
+use crate::network::Network;
+use crate::process::Process;
 use crate::python::Reference;
 use crate::report::{Report, Row};
 use crate::workspace;

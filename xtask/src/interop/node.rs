@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::process::{Line, Process, Stream};
+use crate::process::{Line, Process, Stream};
 
 /// How long a node may take to start, and to answer a question about itself.
 const START: Duration = Duration::from_secs(15);

@@ -14,17 +14,17 @@ use anyhow::{Context as _, bail};
 
 /// Where a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stream {
+pub(crate) enum Stream {
     Out,
     Err,
 }
 
 /// A line, and whence.
-pub(super) type Line = (Stream, String);
+pub(crate) type Line = (Stream, String);
 
 /// A child process with a log of all that goes in and out. It is killed with the value.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     stdin: Option<ChildStdin>,
@@ -52,7 +52,7 @@ impl Process {
     ///
     /// # Errors
     /// When it cannot be started or the log not be written.
-    pub(super) fn spawn(mut command: Command, name: &str, logs: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn spawn(mut command: Command, name: &str, logs: &Path) -> anyhow::Result<Self> {
         let path = logs.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&path);
         let file = file.with_context(|| format!("cannot write {}", path.display()))?;
@@ -77,7 +77,7 @@ impl Process {
     ///
     /// # Errors
     /// When it no longer reads.
-    pub(super) fn tell(&mut self, line: &str) -> anyhow::Result<()> {
+    pub(crate) fn tell(&mut self, line: &str) -> anyhow::Result<()> {
         self.log.write(">", line);
         let name = &self.name;
         let stdin = self.stdin.as_mut().with_context(|| format!("{name} has no stdin left"))?;
@@ -88,7 +88,7 @@ impl Process {
     ///
     /// # Errors
     /// When `limit` passes or the process ends first; `what` says what was waited for.
-    pub(super) fn wait<T>(
+    pub(crate) fn wait<T>(
         &mut self,
         what: &str,
         limit: Duration,
@@ -114,7 +114,7 @@ impl Process {
     }
 
     /// Forgets the lines that came and were not waited for.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.waiting.clear();
         while self.arriving.try_recv().is_ok() {}
     }
@@ -123,19 +123,27 @@ impl Process {
     ///
     /// # Errors
     /// When the system refuses.
-    pub(super) fn kill(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         self.log.write("$", "kill -9");
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
+    /// Closes its stdin and waits until it has [`exited`](Self::exited).
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn ended(&mut self, limit: Duration) -> anyhow::Result<()> {
+        drop(self.stdin.take());
+        self.exited(limit)
+    }
+
     /// Waits until it has ended by itself: both of its streams are closed.
     ///
     /// # Errors
     /// When `limit` passes first, or its exit code is not 0.
-    pub(super) fn ended(&mut self, limit: Duration) -> anyhow::Result<()> {
-        drop(self.stdin.take());
+    pub(crate) fn exited(&mut self, limit: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + limit;
         loop {
             match self.arriving.recv_timeout(deadline.saturating_duration_since(Instant::now())) {

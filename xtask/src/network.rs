@@ -1,20 +1,21 @@
-//! Where the nodes run.
+//! Where the programs run that talk to each other.
 
 use std::process::Command;
 
 use xshell::{Shell, cmd};
 
+use crate::report::progress;
 use crate::tools::IP;
 
 /// The names of our namespaces begin with this and end with the id of the process they belong to.
-const PREFIX: &str = "setowire-interop-";
+const PREFIX: &str = "setowire-xtask-";
 
-/// The network the nodes are in.
+/// The network the programs are in.
 #[derive(Debug)]
-pub(super) enum Network {
+pub(crate) enum Network {
     /// A namespace with this name, in which there is a loopback interface and nothing else.
     Namespace(String),
-    /// The loopback interface of the machine.
+    /// That of the machine.
     Shared,
 }
 
@@ -23,7 +24,7 @@ impl Network {
     ///
     /// # Errors
     /// What this machine or user lacks for it.
-    pub(super) fn isolated(sh: &Shell) -> Result<Self, String> {
+    pub(crate) fn isolated(sh: &Shell) -> Result<Self, String> {
         if IP.path().is_none() {
             return Err(IP.missing());
         }
@@ -37,8 +38,16 @@ impl Network {
         Ok(network)
     }
 
+    /// A namespace of its own where that is to be had, else that of the machine, with a word on stderr about why.
+    pub(crate) fn best(sh: &Shell) -> Self {
+        Self::isolated(sh).unwrap_or_else(|why| {
+            progress(&format!("what follows runs in the network of this machine: {why}"));
+            Self::Shared
+        })
+    }
+
     /// A process that will run `program` in it.
-    pub(super) fn command(&self, program: &std::path::Path) -> Command {
+    pub(crate) fn command(&self, program: &std::path::Path) -> Command {
         match self {
             Self::Namespace(name) => {
                 let mut command = Command::new("ip");
