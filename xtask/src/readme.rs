@@ -154,9 +154,12 @@ impl Place {
 
 /// Whether a variable is about one build, and not about where this machine has its tools and its packages from.
 fn is_of_a_build(name: &str) -> bool {
-    const MACHINE: [&str; 6] =
-        ["CARGO_HOME", "RUSTUP_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"];
-    (name.starts_with("CARGO") || name.starts_with("RUST")) && !MACHINE.iter().any(|start| name.starts_with(start))
+    const MACHINE: [&str; 5] = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"];
+    match name.strip_prefix("RUSTUP_") {
+        Some(rest) => rest.starts_with("TOOLCHAIN"),
+        None if name.starts_with("CARGO") => !MACHINE.iter().any(|start| name.starts_with(start)),
+        None => name.starts_with("RUST"),
+    }
 }
 
 /// A line that starts a chat.
@@ -278,7 +281,7 @@ fn said(by: &mut Process, to: &mut Process, nick: &str) -> anyhow::Result<()> {
     let text = format!("good day from {nick}");
     by.tell(&text)?;
     let expected = format!("{nick}\t{text}");
-    to.wait(&format!("line `{expected}`"), TALK, |(stream, line)| {
+    to.wait(&format!("`{text}` on its stdout"), TALK, |(stream, line)| {
         (*stream == Stream::Out && *line == expected).then_some(())
     })
 }
@@ -354,7 +357,9 @@ mod tests {
         for name in ["CARGO", "CARGO_MANIFEST_DIR", "CARGO_TARGET_DIR", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "RUST_LOG"] {
             assert!(is_of_a_build(name), "{name}");
         }
-        for name in ["CARGO_HOME", "RUSTUP_HOME", "CARGO_REGISTRIES_X_INDEX", "CARGO_HTTP_PROXY", "PATH"] {
+        for name in
+            ["CARGO_HOME", "RUSTUP_HOME", "RUSTUP_AUTO_INSTALL", "CARGO_REGISTRIES_X_INDEX", "CARGO_HTTP_PROXY", "PATH"]
+        {
             assert!(!is_of_a_build(name), "{name}");
         }
     }
