@@ -86,7 +86,7 @@ pub(super) const MAX_WANTS: usize = 16;
 /// Values that this peer is sent, at once; further requests wait, up to as many again, or are refused.
 pub(super) const MAX_SERVES: usize = 4;
 /// Requests kept while the peer has not proved that it is there.
-pub(super) const MAX_EARLY_WANTS: usize = 4;
+pub(super) const MAX_EARLY_WANTS: usize = 16;
 
 /// The worst case of one peer, all bounds at once: what [`Peer::buffered_bytes`](super::Peer::buffered_bytes) never
 /// exceeds, given a value limit.

@@ -47,6 +47,7 @@ use structs::{
 
 pub use config::{Config, max_buffered_bytes};
 pub use event::{CloseReason, Event, ExchangeError, Proof, SendError};
+pub use replay::Memory;
 
 use config::{CONTROL_QUEUE_BYTES, FRAGMENT_BYTES, MAX_FRAGMENTED, REORDER_BYTES, SEND_QUEUE_BYTES};
 use exchange::Exchange;
@@ -512,6 +513,19 @@ impl Peer {
             self.farewell(code);
         }
         unsent
+    }
+
+    /// Ends the machine and gives what of this key must not be taken for new in a later session: hand it to
+    /// [`recall`](Self::recall) of the next. Empty if nothing sealed ever came.
+    #[must_use]
+    pub fn forget(self) -> Vec<Arc<Memory>> {
+        self.replay.into_memories()
+    }
+
+    /// Remembers earlier sessions with the same key: captured packets of them stay refused, those of the existing
+    /// nodes for five to ten minutes.
+    pub fn recall(&mut self, memories: &[Arc<Memory>]) {
+        self.replay.recall(memories);
     }
 
     fn add_route(&mut self, route: Route) -> bool {

@@ -12,8 +12,12 @@ use super::proof::Challenge;
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) path: Path,
-    /// Whether somebody has been shown to be there; until then `allowance` bounds what it is sent.
+    /// Whether somebody has been shown to be there, or a sealed packet came from there; until then `allowance` bounds
+    /// what it is sent.
     pub(super) proved: bool,
+    /// Whether somebody there answered our PINGs. A sealed packet alone may carry a forged address: until this, control
+    /// frames and values stay within `allowance`.
+    pub(super) reached: bool,
     /// When it was last chosen, counted up: by being the first address proved, or by the newest sealed packet. Zero:
     /// whoever is there has shown nothing but that he is there, and gets no traffic.
     favour: u64,
@@ -33,6 +37,7 @@ impl Route {
         Self {
             path,
             proved: false,
+            reached: false,
             favour: 0,
             hears_us: false,
             challenge: Challenge::new(),
@@ -49,23 +54,23 @@ impl Route {
     }
 
     pub(super) fn on_received(&mut self, bytes: usize) {
-        if !self.proved {
+        if !self.reached {
             self.allowance = self.allowance.saturating_add(bytes as u64);
         }
     }
 
     /// Takes `bytes` from what may be sent; false if it does not suffice.
     pub(super) fn spend(&mut self, bytes: usize) -> bool {
-        if self.proved {
-            return true;
+        let can_spend = self.can_spend(bytes);
+        if can_spend && !self.reached {
+            self.allowance = self.allowance.saturating_sub(bytes as u64);
         }
-        match self.allowance.checked_sub(bytes as u64) {
-            Some(rest) => {
-                self.allowance = rest;
-                true
-            }
-            None => false,
-        }
+        can_spend
+    }
+
+    /// Whether so many bytes more may go there though nobody has answered from there.
+    pub(super) fn affords(&self, bytes: usize) -> bool {
+        self.reached || self.allowance >= bytes as u64
     }
 
     pub(super) fn can_spend(&self, bytes: usize) -> bool {

@@ -4,7 +4,8 @@
 //! address. What an off-path forger cannot know is *when* we ask. Each PING leaves after a random delay, one at a
 //! time; the answers must come one for each, all after about the same time, and none unasked. Six in a row leave
 //! a blind forger about one chance in two hundred per attempt, and every failed attempt makes the next wait twice as
-//! long. A sealed packet that opens proves more and at once, and is what peers with something to say send.
+//! long. A sealed packet that opens proves the key at once, and is what peers with something to say send; that they are at
+//! the address it names is left to this proof.
 
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,11 @@ impl Challenge {
         if self.asked.is_none() && self.next.is_none() {
             self.next = Some(now + rng.duration_below(SPREAD));
         }
+    }
+
+    /// Whether a PING is under way.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.is_some()
     }
 
     /// Whether a PING is due.

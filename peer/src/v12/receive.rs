@@ -49,6 +49,8 @@ impl Peer {
         }
         let frame = Frame::decode(bytes).map_err(Rejected::from)?;
         match frame {
+            // No node puts a greeting in a BATCH; the owner could not see it there.
+            Frame::Hello { .. } | Frame::HelloAck { .. } if nested => return Err(Rejected::Nested),
             Frame::Hello { id, key } => return self.on_hello(id, key, path, bytes.len(), true),
             Frame::HelloAck { id, key } => return self.on_hello(id, key, path, bytes.len(), false),
             _ => {}
@@ -147,8 +149,8 @@ impl Peer {
                 self.push_event(Event::Identified { key });
             }
         }
+        self.replay.on_hello();
         if asks {
-            self.replay.on_hello();
             if self.hello_at.is_none_or(|at| self.now > at + HELLO_BURST) {
                 self.sent_since_hello = false;
             }
@@ -165,7 +167,7 @@ impl Peer {
             self.on_new_address(path, len)?;
         }
         if let Some(route) = self.routes.get_mut(&path)
-            && !route.proved
+            && !route.reached
         {
             route.challenge.start(&mut self.rng, self.now);
         }
@@ -232,16 +234,19 @@ impl Peer {
         let is_best = self.routes.is_best(&path, now);
         let Some(route) = self.routes.get_mut(&path) else { return Err(Rejected::UnknownPeer) };
         self.ponged = true;
-        if !route.proved {
+        if !route.reached && (route.challenge.is_asked() || route.pinged.is_none()) {
+            route.pinged = None;
             return match route.challenge.on_pong(&mut self.rng, now) {
                 Answer::Proved(rtt) => {
                     route.rtt.update(rtt);
                     route.proved = true;
+                    route.reached = true;
                     if self.proof == Proof::None {
                         self.routes.choose(&path);
                         self.raise(Proof::Address);
                     }
                     self.check_suspicion();
+                    self.release_wants();
                     Ok(())
                 }
                 Answer::Fits => Ok(()),
@@ -347,6 +352,11 @@ impl Peer {
             self.routes.choose(&path);
             self.suspect = None;
             self.leaving = None;
+        }
+        if let Some(route) = self.routes.get_mut(&path)
+            && !route.reached
+        {
+            route.challenge.start(&mut self.rng, self.now);
         }
         self.raise(Proof::Key);
     }
@@ -459,7 +469,7 @@ impl Peer {
     }
 
     fn on_want(&mut self, key: Bytes) -> Result<(), Rejected> {
-        if self.proof >= Proof::Address {
+        if self.is_reached() {
             return self.report(Event::Wanted(key));
         }
         if self.early_wants.len() >= MAX_EARLY_WANTS || self.early_wants.contains(&key) {
@@ -510,12 +520,23 @@ impl Peer {
         }
         self.proof = proof;
         self.push_event(Event::Proved(proof));
-        for key in std::mem::take(&mut self.early_wants) {
-            self.push_event(Event::Wanted(key));
-        }
         if self.greet_at.is_some() && self.greetings == 0 {
             self.greet_at = Some(self.now);
         }
+    }
+
+    /// Requests wait until somebody answered from where their answers go.
+    fn release_wants(&mut self) {
+        if self.is_reached() {
+            for key in std::mem::take(&mut self.early_wants) {
+                self.push_event(Event::Wanted(key));
+            }
+        }
+    }
+
+    /// Whether somebody answered from the address used now.
+    pub(super) fn is_reached(&self) -> bool {
+        self.proof >= Proof::Address && self.routes.best(self.now).is_some_and(|route| route.reached)
     }
 
     /// A frame has shown which implementation the peer is. What is known to be ours or the other Rust node stays.

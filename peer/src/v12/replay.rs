@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crypto::v12::Nonce;
@@ -36,6 +37,10 @@ pub(super) struct Replay {
     hello: bool,
     /// The peer counts from the wall clock: nothing below what was seen is ever new.
     monotonic: bool,
+    /// Earlier sessions with the same key.
+    earlier: Vec<Arc<Memory>>,
+    /// When the last epoch began.
+    began: Option<Instant>,
     /// Tags of the first packets of every epoch, which alone could open an epoch once more.
     openers: VecDeque<Tag>,
     /// Tags of the last minutes, of peers that count from zero.
@@ -50,7 +55,53 @@ const MAX_OPENERS: usize = 256;
 const TAGS_PER_PERIOD: usize = 128 * 300;
 const PERIOD: Duration = Duration::from_secs(300);
 
+/// Epochs follow each other no faster than this: whoever could start them at will could have us say hello at will.
+const RESTART_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is remembered of a key beyond a session: see [`Peer::forget`](super::Peer::forget).
+#[derive(Debug)]
+pub struct Memory {
+    highest: u64,
+    monotonic: bool,
+    openers: VecDeque<Tag>,
+    tags: Option<RotatingFilter>,
+}
+
+/// Earlier sessions with the same key that are remembered; the latest count.
+const MAX_MEMORIES: usize = 4;
+
+impl Memory {
+    /// Bytes that it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let tags = self.tags.as_ref().map_or(0, RotatingFilter::memory_bytes);
+        size_of::<Self>() + self.openers.len() * size_of::<Tag>() + tags
+    }
+
+    fn knows(&self, nonce: Nonce, tag: Tag, now: Instant) -> bool {
+        (self.monotonic && nonce.counter() <= self.highest)
+            || self.openers.contains(&tag)
+            || self.tags.as_ref().is_some_and(|tags| tags.contains(&tag, now))
+    }
+}
+
 impl Replay {
+    /// What was seen in this session and in those remembered.
+    pub(super) fn into_memories(self) -> Vec<Arc<Memory>> {
+        let mut memories = self.earlier;
+        if let Some(highest) = self.window.highest() {
+            let Self { monotonic, openers, tags, .. } = self;
+            memories.push(Arc::new(Memory { highest, monotonic, openers, tags }));
+        }
+        let surplus = memories.len().saturating_sub(MAX_MEMORIES);
+        memories.split_off(surplus)
+    }
+
+    /// What earlier sessions with the same key saw is not new in this one.
+    pub(super) fn recall(&mut self, memories: &[Arc<Memory>]) {
+        self.earlier = memories.to_vec();
+    }
+
     pub(super) fn new(seed: [u8; 32]) -> Self {
         let expected = NonZeroUsize::new(TAGS_PER_PERIOD).unwrap_or(NonZeroUsize::MIN);
         Self {
@@ -59,6 +110,8 @@ impl Replay {
             epochs: 0,
             hello: false,
             monotonic: false,
+            earlier: Vec::new(),
+            began: None,
             openers: VecDeque::new(),
             tags: Some(RotatingFilter::new(expected, seed).period(PERIOD).false_positive_rate(1e-4)),
         }
@@ -111,6 +164,7 @@ impl Replay {
         }
         if verdict == Verdict::Restarted || self.prefix.is_none() {
             self.window = SlidingWindow::new();
+            self.began = Some(now);
             self.prefix = Some(nonce.prefix());
             self.epochs = self.epochs.saturating_add(1);
         }
@@ -132,13 +186,18 @@ impl Replay {
     }
 
     fn judge(&self, nonce: Nonce, seq: Option<u32>, tag: Tag, now: Instant) -> Verdict {
+        if self.earlier.iter().any(|memory| memory.knows(nonce, tag, now)) {
+            return Verdict::Replayed;
+        }
         let Some(prefix) = self.prefix else {
-            let earlier_epoch = self.openers.contains(&tag) || self.knows(tag, now);
-            return if earlier_epoch { Verdict::Replayed } else { Verdict::Fresh };
+            let earlier = self.openers.contains(&tag) || self.knows(tag, now);
+            return if earlier { Verdict::Replayed } else { Verdict::Fresh };
         };
         let newer = self.is_newest(nonce);
         if prefix != nonce.prefix() {
-            return if newer { Verdict::Restarted } else { Verdict::Replayed };
+            // A peer that starts says HELLO, or answers ours, and does not start all the time.
+            let at_rest = self.began.is_none_or(|began| now.saturating_duration_since(began) >= RESTART_INTERVAL);
+            return if newer && self.hello && at_rest { Verdict::Restarted } else { Verdict::Replayed };
         }
         if self.window.check(nonce.counter()) == structs::Verdict::Fresh {
             let earlier_epoch = self.epochs > 1 && self.knows(tag, now);

@@ -60,8 +60,11 @@ impl Peer {
             self.reset = Reset::Done;
         }
         self.check_suspicion();
-        for route in self.routes.iter_mut().filter(|route| !route.proved) {
+        for route in self.routes.iter_mut().filter(|route| route.challenge.is_asked()) {
             route.challenge.handle_timeout(&mut self.rng, now);
+            if !route.challenge.is_asked() {
+                route.pinged = None;
+            }
         }
         self.check_pings();
         self.heartbeat();
@@ -96,7 +99,7 @@ impl Peer {
         let mut silent = false;
         for route in self.routes.iter_mut() {
             let patience = PING_PATIENCE.max(route.rtt.smoothed() * 4);
-            if route.pinged.is_some_and(|at| now >= at + patience) {
+            if !route.challenge.is_asked() && route.pinged.is_some_and(|at| now >= at + patience) {
                 route.pinged = None;
                 silent |= best == Some(route.path);
             }
@@ -156,10 +159,12 @@ impl Peer {
             next.at(Some(self.created + SHOW_TIMEOUT), "implementation");
         }
         for route in self.routes.iter() {
-            if route.proved {
+            if route.proved && !route.challenge.is_asked() {
                 let patience = PING_PATIENCE.max(route.rtt.smoothed() * 4);
                 next.at(route.pinged.map(|at| at + patience), "pong");
-            } else if route.can_spend(29) || !route.challenge.is_due(self.now) {
+            }
+            let may_ask = route.pinged.is_none() && route.can_spend(29);
+            if !route.reached && (may_ask || !route.challenge.is_due(self.now)) {
                 next.at(route.challenge.deadline(), "proof of an address");
             }
         }

@@ -72,9 +72,12 @@ impl Peer {
         let due: Vec<Path> = self
             .routes
             .iter_mut()
-            .filter(|route| !route.proved && route.challenge.is_due(now) && route.can_spend(len))
+            .filter(|route| !route.reached && route.challenge.is_due(now) && route.pinged.is_none())
+            .filter(|route| route.can_spend(len))
             .map(|route| {
                 route.challenge.on_ping(now);
+                // One PING at a time, whatever for: the answer does not tell.
+                route.pinged = route.proved.then_some(now);
                 route.path
             })
             .collect();
@@ -157,6 +160,10 @@ impl Peer {
             self.send_control(want);
         }
         while self.batcher.buffered_bytes() < STAGED_BYTES {
+            let Some(len) = self.control.front().map(Vec::len) else { break };
+            let Some(path) = self.routes.best_path(now) else { break };
+            let Some(route) = self.routes.get_mut(&path).filter(|route| route.affords(len)) else { break };
+            route.spend(len);
             let Some(frame) = self.control.pop_front() else { break };
             self.control_bytes = self.control_bytes.saturating_sub(frame.len());
             self.batcher.push(frame, now);
@@ -164,7 +171,7 @@ impl Peer {
         if self.may_send_messages() {
             self.pump_messages();
         }
-        while self.batcher.buffered_bytes() < STAGED_BYTES {
+        while self.batcher.buffered_bytes() < STAGED_BYTES && self.is_reached() {
             let Some(chunk) = self.exchange.poll(now) else { break };
             self.batcher.push(chunk, now);
         }

@@ -50,6 +50,8 @@ struct Victim {
     received: u64,
     sent: u64,
     events: Vec<Event>,
+    /// PINGs sent to anybody.
+    pings: usize,
     out: TransmitBuf,
 }
 
@@ -59,7 +61,7 @@ impl Victim {
         let (to_bob, now) = (setup.path(Side::A), setup.now());
         let peer = Peer::accept(config, identity("alice"), to_bob, &Seed::fixed(5), epoch(), now);
         let (local, bob) = (to_bob.local, to_bob.remote);
-        Self { peer, now, local, bob, received: 0, sent: 0, events: Vec::new(), out: TransmitBuf::new(16) }
+        Self { peer, now, local, bob, received: 0, sent: 0, events: Vec::new(), pings: 0, out: TransmitBuf::new(16) }
     }
 
     fn give(&mut self, from: SocketAddr, datagram: &[u8]) -> Result<(), Rejected> {
@@ -75,6 +77,7 @@ impl Victim {
     fn drain(&mut self) {
         while let Some(transmit) = self.peer.poll_transmit(&mut self.out, self.now) {
             self.sent += transmit.len as u64;
+            self.pings += self.out.segments(&transmit).filter(|datagram| datagram[0] == 0x03).count();
             self.out.clear();
         }
         while let Some(event) = self.peer.poll_event() {
@@ -426,7 +429,37 @@ fn amplification_spares_the_hasty() {
     let mut data = vec![1];
     session.seal(Nonce::new(1, 0), &[&[0; 4], b"hi"], &mut data);
     victim.give(victim.bob, &data).unwrap();
-    assert!(victim.events.contains(&Event::Wanted(Bytes::from_static(b"key"))));
+    let wanted = Event::Wanted(Bytes::from_static(b"key"));
+    assert!(!victim.events.contains(&wanted), "a sealed packet may come from a forged address");
+    let pong = frame(|out| encode::pong(bob.id(), out));
+    for _ in 0..2000 {
+        let before = victim.pings;
+        victim.wait(ms(1));
+        if victim.pings > before {
+            let _ = victim.give(victim.bob, &pong);
+        }
+    }
+    assert!(victim.events.contains(&wanted));
+}
+
+/// A key-proved peer had values and summaries sent to whatever address it forged.
+#[test]
+fn a_sealed_packet_from_a_forged_address_moves_no_traffic_there() {
+    let mut pair = friends(&Config::default(), delayed(ms(5)), 1);
+    pair.run_for(2 * SECOND);
+    pair.with_a(|alice, now| {
+        alice.serve(Bytes::from_static(b"key"), Bytes::from(vec![7; 1_000_000]), now).unwrap();
+    });
+    let elsewhere = "10.9.9.9:9".parse().unwrap();
+    pair.rebind(Side::B, elsewhere);
+    pair.with_b(|bob, now| bob.send(Bytes::from_static(b"from there"), now).unwrap());
+    // Nobody at that address answers anything.
+    pair.set_link(Side::A, Link::dead());
+    let before = pair.traffic(Side::A).sent.bytes;
+    let heard = pair.traffic(Side::B).sent.bytes;
+    pair.run_for(5 * SECOND);
+    let (sent, heard) = (pair.traffic(Side::A).sent.bytes - before, pair.traffic(Side::B).sent.bytes - heard);
+    assert!(sent < 10_000, "{sent} bytes for {heard}");
 }
 
 /// Any text in an ip field was handed to the resolver.

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use framing::v12::{GoawayReason, NodeId, PublicKey, WireId};
-use peer::v12::{CloseReason, Event as PeerEvent, Peer, Proof as Proved, SendError as PeerSendError};
+use peer::v12::{CloseReason, Event as PeerEvent, Memory, Peer, Proof as Proved, SendError as PeerSendError};
 use structs::{Link, Machine, Path};
 
 use super::{LinkId, Node, SECURITY, policy};
@@ -297,6 +298,7 @@ impl Node {
         if let Some(link) = self.links.get_mut(&id) {
             link.name = Some(name);
         }
+        self.recall(id, &key);
         if !self.has_company() {
             self.mesh.resume(self.now);
             self.introductions.resume(self.now);
@@ -473,6 +475,23 @@ impl Node {
         self.forget_relay(id);
     }
 
+    /// Tells a link what earlier sessions with its key have received.
+    pub(super) fn recall(&mut self, id: LinkId, key: &PublicKey) {
+        if let (Some(link), Some(memories)) = (self.links.get_mut(&id), self.memories.get(key, self.now)) {
+            link.peer.recall(memories);
+        }
+    }
+
+    /// What a session has received is not to be taken for new in the next one with the same key.
+    fn remember(&mut self, key: PublicKey, memories: Vec<Arc<Memory>>) {
+        if memories.is_empty() {
+            return;
+        }
+        let weight = memories.iter().map(|memory| memory.bytes() as u64).sum();
+        // Too heavy by itself cannot be: four filters are far below the bound.
+        let _ = self.memories.insert(key, memories, weight, self.now);
+    }
+
     fn remove(&mut self, id: LinkId) {
         if let Some(link) = self.links.remove(&id) {
             if link.is_ready {
@@ -482,6 +501,9 @@ impl Node {
                 self.stalled.retain(|stalled| *stalled != id);
             }
             self.stats.rejected.merge(&link.peer.stats().rejected);
+            if let Some(key) = link.peer.remote().copied() {
+                self.remember(key, link.peer.forget());
+            }
         }
         self.deadlines.remove(&id);
         self.finish();

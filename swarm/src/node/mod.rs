@@ -24,6 +24,7 @@ mod values;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::num::NonZeroUsize;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,8 +33,9 @@ use bytes::Bytes;
 use crypto::Seed;
 use crypto::v12::{Identity, PublicKey, WireId};
 use framing::v12::{GoawayReason, limits};
+use peer::v12::Memory;
 use structs::{
-    Datagram, Deadline, Deadlines, Ecn, Epoch, Link, Machine, Path, Rejected, RejectedCounts, TokenBucket, Transmit,
+    Datagram, Deadline, Deadlines, Ecn, Epoch, Link, Lru, Machine, Path, Rejected, RejectedCounts, TokenBucket, Transmit,
     TransmitBuf,
 };
 
@@ -126,6 +128,7 @@ pub struct Node {
     introductions: Introductions,
     handshakes: TokenBucket,
     strays: TokenBucket,
+    memories: Lru<PublicKey, Vec<Arc<Memory>>>,
     beacons: TokenBucket,
 
     out: VecDeque<(Path, Vec<u8>)>,
@@ -186,6 +189,9 @@ impl Node {
             introductions: Introductions::new(now),
             handshakes: bucket(policy::HANDSHAKE_RATE),
             strays: bucket(policy::STRAY_RATE),
+            memories: Lru::new(NonZeroUsize::new(policy::MEMORIES).unwrap_or(NonZeroUsize::MIN))
+                .max_weight(policy::MEMORY_BYTES)
+                .time_to_live(policy::MEMORY_FOR),
             beacons: bucket(policy::BEACON_RATE),
             out: VecDeque::new(),
             events: VecDeque::new(),

@@ -42,6 +42,10 @@ pub(super) const SEEN_SOURCES: usize = 32;
 pub(super) const MAX_OWED: usize = 32;
 /// Silence after which another key may take the address of a peer: a live one sends a PING each second.
 pub(super) const SUCCESSION: Duration = Duration::from_millis(2500);
+/// Keys whose ended sessions are remembered against replays, how much that may weigh, and for how long.
+pub(super) const MEMORIES: usize = 1024;
+pub(super) const MEMORY_BYTES: u64 = 8 * 1024 * 1024;
+pub(super) const MEMORY_FOR: Duration = Duration::from_secs(600);
 /// Events that wait for the application, in number and in bytes; beyond either nothing is taken from the peers, whose
 /// own bounds make the senders stop.
 pub(super) const MAX_EVENTS: usize = 4096;

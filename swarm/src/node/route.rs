@@ -141,6 +141,7 @@ impl Node {
         }
         self.make_half_open_room(datagram.path)?;
         let id = self.accept(datagram.path);
+        self.recall(id, &key);
         self.deliver(id, datagram)
     }
 

@@ -1,5 +1,7 @@
 //! What strangers, and whoever forges addresses, cannot do.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use crypto::v12::{Identity, PublicKey};
 use framing::v12::{Kind, encode};
@@ -505,4 +507,46 @@ fn nobody_meets_himself() {
     world.run_for(20 * SECOND);
     assert_eq!(world.get(ids[0]).unwrap().stats().half_open, 0);
     assert_eq!(degree_of(&world, ids[0]), 0);
+}
+
+/// Recorded sessions of a peer that had left were played again, message by message, by whoever had heard them.
+#[test]
+fn a_session_that_has_ended_is_not_played_again() {
+    let (mut world, ids) = world(2, Link::lan(), &Config::default());
+    world.capture(1 << 20);
+    dial(&mut world, ids[1], ids[0]);
+    connect(&mut world, &ids, 1);
+    for n in 0..20_u8 {
+        world.with(ids[1], |node, now| node.send(&peer_id(0), Bytes::from(vec![n; 50]), now)).unwrap().unwrap();
+    }
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(messages(&mut world, ids[0]).len(), 20);
+    let bob = world.addr(ids[1]).unwrap();
+    let recorded: Vec<Vec<u8>> = world
+        .captured()
+        .iter()
+        .filter(|captured| captured.from == bob)
+        .map(|captured| captured.payload.clone())
+        .collect();
+    world.with(ids[1], |node, now| node.shutdown(now));
+    world.run_for(Duration::from_secs(3));
+    world.kill(ids[1]);
+    assert!(world.get(ids[0]).unwrap().peers().is_empty());
+    for from in [bob, "10.7.7.7:7".parse().unwrap()] {
+        for datagram in &recorded {
+            world.inject(ids[0], from, datagram);
+            world.run_for(Duration::from_millis(5));
+        }
+        world.run_for(Duration::from_secs(12));
+    }
+    assert!(messages(&mut world, ids[0]).is_empty(), "nothing is heard twice");
+    assert!(world.get(ids[0]).unwrap().peers().is_empty(), "and nobody is there");
+    // The peer himself comes back at once.
+    let config = Config::default();
+    world.restart(ids[1], |birth| crate::support::node(1, config, birth.seed, birth.epoch, birth.now, birth.addr));
+    dial(&mut world, ids[1], ids[0]);
+    connect(&mut world, &ids, 1);
+    world.with(ids[1], |node, now| node.send(&peer_id(0), Bytes::from("back"), now)).unwrap().unwrap();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(messages(&mut world, ids[0]), [b"back".to_vec()]);
 }
