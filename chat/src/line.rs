@@ -1,36 +1,47 @@
 //! The plain mode: lines in, lines out.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{self, IsTerminal as _, Write as _};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use swarm::{Config, Message as Packet, Peer, PeerId, SendError, Swarm, Topic, TopicEvent, TopicEvents, TopicId};
-use tokio::io::{AsyncBufReadExt as _, BufReader, Stdin};
+use swarm::{
+    Config, Message as Packet, Peer, PeerId, Published, SendError, Swarm, Topic, TopicEvent, TopicEvents, TopicId,
+};
+use tokio::io::BufReader;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use crate::input::{Input, Line, MAX_LINE, MAX_TEXT};
 use crate::message::{self, Message, Writer};
+use crate::present::Present;
+use crate::screen::Screen;
 use crate::{Options, Target, identity};
 
 /// Lines that wait for somebody to come. When full, no more are read.
 const HELD_LINES: usize = 256;
+/// Bytes of these lines.
+const HELD_BYTES: usize = 1024 * 1024;
 /// How long they wait after the end of input.
 const HELD_FOR: Duration = Duration::from_secs(5);
-/// Nicks that we remember to have joined; beyond it their comings and goings are not told.
-const MAX_PRESENT: usize = 1024;
-/// How long leaving may take.
+/// How long sending them may take after the end of input, to neighbours that take them slowly.
+const SEND_FOR: Duration = Duration::from_secs(30);
+/// How long saying goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// How long what has been said may take to leave, after that.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Runs the chat until it is left.
+/// Runs the chat until it is left. `broken` tells why messages cannot be shown any more.
 ///
 /// # Errors
 ///
 /// What keeps it from starting, with what to do about it.
-pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
+pub(crate) async fn run(options: Options, screen: &Screen, broken: oneshot::Receiver<io::Error>) -> anyhow::Result<()> {
     if !options.v12 {
-        notice("the native protocol is not there yet: speaking the v12 wire, as with --v12");
+        screen.notice("the native protocol is not there yet: speaking the v12 wire, as with --v12");
     }
     let mut targets = Vec::new();
     for target in &options.dial {
@@ -43,52 +54,84 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(path) = &options.identity {
         let identity = identity::load_or_create(path, random_hex::<32>)?;
         if identity.created {
-            notice(&format!("made the identity file {}", path.display()));
+            screen.notice(&format!("made the identity file {}", path.display()));
         }
         if identity.exposed {
-            notice(&format!("others on this machine can read {0}: run `chmod 600 {0}`", path.display()));
+            screen.notice(&format!("others on this machine can read {0}: run `chmod 600 {0}`", path.display()));
         }
         builder = builder.hex_seed(&identity.seed);
     }
     let swarm = builder.bind().await.context("cannot start")?;
     let topic = swarm.join(TopicId::from_name(&format!("chat:{}", options.room)))?;
     let id = swarm.v12_id().to_string();
-    notice(&format!("listening on {}", swarm.local_addr()));
-    notice(&format!("you are {} ({}) in {}; /help lists the commands", options.nick, first8(&id), options.room));
+    screen.notice(&format!("listening on {}", swarm.local_addr()));
+    screen.notice(&format!("you are {} ({}) in {}; /help lists the commands", options.nick, first8(&id), options.room));
     let events = topic.events();
     let mut chat = Chat {
+        screen,
         writer: Writer::new(&options.nick, id, random_hex::<4>()?),
         dials: JoinSet::new(),
         swarm,
         topic,
         peers: BTreeMap::new(),
-        present: BTreeSet::new(),
-        held: VecDeque::new(),
+        present: Present::default(),
+        held: Held::default(),
+        sending: None,
         holds: !io::stdin().is_terminal(),
         junk: 0,
     };
     for (target, addrs) in targets {
         chat.dials.spawn(contact(chat.swarm.clone(), target, addrs));
     }
-    let result = chat.talk(events, options.linger).await;
+    let result = chat.talk(events, broken, options.linger).await;
     chat.leave().await;
     result
 }
 
-struct Chat {
+struct Chat<'a> {
+    screen: &'a Screen,
     swarm: Swarm,
     topic: Topic,
     writer: Writer,
     peers: BTreeMap<PeerId, Neighbour>,
-    /// Nicks whose joining was told, those behind a neighbour included.
-    present: BTreeSet<String>,
-    /// What was said while nobody was there.
-    held: VecDeque<String>,
+    present: Present,
+    /// What was said and is not being sent: while nobody is there, and until its turn comes.
+    held: Held,
+    /// The message that waits for room at a neighbour that is slow. There is one at most, and no more input is read
+    /// before it has left.
+    sending: Option<Sending>,
     /// Whether it is held at all: from a pipe it is, while a person is told that nobody is there.
     holds: bool,
     /// Messages that were none of a chat.
     junk: u64,
     dials: JoinSet<Result<(), String>>,
+}
+
+type Sending = Pin<Box<dyn Future<Output = Result<Published, SendError>>>>;
+
+/// Lines that wait, in order.
+#[derive(Default)]
+struct Held {
+    lines: VecDeque<String>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Whether a line of any length fits.
+    fn has_room(&self) -> bool {
+        self.lines.len() < HELD_LINES && self.bytes.saturating_add(MAX_TEXT) <= HELD_BYTES
+    }
+
+    fn push(&mut self, text: &str) {
+        self.bytes = self.bytes.saturating_add(text.len());
+        self.lines.push_back(text.to_owned());
+    }
+
+    fn pop(&mut self) -> Option<String> {
+        let text = self.lines.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(text.len());
+        Some(text)
+    }
 }
 
 struct Neighbour {
@@ -104,36 +147,70 @@ enum Flow {
     Quit,
 }
 
-impl Chat {
-    /// Until the user leaves.
-    async fn talk(&mut self, mut events: TopicEvents, linger: Option<Duration>) -> anyhow::Result<()> {
-        let mut input = Input::new();
+impl Chat<'_> {
+    /// Until the user leaves. Nothing in here waits for a neighbour or for whoever reads the output, so signals are
+    /// always heard.
+    async fn talk(
+        &mut self,
+        mut events: TopicEvents,
+        mut broken: oneshot::Receiver<io::Error>,
+        linger: Option<Duration>,
+    ) -> anyhow::Result<()> {
+        let mut input = Input::new(BufReader::new(tokio::io::stdin()));
         let mut signals = Signals::new()?;
+        // Since the end of input.
         let mut until: Option<Instant> = None;
         loop {
+            self.send_next();
+            if until.is_some() && linger.is_none() && self.sending.is_none() && self.held.lines.is_empty() {
+                // What was said has somebody to read it, and there will be no more.
+                return Ok(());
+            }
             let over = until.unwrap_or_else(Instant::now);
             let flow = tokio::select! {
-                line = input.line(), if until.is_none() && self.held.len() < HELD_LINES => match line? {
-                    Some(line) => self.on_line(&line).await?,
-                    None => {
-                        let patience = if self.held.is_empty() { Duration::ZERO } else { HELD_FOR };
-                        if !self.held.is_empty() {
-                            notice("nobody is here yet; waiting for somebody to come");
+                line = input.line(), if until.is_none() && self.sending.is_none() && self.held.has_room() => {
+                    match line? {
+                        Line::Text(line) => self.on_line(&line).await,
+                        Line::TooLong => {
+                            self.notice(&format!("not sent: a line of more than {MAX_LINE} bytes; split it"));
+                            Flow::Go
                         }
-                        until = Some(Instant::now() + linger.unwrap_or(patience));
-                        Flow::Go
+                        Line::End => {
+                            if !self.held.lines.is_empty() {
+                                self.notice("nobody is here yet; waiting for somebody to come");
+                            }
+                            until = Some(Instant::now() + linger.unwrap_or(HELD_FOR));
+                            Flow::Go
+                        }
                     }
                 },
+                result = sent(&mut self.sending), if self.sending.is_some() => {
+                    self.on_sent(result)?;
+                    Flow::Go
+                },
                 event = events.next() => match event {
-                    Some(event) => self.on_event(event, linger.is_none(), &mut until).await?,
+                    Some(event) => {
+                        let alone = self.peers.is_empty();
+                        self.on_event(event);
+                        if alone && !self.peers.is_empty() && linger.is_none() {
+                            until = until.map(|_| Instant::now() + SEND_FOR);
+                        }
+                        Flow::Go
+                    }
                     None => Flow::Quit,
                 },
                 Some(dialled) = self.dials.join_next() => {
                     if let Ok(Err(error)) = dialled {
-                        notice(&error);
+                        self.notice(&error);
                     }
                     Flow::Go
                 }
+                error = &mut broken => match error {
+                    // Nobody reads any more: the end of a pipe, as in `setowire-chat ops | head -1`.
+                    Ok(error) if error.kind() == io::ErrorKind::BrokenPipe => Flow::Quit,
+                    Ok(error) => return Err(error).context("cannot write the messages"),
+                    Err(_) => Flow::Quit,
+                },
                 () = signals.any() => Flow::Quit,
                 () = tokio::time::sleep_until(over), if until.is_some() => Flow::Quit,
             };
@@ -143,67 +220,72 @@ impl Chat {
         }
     }
 
-    async fn on_line(&mut self, line: &str) -> anyhow::Result<Flow> {
-        match line.trim() {
-            "" => {}
-            "/quit" => return Ok(Flow::Quit),
-            "/help" => help(),
-            "/peers" => self.list_peers().await,
-            // Names as the reference prints them; what its STUN would find out is not looked for.
-            "/nat" => notice(&format!("nat=unknown addr=LAN local={}", self.swarm.local_addr().port())),
-            command if command.starts_with('/') => {
-                let name = command.split_whitespace().next().unwrap_or(command);
-                notice(&format!("there is no command {name}; /help lists them"));
-            }
-            text if self.peers.is_empty() && self.holds => self.held.push_back(text.to_owned()),
-            text if self.peers.is_empty() => notice(&format!("nobody is here to read it: {text}")),
-            text => self.say(text).await?,
+    /// Begins to send the line whose turn it is.
+    fn send_next(&mut self) {
+        if self.sending.is_none()
+            && !self.peers.is_empty()
+            && let Some(text) = self.held.pop()
+        {
+            let (topic, message) = (self.topic.clone(), self.writer.say(&text));
+            self.sending = Some(Box::pin(async move { topic.publish(message).await }));
         }
-        Ok(Flow::Go)
     }
 
-    async fn say(&mut self, text: &str) -> anyhow::Result<()> {
-        match self.topic.publish(self.writer.say(text)).await {
-            Ok(_) => {}
+    fn on_sent(&mut self, result: Result<Published, SendError>) -> anyhow::Result<()> {
+        self.sending = None;
+        match result {
+            Ok(_) => Ok(()),
             Err(SendError::TooLarge { len, max }) => {
-                notice(&format!(
+                self.notice(&format!(
                     "not sent: {len} bytes with their wrapping are over the {max} of one message; split it"
                 ));
+                Ok(())
             }
-            Err(error) => return Err(error).context("cannot send"),
+            Err(error) => Err(error).context("cannot send"),
         }
-        Ok(())
     }
 
-    async fn on_event(&mut self, event: TopicEvent, leaves: bool, until: &mut Option<Instant>) -> anyhow::Result<Flow> {
+    async fn on_line(&mut self, line: &str) -> Flow {
+        match line.trim() {
+            "" => {}
+            "/quit" => return Flow::Quit,
+            "/help" => self.help(),
+            "/peers" => self.list_peers().await,
+            // Names as the reference prints them; what its STUN would find out is not looked for.
+            "/nat" => self.notice(&format!("nat=unknown addr=LAN local={}", self.swarm.local_addr().port())),
+            command if command.starts_with('/') => {
+                let name = command.split_whitespace().next().unwrap_or(command);
+                self.notice(&format!("there is no command {name}; /help lists them"));
+            }
+            text if self.peers.is_empty() && !self.holds => {
+                self.notice(&format!("nobody is here to read it: {text}"));
+            }
+            text => self.held.push(text),
+        }
+        Flow::Go
+    }
+
+    fn on_event(&mut self, event: TopicEvent) {
         match event {
             TopicEvent::Joined(peer) => {
-                notice(&format!("connected to {}", first8(&peer.id().v12_id().to_string())));
-                self.greet(&peer).await;
+                self.notice(&format!("connected to {}", first8(&peer.id().v12_id().to_string())));
+                self.greet(&peer);
                 self.peers.insert(peer.id(), Neighbour { peer, nick: None, left: false });
-                while let Some(text) = self.held.pop_front() {
-                    self.say(&text).await?;
-                }
-                if until.is_some() && leaves {
-                    // What was said has somebody to read it, and there will be no more.
-                    return Ok(Flow::Quit);
-                }
             }
-            TopicEvent::Message(packet) => self.on_packet(&packet).await,
+            TopicEvent::Message(packet) => self.on_packet(&packet),
             TopicEvent::Left(id, reason) => {
                 if let Some(nick) = self.peers.remove(&id).and_then(|gone| gone.nick)
                     && self.present.remove(&nick)
                 {
-                    notice(&format!("{nick} disconnected ({reason})"));
+                    self.notice(&format!("{nick} disconnected ({reason})"));
                 }
             }
-            TopicEvent::Lagged(lost) => notice(&format!("{lost} messages came too fast to be shown")),
+            TopicEvent::Lagged(lost) => self.notice(&format!("{lost} messages came too fast to be shown")),
             _ => {}
         }
-        Ok(Flow::Go)
     }
 
-    async fn on_packet(&mut self, packet: &Packet) {
+    fn on_packet(&mut self, packet: &Packet) {
         match message::read(&packet.data, self.writer.id()) {
             // Neighbours pass on what they hear, our own greeting included.
             Some(Message::Join { author: Some(author), .. }) if author == self.writer.id() => {}
@@ -218,42 +300,45 @@ impl Chat {
                 if let Some(neighbour) = neighbour.filter(|neighbour| neighbour.nick.is_none()) {
                     neighbour.nick = Some(nick.clone());
                     let peer = neighbour.peer.clone();
-                    self.greet(&peer).await;
+                    self.greet(&peer);
                 }
-                if self.present.len() < MAX_PRESENT && self.present.insert(nick.clone()) {
-                    notice(&format!("{nick} joined{mark}"));
+                if self.present.insert(&nick) {
+                    self.notice(&format!("{nick} joined{mark}"));
                 }
             }
-            Some(Message::Say { nick, text, ours: false }) => show(&nick, &format!("{text}{}", mark(packet))),
+            Some(Message::Say { nick, text, ours: false }) => {
+                self.screen.show(&nick, &format!("{text}{}", mark(packet)));
+            }
             Some(Message::Say { ours: true, .. }) => {}
             Some(Message::Leave { nick }) => {
                 if let Some(neighbour) = self.peers.get_mut(&packet.from) {
                     neighbour.left |= neighbour.nick.as_ref() == Some(&nick);
                 }
                 if self.present.remove(&nick) {
-                    notice(&format!("{nick} left{}", mark(packet)));
+                    self.notice(&format!("{nick} left{}", mark(packet)));
                 }
             }
             None => self.junk += 1,
         }
     }
 
-    /// Tells a neighbour who we are. One that is gone again needs no greeting.
-    async fn greet(&mut self, peer: &Peer) {
-        let _ = peer.send(self.writer.join()).await;
+    /// Tells a neighbour who we are. One that is gone again needs no greeting, and room there is: only two greetings
+    /// ever go to one neighbour, all else goes to the topic.
+    fn greet(&mut self, peer: &Peer) {
+        let _ = peer.try_send(self.writer.join());
     }
 
     async fn list_peers(&self) {
         let peers = self.swarm.peers().await;
-        notice(&format!("{} here", count(peers.len(), "peer")));
+        self.notice(&format!("{} here", count(peers.len(), "peer")));
         for info in peers {
             let nick = self.peers.get(&info.id).and_then(|neighbour| neighbour.nick.as_deref()).unwrap_or("?");
             let (id, ms) = (info.id.v12_id().to_string(), info.rtt.as_secs_f64() * 1000.0);
             let mesh = if info.in_mesh { " mesh" } else { "" };
-            notice(&format!("  {} {nick} {ms:.1} ms{mesh}", first8(&id)));
+            self.notice(&format!("  {} {nick} {ms:.1} ms{mesh}", first8(&id)));
         }
         if self.junk > 0 {
-            notice(&format!(
+            self.notice(&format!(
                 "{} were none of a chat",
                 count(usize::try_from(self.junk).unwrap_or(usize::MAX), "message")
             ));
@@ -261,44 +346,46 @@ impl Chat {
     }
 
     async fn leave(mut self) {
-        if !self.held.is_empty() {
-            notice(&format!("nobody came: {} not delivered", count(self.held.len(), "message")));
+        let waiting = self.held.lines.len().saturating_add(usize::from(self.sending.take().is_some()));
+        if waiting > 0 {
+            let why = if self.peers.is_empty() { "nobody came" } else { "there was no room" };
+            self.notice(&format!("{why}: {} not delivered", count(waiting, "message")));
         }
-        // Nobody needs to hear it if the node has ended.
-        let _ = self.topic.publish(self.writer.leave()).await;
+        // Nobody needs to hear it if the node has ended, and who takes no more now gets it late or not at all.
+        let _ = timeout(GOODBYE, self.topic.publish(self.writer.leave())).await;
         let peers = self.swarm.peers().await.len();
         let unsent = self.swarm.shutdown(GRACE).await;
         if unsent.messages > 0 {
-            notice(&format!(
+            self.notice(&format!(
                 "{} did not leave in time",
                 count(usize::try_from(unsent.messages).unwrap_or(usize::MAX), "message")
             ));
         }
-        notice(&format!("left {}", count(peers, "peer")));
-    }
-}
-
-/// Lines of standard input.
-struct Input {
-    reader: BufReader<Stdin>,
-    /// The part of a line that has been read.
-    line: Vec<u8>,
-}
-
-impl Input {
-    fn new() -> Self {
-        Self { reader: BufReader::new(tokio::io::stdin()), line: Vec::new() }
+        self.notice(&format!("left {}", count(peers, "peer")));
     }
 
-    /// The next line, or `None` at the end of input. Cancel-safe: what was read stays for the next call.
-    async fn line(&mut self) -> anyhow::Result<Option<String>> {
-        let read = self.reader.read_until(b'\n', &mut self.line).await.context("cannot read the input")?;
-        if read == 0 && self.line.is_empty() {
-            return Ok(None);
+    fn notice(&self, text: &str) {
+        self.screen.notice(text);
+    }
+
+    fn help(&self) {
+        for line in [
+            "/peers  who is connected: id, nick, round trip, and whether messages are passed on there",
+            "/nat    what is known of the way to the outside",
+            "/help   this list",
+            "/quit   leave, as the end of input and Ctrl-C do",
+        ] {
+            self.notice(line);
         }
-        let line = String::from_utf8_lossy(&self.line).into_owned();
-        self.line.clear();
-        Ok(Some(line))
+    }
+}
+
+/// What came of the message that is being sent; for ever nothing if there is none. Cancel-safe: it is sent further
+/// with the next call.
+async fn sent(sending: &mut Option<Sending>) -> Result<Published, SendError> {
+    match sending {
+        Some(sending) => sending.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -368,17 +455,6 @@ fn random_hex<const N: usize>() -> anyhow::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn help() {
-    for line in [
-        "/peers  who is connected: id, nick, round trip, and whether messages are passed on there",
-        "/nat    what is known of the way to the outside",
-        "/help   this list",
-        "/quit   leave, as the end of input and Ctrl-C do",
-    ] {
-        notice(line);
-    }
-}
-
 /// What is shown behind what anybody on the network may have written.
 fn mark(packet: &Packet) -> &'static str {
     if packet.authenticated { "" } else { " (not authenticated)" }
@@ -391,19 +467,4 @@ fn first8(id: &str) -> &str {
 fn count(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
-}
-
-/// A message, on standard output.
-fn show(nick: &str, text: &str) {
-    let mut out = io::stdout().lock();
-    if writeln!(out, "{nick}\t{text}").and_then(|()| out.flush()).is_err() {
-        // Nobody reads any more: the end of a pipe, as in `setowire-chat ops | head -1`.
-        std::process::exit(0);
-    }
-}
-
-/// Everything else, on standard error.
-fn notice(text: &str) {
-    // There is nowhere to tell that this cannot be told.
-    let _ = writeln!(io::stderr(), "* {text}");
 }

@@ -1,17 +1,25 @@
 //! Terminal chat between peers, with no server in the middle.
 
 mod identity;
+mod input;
 mod line;
 mod message;
+mod present;
 mod sanitize;
+mod screen;
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Parser;
+use screen::Screen;
+
+/// How long what is still to be shown may take at the end. A pipe that nobody reads takes it for ever.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Chats with everybody in a room, with no server in the middle.
 ///
@@ -75,29 +83,32 @@ impl std::fmt::Display for Target {
 fn main() -> ExitCode {
     // Wrong usage ends here, with code 2.
     let options = Options::parse();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&anyhow::Error::new(error).context("cannot start")),
+    let (screen, broken) = match Screen::start(io::stdout(), io::stderr()) {
+        Ok(started) => started,
+        Err(error) => {
+            // There is nowhere to tell that this cannot be told.
+            let _ = writeln!(io::stderr(), "* cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
     };
-    let result = runtime.block_on(line::run(options));
-    // A thread may still wait for a line of input; nobody waits for it.
-    runtime.shutdown_background();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.context("cannot start").and_then(|runtime| {
+        let result = runtime.block_on(line::run(options, &screen, broken));
+        // A thread may still wait for a line of input; nobody waits for it.
+        runtime.shutdown_background();
+        result
+    });
+    if let Err(error) = &result {
+        screen.notice(&format!("{error:#}"));
     }
-}
-
-fn failed(error: &anyhow::Error) -> ExitCode {
-    // There is nowhere to tell that this cannot be told.
-    let _ = writeln!(std::io::stderr(), "* {error:#}");
-    ExitCode::FAILURE
+    screen.close(LAST_LINES);
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn parse_nick(text: &str) -> Result<String, String> {
     let nick = text.trim();
     if nick == "?" || sanitize::nick(nick) != nick {
-        return Err("a nick has 1 to 24 characters that can be printed".into());
+        return Err("a nick has 1 to 24 characters that can be printed and does not begin with `*`".into());
     }
     Ok(nick.to_owned())
 }
@@ -150,7 +161,7 @@ mod tests {
     #[test]
     fn values_are_checked() {
         assert!(parse_nick("alice").is_ok() && parse_nick(&"ä".repeat(24)).is_ok());
-        for bad in ["", " ", "?", "a\u{1b}b", &"x".repeat(25)] {
+        for bad in ["", " ", "?", "*a", "a\u{1b}b", &"x".repeat(25)] {
             assert!(parse_nick(bad).is_err(), "{bad:?}");
         }
         assert!(parse_room("ein Zimmer 🦀").is_ok() && parse_room(&"ä".repeat(64)).is_ok());

@@ -15,10 +15,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use framing::v12::limits::{MAX_DATA_PAYLOAD, MAX_FRAG_PAYLOAD, MAX_VALUE};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use swarm::{Config, Events, Message, Peer, PeerId, Preset, Proof, Swarm, SwarmEvent, Topic, TopicId, v12};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use swarm::{
+    Config, Events, Message, Peer, PeerId, Preset, Proof, SendError, StoreError, Swarm, SwarmEvent, Topic, TopicId, v12,
+};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -153,9 +156,17 @@ async fn run(options: Options) -> Result<(), Failure> {
     let (asks, asked) = mpsc::channel(16);
     let mut jobs = JoinSet::new();
     jobs.spawn(report(swarm.events(), asked));
-    let mut driver = Driver { swarm, asks, jobs, _joined: joined };
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Some(line) = lines.next_line().await? {
+    let max_message = if options.send_fragments { MAX_FRAG_PAYLOAD } else { MAX_DATA_PAYLOAD };
+    let mut driver = Driver { swarm, max_message, asks, jobs, _joined: joined };
+    let mut input = BufReader::new(tokio::io::stdin());
+    while let Some(line) = next_line(&mut input).await? {
+        let line = match line {
+            Ok(line) => line,
+            Err(error) => {
+                emit("error", json!({ "message": error.to_string() }));
+                continue;
+            }
+        };
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             [] => {}
@@ -172,6 +183,42 @@ async fn run(options: Options) -> Result<(), Failure> {
     let unsent = driver.swarm.shutdown(Duration::from_secs(2)).await;
     emit("bye", json!({ "unsent": unsent.messages }));
     Ok(())
+}
+
+/// Bytes of a line of input. The longest message that is worth writing in hexadecimal digits fits several times.
+const MAX_LINE: usize = 4 * 1024 * 1024;
+
+/// Why a line of input is no command.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum LineError {
+    #[error("a line of more than {MAX_LINE} bytes is no command")]
+    TooLong,
+    #[error("a line that is not UTF-8 is no command")]
+    NotText,
+}
+
+/// The next line of input, without its end, or `None` when there will be no more. The rest of a line that is too long
+/// is skipped, not kept.
+async fn next_line(input: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Result<String, LineError>>> {
+    let (mut line, mut len) = (Vec::new(), 0usize);
+    loop {
+        let buffer = input.fill_buf().await?;
+        if buffer.is_empty() && len == 0 {
+            return Ok(None);
+        }
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let part = buffer.get(..end.unwrap_or(buffer.len())).unwrap_or_default();
+        len = len.saturating_add(part.len());
+        if len <= MAX_LINE {
+            line.extend_from_slice(part);
+        }
+        let (used, over) = (part.len() + usize::from(end.is_some()), end.is_some() || buffer.is_empty());
+        input.consume(used);
+        if over {
+            let text = if len > MAX_LINE { Err(LineError::TooLong) } else { Ok(line) };
+            return Ok(Some(text.and_then(|line| String::from_utf8(line).or(Err(LineError::NotText)))));
+        }
+    }
 }
 
 /// What is asked of the task that hears the events.
@@ -283,6 +330,8 @@ fn tell(event: SwarmEvent, counts: &mut Counts) {
 
 struct Driver {
     swarm: Swarm,
+    /// Bytes of the largest message that this node sends to anybody.
+    max_message: usize,
     asks: mpsc::Sender<Ask>,
     /// Dials and fetches, which answer when they end.
     jobs: JoinSet<()>,
@@ -309,11 +358,13 @@ impl Driver {
                 raw(addr, &hello).await?;
             }
             ("raw", [addr, hex]) => raw(addr, &bytes(hex)?).await?,
-            ("send", [to, len, seed @ ..]) => self.send(to, payload(len.parse()?, number(seed, 0)?)).await?,
+            ("send", [to, len, seed @ ..]) => {
+                self.send(to, payload(self.size(len)?, number(seed, 0)?)).await?;
+            }
             ("sendhex", [to]) => self.send(to, Vec::new()).await?,
             ("sendhex", [to, hex]) => self.send(to, bytes(hex)?).await?,
             ("broadcast", [len, seed @ ..]) => {
-                let data = payload(len.parse()?, number(seed, 0)?);
+                let data = payload(self.size(len)?, number(seed, 0)?);
                 let (len, sha256) = (data.len(), digest(&data));
                 let targets = swarm.broadcast(data).await?;
                 emit("sent", json!({ "n": len, "sha256": sha256, "targets": targets }));
@@ -321,11 +372,11 @@ impl Driver {
             ("flood", [count, size, more @ ..]) => {
                 let gap: f64 = more.first().map_or(Ok(0.0), |gap| gap.parse())?;
                 let seed = number(more.get(1..).unwrap_or_default(), 1)?;
-                self.flood(count.parse()?, size.parse()?, Duration::try_from_secs_f64(gap / 1000.0)?, seed).await?;
+                self.flood(count.parse()?, self.size(size)?, Duration::try_from_secs_f64(gap / 1000.0)?, seed).await?;
             }
             ("stream", [to, count, size, seed @ ..]) => {
                 let peer = self.peer(to).await?;
-                let (count, size): (u32, usize) = (count.parse()?, size.parse()?);
+                let (count, size): (u32, usize) = (count.parse()?, self.size(size)?);
                 let payloads = Payloads::new(count, size, number(seed, 1)?).await?;
                 let start = Instant::now();
                 for data in payloads {
@@ -334,7 +385,11 @@ impl Driver {
                 flooded(count, size, count as usize, start);
             }
             ("store", [key, len, seed @ ..]) => {
-                let value = payload(len.parse()?, number(seed, 0)?);
+                let (len, max) = (len.parse()?, MAX_VALUE);
+                if len > max {
+                    return Err(StoreError::TooLarge { len, max }.into());
+                }
+                let value = payload(len, number(seed, 0)?);
                 swarm.store(key, value).await?;
             }
             ("storehex", [key, hex]) => swarm.store(key, bytes(hex)?).await?,
@@ -369,6 +424,12 @@ impl Driver {
             _ => return Err(format!("unknown command {name}, or not with these arguments").into()),
         }
         Ok(())
+    }
+
+    /// The size of a message, refused before a message of it is made.
+    fn size(&self, word: &str) -> Result<usize, Failure> {
+        let (len, max) = (word.parse()?, self.max_message);
+        if len > max { Err(SendError::TooLarge { len, max }.into()) } else { Ok(len) }
     }
 
     async fn send(&self, to: &str, data: Vec<u8>) -> Result<(), Failure> {
@@ -514,7 +575,7 @@ const PREPARED: usize = 128 * 1024 * 1024;
 
 impl Payloads {
     async fn new(count: u32, size: usize, seed: u32) -> Result<Self, Failure> {
-        let ready = count.min(u32::try_from(PREPARED / size.max(1)).unwrap_or(u32::MAX));
+        let ready = count.min(u32::try_from(PREPARED / size.max(size_of::<Vec<u8>>())).unwrap_or(u32::MAX));
         let make = move || (0..ready).map(|index| payload(size, nth(seed, index))).collect::<Vec<_>>();
         let made = tokio::task::spawn_blocking(make).await?;
         Ok(Self { ready: made.into_iter(), rest: ready..count, size, seed })
@@ -577,4 +638,32 @@ fn cpu_s() -> Option<f64> {
         nanoseconds += times.split_whitespace().next()?.parse::<u64>().ok()?;
     }
     Some(nanoseconds as f64 / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn lines_that_are_no_commands_are_told_and_the_next_is_read() {
+        let long = [&vec![b'x'; MAX_LINE][..], b"\n", &vec![b'y'; MAX_LINE + 1], b"\n"].concat();
+        let bytes = [&b"peers\n\n\xff\xfe\n"[..], &long, b"stats"].concat();
+        for capacity in [1000, 1 << 16] {
+            let mut input = BufReader::with_capacity(capacity, &bytes[..]);
+            let mut lines = Vec::new();
+            while let Some(line) = next_line(&mut input).await.unwrap() {
+                lines.push(line.map(|line| line.chars().take(5).collect::<String>()));
+            }
+            let text = |text: &str| Ok(text.to_owned());
+            let expected = [
+                text("peers"),
+                text(""),
+                Err(LineError::NotText),
+                text("xxxxx"),
+                Err(LineError::TooLong),
+                text("stats"),
+            ];
+            assert_eq!(lines, expected);
+        }
+    }
 }

@@ -11,5 +11,7 @@
 
 mod lan;
 mod program;
+#[cfg(unix)]
+mod stuck;
 mod talk;
 mod usage;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -94,6 +94,58 @@ impl Chat {
         let (out, err) = (rest(&self.out), rest(&self.err));
         assert!(Instant::now() < deadline, "it does not end");
         (self.child.wait().unwrap(), out, err)
+    }
+
+    /// Writes a line again and again, from a thread of its own; tells of each time.
+    #[cfg(unix)]
+    pub(crate) fn flood(&mut self, line: &str, count: usize) -> Receiver<()> {
+        let (mut input, line, (sender, written)) = (self.input.take().unwrap(), line.to_owned(), channel());
+        thread::spawn(move || {
+            for _ in 0..count {
+                if writeln!(input, "{line}").is_err() || sender.send(()).is_err() {
+                    return;
+                }
+            }
+            // Its end is not the end of the input.
+            std::mem::forget(input);
+        });
+        written
+    }
+
+    /// Asks it to end and waits until it has, while nobody reads what it says. Killed, and so no success, after 5 s.
+    #[cfg(unix)]
+    pub(crate) fn terminated(mut self) -> ExitStatus {
+        self.signal("TERM");
+        let (ended, ending) = channel::<()>();
+        let id = self.child.id().to_string();
+        let watch = thread::spawn(move || {
+            if ending.recv_timeout(Duration::from_secs(5)) == Err(RecvTimeoutError::Timeout) {
+                Command::new("kill").args(["-s", "KILL", &id]).status().unwrap();
+            }
+        });
+        let status = self.child.wait().unwrap();
+        drop(ended);
+        watch.join().unwrap();
+        status
+    }
+
+    /// One whose standard output, and standard error beyond its address if `mute`, nobody reads.
+    #[cfg(unix)]
+    pub(crate) fn unread(options: &str, mute: bool) -> (Self, Box<dyn std::any::Any>) {
+        let mut command = Command::new(BINARY);
+        command.args(["--v12", "--no-lan", "--bind", "127.0.0.1:0"]).args(options.split_whitespace());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (out, mut err) = (child.stdout.take().unwrap(), BufReader::new(child.stderr.take().unwrap()));
+        let mut first = String::new();
+        err.read_line(&mut first).unwrap();
+        let addr = first.trim_end().strip_prefix("* listening on ").map(str::to_owned);
+        let (input, (_, nothing)) = (child.stdin.take(), channel());
+        // The pipes stay open as long as they are held.
+        if mute {
+            return (Self { child, input, out: nothing, err: channel().1, addr }, Box::new((out, err)));
+        }
+        (Self { child, input, out: nothing, err: lines(err), addr }, Box::new(out))
     }
 
     #[cfg(unix)]
