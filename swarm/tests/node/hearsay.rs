@@ -232,6 +232,13 @@ fn a_relay_introduces_only_those_who_ask_in_their_own_name_and_others_do_not_at_
         let mut target = Raw::new("target", addr("20.9.0.2:4000"), ids[0], 0);
         asker.connect(&mut world);
         target.connect(&mut world);
+        // Neither answers PINGs: what they are told is paid for by what they say.
+        for raw in [&mut asker, &mut target] {
+            for _ in 0..5 {
+                let message = raw.message(b"with so many bytes in it that it pays for an answer");
+                raw.say(&mut world, &message);
+            }
+        }
         world.run_for(SECOND);
         world.capture(1 << 20);
         let request = |from| {

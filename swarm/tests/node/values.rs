@@ -37,7 +37,8 @@ fn a_late_joiner_fetches_what_was_there_before() {
     world.capture(1 << 20);
     dial(&mut world, ids[1], ids[0]);
     connect(&mut world, &ids, 1);
-    world.run_for(ms(100));
+    // Both have answered PINGs by then; nothing of that size goes anywhere before.
+    world.run_for(ms(2000));
     // The keys of the last 64 are told in one HAVE, and no other.
     let told = |key: &str| {
         let key = [&[key.len() as u8], key.as_bytes()].concat();
