@@ -27,3 +27,8 @@ pub use id::{ParseIdError, PeerId, ShortId, TopicId};
 pub mod v12 {
     pub use crypto::v12::{Identity, NodeId, SeedError, TopicHash, WireId};
 }
+
+/// The programs in the repository's README compile.
+#[cfg(all(doctest, feature = "tokio", feature = "v12"))]
+#[doc = include_str!("../../README.md")]
+struct ReadmeOfTheRepository;
