@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::limits::OUTBOX_PER_VISIT;
+use super::limits::{BROADCAST_PROGRESS, BROADCAST_PROGRESS_BYTES, BROADCAST_RETRY, BROADCAST_TRIES, OUTBOX_PER_VISIT};
 use super::shared::{Item, Outbox, Shared, Then};
 use crate::node::{Broadcast, Node};
 use crate::{PeerId, Proof, Security, SendError, TopicId};
@@ -22,10 +22,23 @@ pub(crate) struct Lane {
     pub(crate) security: Security,
     /// Taken from the outbox, not yet taken by the node.
     pending: VecDeque<Item>,
-    /// The node said that its queue for the peer is full, and will say when there is room.
+    /// The node said that its queue for the peer is full, and will say when half of it is free.
     full: bool,
+    /// Broadcasts among `pending`.
+    copies: usize,
+    progress: Progress,
     /// Listed in `work`.
     listed: bool,
+}
+
+/// How much a peer took while broadcasts waited for it.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Looks at a full queue since the count began: a measure of the time waited that stands still with the task.
+    tries: u32,
+    taken: usize,
+    /// Too little was taken: no broadcast waits for this peer until the node says that there is room.
+    lapsed: bool,
 }
 
 /// All connected peers, and what waits to be handed to the node.
@@ -35,10 +48,14 @@ pub(crate) struct Lanes {
     /// Peers that something waits for and that are not full.
     work: VecDeque<PeerId>,
     broadcasts: BTreeMap<u64, Waiting>,
+    /// When to look again at the peers that broadcasts wait for, if any.
+    retry_at: Option<Instant>,
     next_broadcast: u64,
     max_message: usize,
     /// Messages that were promised to a peer which then left, or that turned out too large for it.
     pub(crate) dropped: u64,
+    /// Copies of broadcasts that waited, or would have, for a peer that takes too little.
+    pub(crate) skipped: u64,
 }
 
 /// What came of the visit of a lane.
@@ -62,7 +79,7 @@ struct Waiting {
 impl Lanes {
     pub(crate) fn new(max_message: usize) -> Self {
         let (lanes, work, broadcasts) = (BTreeMap::new(), VecDeque::new(), BTreeMap::new());
-        Self { lanes, work, broadcasts, next_broadcast: 0, max_message, dropped: 0 }
+        Self { lanes, work, broadcasts, retry_at: None, next_broadcast: 0, max_message, dropped: 0, skipped: 0 }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Lane)> {
@@ -82,7 +99,8 @@ impl Lanes {
     pub(crate) fn connect(&mut self, peer: PeerId, addr: SocketAddr, proof: Proof, security: Security) -> &Lane {
         let outbox = Arc::new(Outbox::new(peer, self.max_message));
         let (pending, full, listed) = (VecDeque::new(), false, false);
-        let lane = Lane { outbox, addr, proof, security, pending, full, listed };
+        let (copies, progress) = (0, Progress::default());
+        let lane = Lane { outbox, addr, proof, security, pending, full, copies, progress, listed };
         self.lanes.entry(peer).insert_entry(lane).into_mut()
     }
 
@@ -109,10 +127,11 @@ impl Lanes {
         }
     }
 
-    /// The node has room again for a peer.
+    /// The node has room again for a peer, and plenty.
     pub(crate) fn writable(&mut self, peer: &PeerId) {
         if let Some(lane) = self.lanes.get_mut(peer) {
             lane.full = false;
+            lane.progress = Progress::default();
             list(&mut self.work, *peer, lane);
         }
     }
@@ -132,6 +151,34 @@ impl Lanes {
         for (peer, lane) in &mut self.lanes {
             lane.outbox.take(&mut lane.pending);
             list(&mut self.work, *peer, lane);
+        }
+    }
+
+    /// When [`keep_time`](Self::keep_time) wants to be called.
+    pub(crate) const fn deadline(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Has another look at the full peers that broadcasts wait for, since the node speaks up at half a queue only, and
+    /// waits no longer for those that take too little.
+    pub(crate) fn keep_time(&mut self, now: Instant) {
+        if self.retry_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let mut given_up = Vec::new();
+        let mut waits = false;
+        for (peer, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.copies > 0) {
+            // If it is listed still, then the node as a whole had no room, which is not the fault of this peer.
+            if lane.full {
+                lane.count_try(&mut given_up);
+                lane.full = lane.pending.is_empty();
+                list(&mut self.work, *peer, lane);
+            }
+            waits |= lane.copies > 0;
+        }
+        self.retry_at = if waits { now.checked_add(BROADCAST_RETRY) } else { None };
+        for number in given_up {
+            self.skip(number);
         }
     }
 
@@ -163,7 +210,12 @@ impl Lanes {
         node: &mut Node,
         now: Instant,
     ) {
-        // What was sent before goes before.
+        // What was sent before goes before, also where room has come up that the node has not spoken of.
+        for (peer, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.full) {
+            lane.outbox.take(&mut lane.pending);
+            lane.full = lane.pending.is_empty();
+            list(&mut self.work, *peer, lane);
+        }
         while self.has_work() && !node.is_congested() {
             self.visit(node, now);
         }
@@ -183,8 +235,13 @@ impl Lanes {
         self.broadcasts.insert(number, Waiting { peers: full.len(), sent, reply, _permit: permit });
         for peer in full {
             match self.lanes.get_mut(&peer) {
+                Some(lane) if lane.progress.lapsed => {
+                    lane.full = true;
+                    self.skip(number);
+                }
                 Some(lane) => {
                     lane.full = true;
+                    lane.copies = lane.copies.saturating_add(1);
                     lane.outbox.take(&mut lane.pending);
                     lane.pending.push_back(Item { data: data.clone(), cost: 0, then: Then::Broadcast(number) });
                 }
@@ -192,9 +249,18 @@ impl Lanes {
                 None => self.settle(number, false),
             }
         }
+        if self.broadcasts.contains_key(&number) && self.retry_at.is_none() {
+            self.retry_at = now.checked_add(BROADCAST_RETRY);
+        }
     }
 
-    /// One of the peers that a broadcast waited for has it, or left.
+    /// One of the peers that a broadcast is for takes too little to be waited for.
+    fn skip(&mut self, number: u64) {
+        self.skipped = self.skipped.saturating_add(1);
+        self.settle(number, false);
+    }
+
+    /// One of the peers that a broadcast waited for has it, left or is skipped.
     fn settle(&mut self, number: u64, sent: bool) {
         let Some(waiting) = self.broadcasts.get_mut(&number) else {
             return;
@@ -222,6 +288,28 @@ impl Drop for Lane {
 }
 
 impl Lane {
+    /// One more look at a full queue. Once it has gone on for too long with too little taken, no broadcast waits here
+    /// any more: their numbers are added to `given_up`.
+    fn count_try(&mut self, given_up: &mut Vec<u64>) {
+        self.progress.tries = self.progress.tries.saturating_add(1);
+        if self.progress.tries < BROADCAST_TRIES {
+            return;
+        }
+        let lapsed = self.progress.taken < BROADCAST_PROGRESS;
+        self.progress = Progress { lapsed, ..Progress::default() };
+        if lapsed {
+            self.copies = 0;
+            // What was sent to this peer alone goes on waiting.
+            self.pending.retain(|item| match item.then {
+                Then::Broadcast(number) => {
+                    given_up.push(number);
+                    false
+                }
+                Then::Nothing | Then::Reply(_) => true,
+            });
+        }
+    }
+
     /// Hands messages to the node until there are none, the visit is over or the node is full.
     fn hand_over(&mut self, node: &mut Node, dropped: &mut u64, now: Instant) -> Visit {
         let (peer, mut room) = (self.outbox.peer, 0usize);
@@ -243,12 +331,19 @@ impl Lane {
             if let Err(SendError::TooLarge { max, .. }) = &result {
                 self.outbox.learn_max(*max);
             }
+            if result.is_ok() {
+                let units = 1 + item.data.len() / BROADCAST_PROGRESS_BYTES;
+                self.progress.taken = self.progress.taken.saturating_add(units);
+            }
             room = room.saturating_add(item.cost as usize);
             match item.then {
                 Then::Nothing if result.is_err() => *dropped = dropped.saturating_add(1),
                 Then::Nothing => {}
                 Then::Reply(reply) => drop(reply.send(result)),
-                Then::Broadcast(number) => visit.settled.push((number, result.is_ok())),
+                Then::Broadcast(number) => {
+                    self.copies = self.copies.saturating_sub(1);
+                    visit.settled.push((number, result.is_ok()));
+                }
             }
         }
         if room > 0 {

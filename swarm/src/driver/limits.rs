@@ -37,8 +37,27 @@ pub(crate) const OUTBOX_PER_VISIT: usize = 64;
 /// Messages of at most this size reach every peer, so that `send` need not ask the node before it answers.
 pub(crate) const SURE_MESSAGE: usize = 1200;
 
-/// Broadcasts that wait for room at some peer. When reached, the next one waits.
+/// Broadcasts that wait for room at some peer. When reached, the next one waits. None waits for long at a peer that
+/// takes too little, see [`BROADCAST_TRIES`].
 pub(crate) const BROADCASTS: usize = 64;
+
+/// How often a full peer that broadcasts wait for is tried, since the node tells of room only when half of a queue is
+/// free: 8 s at the 128 messages/s that the existing nodes take.
+pub(crate) const BROADCAST_RETRY: Duration = Duration::from_millis(20);
+
+/// Tries that a full peer is given to take [`BROADCAST_PROGRESS`]: 1 s, some round trips even by way of a satellite and
+/// a pause of a busy machine, yet bearable for those who share the broadcast. When it takes less, what waits for it is
+/// skipped and counted, and later broadcasts do not wait for it until half of its queue is free. Tries are counted and
+/// not time, so that a task which did not run for a while does not blame its peers.
+pub(crate) const BROADCAST_TRIES: u32 = 50;
+
+/// Messages that a peer must take in [`BROADCAST_TRIES`] to be waited for any longer. An eighth of what the existing
+/// nodes take. One would not do: the window of a peer that is gone reopens after every unanswered PING, for a single
+/// message in the end, and whoever takes one message a second must not set the pace of everybody.
+pub(crate) const BROADCAST_PROGRESS: usize = 16;
+
+/// A message counts as one more for each so many bytes: two of the largest are progress enough.
+pub(crate) const BROADCAST_PROGRESS_BYTES: usize = 8 * 1024;
 
 /// Buffers of one receiving call, 64 KiB each since the kernel may join 64 datagrams into one.
 pub(crate) const RECEIVE_BUFFERS: usize = 8;

@@ -6,7 +6,8 @@
 //! deadline, a datagram, or (while one batch could not be sent) room in the socket.
 //!
 //! Where it is slow: towards the network the node's own windows and queues govern, and a blocked socket holds one
-//! batch; towards a slow reader of events the task stops receiving for a moment and then drops, see [`Events`].
+//! batch; a broadcast waits for a full peer while that peer takes messages at a fair rate, and skips it from then on
+//! until it has room; towards a slow reader of events the task stops receiving for a moment and then drops, see [`Events`].
 
 #![expect(clippy::disallowed_methods, reason = "the only I/O")]
 
@@ -84,6 +85,9 @@ pub struct Stats {
     pub lan_errors: u64,
     /// Messages that were accepted and then could not be sent: their peer left, or takes only smaller ones.
     pub dropped: u64,
+    /// Copies of broadcasts and publications that were not sent because their peer has a full queue and takes too
+    /// little to be waited for. Those that [`Swarm::try_broadcast`] leaves out are not among them.
+    pub skipped: u64,
 }
 
 /// The task of a node that was bound by [`Builder::bind_manual`].
@@ -230,6 +234,7 @@ impl Driver {
         }
         self.keep_house(now);
         self.take_changes(now);
+        self.lanes.keep_time(now);
         self.lanes.visit(&mut self.node, now);
         let taken = self.take_commands(now);
         more |= taken == COMMANDS_PER_TURN;
@@ -277,7 +282,7 @@ impl Driver {
             None => [Some(self.addresses_due), self.seeds.deadline()],
             Some(_) => [None; 2],
         };
-        [node, end, self.stall].into_iter().chain(house).flatten().min()
+        [node, end, self.stall, self.lanes.deadline()].into_iter().chain(house).flatten().min()
     }
 
     fn receive(&mut self, now: Instant) -> bool {
@@ -426,6 +431,7 @@ impl Driver {
             receive_errors: self.socket.receive_errors,
             lan_errors: self.lan.as_ref().map_or(u64::from(self.lan_failed), |lan| lan.errors),
             dropped: self.lanes.dropped,
+            skipped: self.lanes.skipped,
         }
     }
 

@@ -61,7 +61,9 @@ impl Topic {
         TopicEvents { receiver }
     }
 
-    /// Sends a message to everybody in the topic, by way of the neighbours. Waits for room at those that are slow.
+    /// Sends a message to everybody in the topic, by way of the neighbours. Waits for those whose queue is full as long
+    /// as they get on, and skips them from then on until they have room, as [`Swarm::broadcast`](super::Swarm::broadcast)
+    /// does: they are not in the number of neighbours returned.
     ///
     /// # Errors
     ///
@@ -70,7 +72,8 @@ impl Topic {
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped has sent the message to all neighbours with room, or to nobody.
+    /// A future that is dropped has sent the message to all neighbours with room, or to nobody. Those without room may
+    /// still get it.
     pub async fn publish(&self, data: impl Into<Bytes>) -> Result<Published, SendError> {
         let neighbours = broadcast(&self.membership.shared, Some(self.id()), data.into(), true).await?;
         Ok(Published { neighbours })

@@ -13,5 +13,6 @@ mod driver_events;
 mod driver_life;
 mod driver_meet;
 mod driver_send;
+mod driver_skip;
 mod driver_values;
 mod support;
