@@ -24,8 +24,8 @@ mod values;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::num::NonZeroUsize;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,8 +35,8 @@ use crypto::v12::{Identity, PublicKey, WireId};
 use framing::v12::{GoawayReason, limits};
 use peer::v12::Memory;
 use structs::{
-    Datagram, Deadline, Deadlines, Ecn, Epoch, Link, Lru, Machine, Path, Rejected, RejectedCounts, TokenBucket, Transmit,
-    TransmitBuf,
+    Datagram, Deadline, Deadlines, Ecn, Epoch, Link, Lru, Machine, Path, Rejected, RejectedCounts, TokenBucket,
+    Transmit, TransmitBuf,
 };
 
 use crate::{Config, DialError, DialId, Event, PeerId, PeerInfo, Security, SendError, TopicId};
