@@ -96,7 +96,7 @@ fn keys_without_their_id_or_without_a_secret_lead_nowhere() {
 
 /// Says HELLO in the name of somebody else and answers PINGs that it does not see at a fixed rate. Returns whether it
 /// passed for having that address within half a minute.
-fn blind(seed: u64, step: std::time::Duration) -> bool {
+fn blind(seed: u64, step: Duration) -> bool {
     let (mut world, ids) = world_seeded(1, Link::lan(), &Config::default(), seed);
     let (attacker, victim) = (addr("10.9.0.1:4000"), identity(7));
     let end = world.elapsed() + 30 * SECOND;
@@ -543,7 +543,7 @@ fn a_session_that_has_ended_is_not_played_again() {
     assert!(world.get(ids[0]).unwrap().peers().is_empty(), "and nobody is there");
     // The peer himself comes back at once.
     let config = Config::default();
-    world.restart(ids[1], |birth| crate::support::node(1, config, birth.seed, birth.epoch, birth.now, birth.addr));
+    world.restart(ids[1], |birth| node(1, config, birth.seed, birth.epoch, birth.now, birth.addr));
     dial(&mut world, ids[1], ids[0]);
     connect(&mut world, &ids, 1);
     world.with(ids[1], |node, now| node.send(&peer_id(0), Bytes::from("back"), now)).unwrap().unwrap();
