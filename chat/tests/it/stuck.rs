@@ -47,7 +47,8 @@ fn what_was_lost_is_told() {
     // He left; his goodbye may be among what came too fast.
     alice.noted("* bob ");
     alice.signal("TERM");
-    alice.noted("* left 0 peers");
+    // Whether bob still counts depends on which of his goodbyes has come.
+    alice.noted("* left ");
     let told = alice.noted("* ");
     assert!(told.contains("messages could not be shown"), "{told}");
     let (status, ..) = alice.ended();
