@@ -301,10 +301,8 @@ impl World {
             1 => {
                 if let Some(&id) = state.fetches.first() {
                     state.node.cancel_fetch(id, now);
-                    // It may have ended already, with its event still waiting.
-                    if !self.hold_events {
-                        state.fetches.remove(&id);
-                    }
+                    // No event follows, unless it had ended already and its event waits.
+                    state.fetches.remove(&id);
                 }
             }
             _ => {

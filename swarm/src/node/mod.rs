@@ -419,6 +419,8 @@ impl Node {
 
     fn leave_all(&mut self) {
         self.state = State::Leaving { unsent: 0 };
+        // Some may have been held since the drain began.
+        self.fail_redials();
         let ids: Vec<LinkId> = self.links.keys().copied().collect();
         let quitting = GoawayReason::from_code(0x08);
         let unsent = ids.into_iter().map(|id| self.close_link(id, quitting)).sum();
