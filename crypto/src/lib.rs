@@ -2,8 +2,18 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+mod aead;
+mod cookie;
+mod envelope;
+pub mod handshake;
+mod identity;
+mod noise;
+mod peer_id;
+mod record;
 mod rng;
+mod schedule;
 mod seed;
+mod sign;
 #[cfg(feature = "v12")]
 #[cfg_attr(docsrs, doc(cfg(feature = "v12")))]
 pub mod v12;

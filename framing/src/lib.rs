@@ -7,10 +7,19 @@
 
 mod cursor;
 mod error;
+mod frame;
+mod header;
+mod kind;
+pub mod limits;
+mod packet;
+mod record;
 #[cfg(feature = "v12")]
 mod time;
+mod uri;
 #[cfg(feature = "v12")]
 pub mod v12;
+mod varint;
 
 pub use cursor::{Reader, Writer};
 pub use error::{DecodeError, EncodeError};
+pub use frame::{Role, StreamId};
