@@ -2,24 +2,28 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod bucket;
+mod byte_ring;
 mod deadlines;
 mod epoch;
 mod filter;
 mod lru;
 pub mod machine;
 mod payloads;
+mod ranges;
 mod rejected;
 mod ring;
 mod transmit;
 mod window;
 
 pub use bucket::TokenBucket;
+pub use byte_ring::ByteRing;
 pub use deadlines::Deadlines;
 pub use epoch::Epoch;
 pub use filter::RotatingFilter;
 pub use lru::{Inserted, Lru, TooHeavy};
 pub use machine::{Datagram, Deadline, Ecn, Link, Machine, Path};
 pub use payloads::PayloadCache;
+pub use ranges::RangeSet;
 pub use rejected::{Rejected, RejectedCounts};
 pub use ring::Ring;
 pub use transmit::{Transmit, TransmitBuf};

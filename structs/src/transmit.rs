@@ -23,7 +23,9 @@ pub struct Transmit {
 /// It refuses whatever would not be a valid batch, so that a machine cannot emit one.
 #[derive(Debug)]
 pub struct TransmitBuf {
+    /// Grows to the largest batch seen and keeps its length, so that [`space`](Self::space) need not clear it.
     bytes: Vec<u8>,
+    len: usize,
     segment_size: usize,
     segments: usize,
     closed: bool,
@@ -37,7 +39,14 @@ impl TransmitBuf {
     /// An empty buffer for batches of at most `max_segments` datagrams (at least one).
     #[must_use]
     pub fn new(max_segments: usize) -> Self {
-        Self { bytes: Vec::new(), segment_size: 0, segments: 0, closed: false, max_segments: max_segments.max(1) }
+        Self {
+            bytes: Vec::new(),
+            len: 0,
+            segment_size: 0,
+            segments: 0,
+            closed: false,
+            max_segments: max_segments.max(1),
+        }
     }
 
     /// Appends a datagram, if it can be part of the batch: it is the first, or as long as the first, or shorter
@@ -48,13 +57,40 @@ impl TransmitBuf {
         if !self.fits(datagram.len()) {
             return false;
         }
-        if self.segments == 0 {
-            self.segment_size = datagram.len();
+        if let Some(space) = self.space(datagram.len()) {
+            space.copy_from_slice(datagram);
+            self.commit(datagram.len());
         }
-        self.closed = datagram.len() < self.segment_size;
-        self.segments += 1;
-        self.bytes.extend_from_slice(datagram);
         true
+    }
+
+    /// Room for the next datagram: `max` bytes of arbitrary content to write into, or as many as the batch can still
+    /// take; `None` if it takes no more. [`commit`](Self::commit) makes the front of it a datagram.
+    pub fn space(&mut self, max: usize) -> Option<&mut [u8]> {
+        let max = if self.segments == 0 { max } else { max.min(self.segment_size) };
+        let max = max.min(Self::MAX_BATCH.saturating_sub(self.len));
+        if !self.fits(max) {
+            return None;
+        }
+        let end = self.len + max;
+        if self.bytes.len() < end {
+            self.bytes.resize(end.next_power_of_two().min(Self::MAX_BATCH), 0);
+        }
+        self.bytes.get_mut(self.len..end)
+    }
+
+    /// Makes the first `len` bytes of the [`space`](Self::space) asked for last a datagram, as
+    /// [`push`](Self::push) would have done. Nothing happens if it would not have taken it.
+    pub fn commit(&mut self, len: usize) {
+        if !self.fits(len) || self.len + len > self.bytes.len() {
+            return;
+        }
+        if self.segments == 0 {
+            self.segment_size = len;
+        }
+        self.closed = len < self.segment_size;
+        self.segments += 1;
+        self.len += len;
     }
 
     /// Whether a datagram of `len` bytes would be taken.
@@ -65,24 +101,24 @@ impl TransmitBuf {
             && !self.closed
             && self.segments < self.max_segments
             && (first || len <= self.segment_size)
-            && self.bytes.len().saturating_add(len) <= Self::MAX_BATCH
+            && self.len.saturating_add(len) <= Self::MAX_BATCH
     }
 
     /// What has been pushed since the last [`clear`](Self::clear), as a [`Transmit`]; `None` if nothing was.
     #[must_use]
     pub fn finish(&self, path: Path, ecn: Ecn) -> Option<Transmit> {
-        (self.segments > 0).then_some(Transmit { path, ecn, len: self.bytes.len(), segment_size: self.segment_size })
+        (self.segments > 0).then_some(Transmit { path, ecn, len: self.len, segment_size: self.segment_size })
     }
 
     /// The bytes of the batch.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.get(..self.len).unwrap_or(&self.bytes)
     }
 
     /// The datagrams of a batch that was finished on this buffer.
     pub fn segments(&self, transmit: &Transmit) -> impl Iterator<Item = &[u8]> {
-        let batch = self.bytes.get(..transmit.len).unwrap_or(&self.bytes);
+        let batch = self.bytes().get(..transmit.len).unwrap_or(self.bytes());
         batch.chunks(transmit.segment_size.max(1))
     }
 
@@ -94,7 +130,7 @@ impl TransmitBuf {
 
     /// Forgets the content and keeps the memory.
     pub fn clear(&mut self) {
-        self.bytes.clear();
+        self.len = 0;
         self.segment_size = 0;
         self.segments = 0;
         self.closed = false;
@@ -120,6 +156,23 @@ mod tests {
         assert_eq!(buf.segments(&transmit).map(<[u8]>::len).collect::<Vec<_>>(), [10, 10, 9]);
         buf.clear();
         assert!(buf.is_empty() && buf.finish(at, Ecn::NotEct).is_none());
+    }
+
+    #[test]
+    fn written_in_place_as_if_pushed() {
+        let mut buf = TransmitBuf::new(3);
+        for (len, fill) in [(10, 1), (10, 2), (7, 3)] {
+            let space = buf.space(12).expect("room");
+            assert_eq!(space.len(), if fill == 1 { 12 } else { 10 }, "never more than the first");
+            space[..len].fill(fill);
+            buf.commit(len);
+        }
+        assert!(buf.space(1).is_none());
+        let at = Path::udp(([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into());
+        let transmit = buf.finish(at, Ecn::NotEct).expect("three segments");
+        let expected: [&[u8]; 3] = [&[1; 10], &[2; 10], &[3; 7]];
+        assert_eq!(buf.segments(&transmit).collect::<Vec<_>>(), expected);
+        assert_eq!(buf.bytes().len(), 27);
     }
 
     #[test]

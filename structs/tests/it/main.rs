@@ -9,10 +9,12 @@
 )]
 
 mod bucket;
+mod byte_ring;
 mod deadlines;
 mod filter;
 mod lru;
 mod payloads;
+mod ranges;
 mod ring;
 mod window;
 
