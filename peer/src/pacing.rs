@@ -1,1 +1,102 @@
-//! Being written.
+//! Spreads packets over the round trip: a bucket of bytes that fills at the controller's rate.
+//!
+//! Time comes in as an argument; a packet costs a subtraction, and the bucket is filled once per pass over the path.
+
+use std::time::{Duration, Instant};
+
+/// The bucket of one path.
+#[derive(Debug)]
+pub(crate) struct Pacer {
+    /// Bytes per second; zero does not pace.
+    rate: u64,
+    /// What may leave. Probes may overdraw it.
+    tokens: i64,
+    /// What remains of a byte, in 2^-30ths of a second times the rate: keeps slow rates exact.
+    filled_at: Instant,
+    mtu: u32,
+}
+
+impl Pacer {
+    /// A full bucket, not pacing yet.
+    pub(crate) fn new(mtu: u32, now: Instant) -> Self {
+        Self { rate: 0, tokens: 0, filled_at: now, mtu }.filled()
+    }
+
+    fn filled(mut self) -> Self {
+        self.tokens = self.capacity();
+        self
+    }
+
+    /// Changes the rate from now on. `None` stops pacing.
+    pub(crate) fn set_rate(&mut self, rate: Option<u64>, now: Instant) {
+        let rate = rate.unwrap_or(0);
+        if rate != self.rate {
+            self.fill(now);
+            self.rate = rate;
+        }
+    }
+
+    pub(crate) fn set_mtu(&mut self, mtu: u32) {
+        self.mtu = mtu;
+    }
+
+    /// Takes the bytes of a packet that left.
+    pub(crate) fn on_sent(&mut self, size: u32) {
+        if self.rate != 0 {
+            self.tokens = self.tokens.saturating_sub(i64::from(size)).max(-self.capacity());
+        }
+    }
+
+    /// When the next packet may leave; `None` is now.
+    pub(crate) fn ready_at(&mut self, now: Instant) -> Option<Instant> {
+        if self.rate == 0 {
+            return None;
+        }
+        self.fill(now);
+        if self.tokens >= i64::from(self.mtu) {
+            return None;
+        }
+        // Waits for a batch rather than for a packet: every wake-up costs a system call.
+        let missing = u64::try_from(self.quantum().saturating_sub(self.tokens)).unwrap_or(0);
+        let nanos = u128::from(missing).saturating_mul(NANOS).div_ceil(u128::from(self.rate));
+        Some(now + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).min(LONGEST_WAIT))
+    }
+
+    /// How many bytes may leave in one go, as of the last [`ready_at`](Self::ready_at).
+    pub(crate) fn burst(&self) -> usize {
+        if self.rate == 0 {
+            return MAX_BURST;
+        }
+        usize::try_from(self.tokens).unwrap_or(0).clamp(self.mtu as usize, MAX_BURST)
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.filled_at);
+        let gained = u128::from(self.rate).saturating_mul(elapsed.as_nanos()) / NANOS;
+        let gained = i64::try_from(gained).unwrap_or(i64::MAX);
+        if gained == 0 && self.rate != 0 {
+            return; // the part of a byte is kept by not moving the mark
+        }
+        let capacity = self.capacity();
+        self.tokens = self.tokens.saturating_add(gained).min(capacity);
+        self.filled_at = now;
+    }
+
+    /// The credit kept for late wake-ups: two milliseconds, at least ten packets (RFC 9002 7.7).
+    fn capacity(&self) -> i64 {
+        let packets = i64::from(self.mtu).saturating_mul(BURST_PACKETS);
+        i64::try_from(self.rate / 500).unwrap_or(i64::MAX).max(packets)
+    }
+
+    /// What is worth a wake-up: a millisecond, at least a packet, at most a batch of the socket.
+    fn quantum(&self) -> i64 {
+        i64::try_from(self.rate / 1000).unwrap_or(i64::MAX).min(MAX_BURST as i64).max(i64::from(self.mtu))
+    }
+}
+
+const NANOS: u128 = 1_000_000_000;
+/// One batch of segments for the socket (GSO).
+const MAX_BURST: usize = 64 * 1024;
+const BURST_PACKETS: i64 = 10;
+/// A rate near zero must not push the wake-up out of sight.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);

@@ -1,1 +1,167 @@
-//! Being written.
+//! Congestion control: how much may be in flight on a path, and how fast it leaves.
+
+mod fixed;
+mod rate;
+
+use std::time::{Duration, Instant};
+
+pub use fixed::Fixed;
+pub use rate::{Newest, Sample, Snapshot};
+
+use crate::pacing::Pacer;
+use rate::Sampler;
+
+/// Which congestion controller a path uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// Grows until packets are lost (RFC 9438).
+    Cubic,
+    /// Models the rate and the delay of the path.
+    #[default]
+    Bbr,
+    /// Holds a window of so many bytes and does not pace: for tests.
+    Fixed(u64),
+}
+
+/// A packet whose fate became known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketInfo {
+    /// When it left.
+    pub sent_at: Instant,
+    /// Its bytes on the wire (UDP payload).
+    pub size: u32,
+    /// What was handed out when it left.
+    pub snapshot: Snapshot,
+}
+
+/// The path after an ACK frame or a loss pass was applied in full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Bytes still in flight.
+    pub in_flight: u64,
+    /// The round trip of this ACK frame, if it gave one.
+    pub latest_rtt: Option<Duration>,
+    /// The smoothed round trip.
+    pub smoothed_rtt: Duration,
+    /// The least round trip of the path so far.
+    pub min_rtt: Duration,
+    /// Packets newly reported as marked by the network (ECN-CE).
+    pub newly_ce: u64,
+    /// Everything sent over a persistent congestion period was lost (RFC 9002 7.6).
+    pub persistent: bool,
+}
+
+/// A congestion controller of one path.
+///
+/// Calls arrive in this order: for every packet acknowledged [`on_acked`](Self::on_acked), for every packet lost
+/// [`on_lost`](Self::on_lost), then once [`on_round`](Self::on_round) for all of them together.
+/// Bytes are UDP payload; packets that hold only acknowledgements are not counted.
+pub trait Controller {
+    /// A packet was acknowledged. Most controllers need no more than the sum that `on_round` gives.
+    fn on_acked(&mut self, _packet: &PacketInfo, _now: Instant) {}
+
+    /// A packet was declared lost.
+    fn on_lost(&mut self, packet: &PacketInfo, now: Instant);
+
+    /// A packet that had been declared lost was acknowledged after all.
+    fn on_spurious(&mut self, _packet: &PacketInfo, _now: Instant) {}
+
+    /// Everything that an ACK frame or a loss timer told has been reported.
+    fn on_round(&mut self, sample: &Sample, summary: &Summary, now: Instant);
+
+    /// The packet size of the path changed, in bytes of UDP payload.
+    fn on_mtu(&mut self, mtu: u64);
+
+    /// How many bytes may be in flight.
+    fn window(&self) -> u64;
+
+    /// Bytes per second at which packets leave; `None` does not pace.
+    fn pacing_rate(&self) -> Option<u64>;
+}
+
+/// The controller of one path with its pacer and its rate measurement.
+#[derive(Debug)]
+pub(crate) struct Congestion {
+    algorithm: Algorithm,
+    sampler: Sampler,
+    pacer: Pacer,
+    state: Fixed,
+}
+
+impl Congestion {
+    /// A path on which nothing has been sent; `mtu` in bytes of UDP payload.
+    pub(crate) fn new(algorithm: Algorithm, mtu: usize, now: Instant) -> Self {
+        let mtu = clamp_mtu(mtu);
+        let state = Fixed::new(if let Algorithm::Fixed(window) = algorithm { window } else { 10 * u64::from(mtu) });
+        Self { algorithm, sampler: Sampler::new(now), pacer: Pacer::new(mtu, now), state }
+    }
+
+    /// A packet left that counts as in flight. What it returns is kept with the packet.
+    pub(crate) fn on_sent(&mut self, size: u32, in_flight_before: u64, now: Instant) -> Snapshot {
+        self.pacer.on_sent(size);
+        self.sampler.on_sent(size, in_flight_before, now)
+    }
+
+    /// A packet was acknowledged.
+    pub(crate) fn on_acked(&mut self, packet: &PacketInfo, now: Instant) {
+        self.sampler.on_acked(packet, now);
+        self.state.on_acked(packet, now);
+    }
+
+    /// A packet was declared lost. Packets that were too large (MTU probes) must not be reported.
+    pub(crate) fn on_lost(&mut self, packet: &PacketInfo, now: Instant) {
+        self.sampler.on_lost(packet);
+        self.state.on_lost(packet, now);
+    }
+
+    /// A packet that had been declared lost was acknowledged after all.
+    pub(crate) fn on_spurious(&mut self, packet: &PacketInfo, now: Instant) {
+        self.state.on_spurious(packet, now);
+    }
+
+    /// Once per ACK frame or loss pass, after its packets were reported.
+    pub(crate) fn on_round(&mut self, summary: &Summary, now: Instant) {
+        let sample = self.sampler.take();
+        self.state.on_round(&sample, summary, now);
+        self.pacer.set_rate(self.state.pacing_rate(), now);
+    }
+
+    /// There is nothing more to send although the window and the pacer would allow it.
+    pub(crate) fn set_app_limited(&mut self, in_flight: u64) {
+        if in_flight < self.window() {
+            self.sampler.set_app_limited(in_flight);
+        }
+    }
+
+    /// How many bytes may be in flight.
+    pub(crate) fn window(&self) -> u64 {
+        self.state.window()
+    }
+
+    /// When the pacer lets the next packet leave; `None` is now.
+    pub(crate) fn ready_at(&mut self, now: Instant) -> Option<Instant> {
+        self.pacer.ready_at(now)
+    }
+
+    /// How many bytes may leave in one go, as of the last [`ready_at`](Self::ready_at). At least a packet.
+    pub(crate) fn burst(&self) -> usize {
+        self.pacer.burst()
+    }
+
+    /// The path carries packets of this size now.
+    pub(crate) fn on_mtu(&mut self, mtu: usize) {
+        let mtu = clamp_mtu(mtu);
+        self.pacer.set_mtu(mtu);
+        self.state.on_mtu(u64::from(mtu));
+    }
+
+    /// Forgets everything: the path leads elsewhere now.
+    pub(crate) fn reset(&mut self, mtu: usize, now: Instant) {
+        *self = Self::new(self.algorithm, mtu, now);
+    }
+}
+
+fn clamp_mtu(mtu: usize) -> u32 {
+    u32::try_from(mtu).unwrap_or(u32::MAX).clamp(256, 65_535)
+}
