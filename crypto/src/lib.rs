@@ -7,6 +7,7 @@ mod cookie;
 mod envelope;
 pub mod handshake;
 mod identity;
+mod key_bytes;
 mod noise;
 mod peer_id;
 mod record;
@@ -17,8 +18,15 @@ mod sign;
 #[cfg(feature = "v12")]
 #[cfg_attr(docsrs, doc(cfg(feature = "v12")))]
 pub mod v12;
+mod x25519;
 
+pub use identity::Identity;
+pub use key_bytes::{KEY_BYTES, KeyError, KeyType};
+pub use peer_id::{ParsePeerIdError, PeerId, PeerIdError};
 pub use rng::Rng;
 #[cfg(feature = "os")]
 pub use seed::EntropyError;
 pub use seed::Seed;
+pub use sign::{BadSignature, Context, Signature};
+#[doc(hidden)]
+pub use x25519::{Backend, KeyPair};
