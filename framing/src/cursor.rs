@@ -29,10 +29,21 @@ impl<'a> Reader<'a> {
         self.left.is_empty()
     }
 
+    /// The next byte, without moving on.
+    #[must_use]
+    #[inline]
+    pub const fn peek(&self) -> Option<u8> {
+        match self.left {
+            [first, ..] => Some(*first),
+            [] => None,
+        }
+    }
+
     /// The next `n` bytes.
     ///
     /// # Errors
     /// [`DecodeError::Truncated`] if fewer are left.
+    #[inline]
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], DecodeError> {
         let (head, tail) = self.left.split_at_checked(n).ok_or(DecodeError::Truncated)?;
         self.left = tail;
@@ -43,6 +54,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`DecodeError::Truncated`] if fewer are left.
+    #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (head, tail) = self.left.split_first_chunk::<N>().ok_or(DecodeError::Truncated)?;
         self.left = tail;
@@ -53,6 +65,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`DecodeError::Truncated`] at the end.
+    #[inline]
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
         self.array().map(u8::from_be_bytes)
     }
@@ -61,6 +74,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`DecodeError::Truncated`] if fewer are left.
+    #[inline]
     pub fn u16(&mut self) -> Result<u16, DecodeError> {
         self.array().map(u16::from_be_bytes)
     }
@@ -69,6 +83,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`DecodeError::Truncated`] if fewer are left.
+    #[inline]
     pub fn u32(&mut self) -> Result<u32, DecodeError> {
         self.array().map(u32::from_be_bytes)
     }
@@ -77,6 +92,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`DecodeError::Truncated`] if fewer are left.
+    #[inline]
     pub fn u64(&mut self) -> Result<u64, DecodeError> {
         self.array().map(u64::from_be_bytes)
     }

@@ -15,6 +15,9 @@ pub enum DecodeError {
     /// The first byte names no frame that we know.
     #[error("unknown kind {0:#04x}")]
     UnknownKind(u8),
+    /// A native frame of a type below 0x40 that we do not know.
+    #[error("unknown frame type {0:#04x}")]
+    UnknownFrame(u64),
     /// The bytes end before the layout does.
     #[error("truncated")]
     Truncated,
@@ -40,10 +43,22 @@ pub enum DecodeError {
         /// How many pieces there are, as the frame says.
         total: u16,
     },
+    /// A number that its place does not allow: below zero after a subtraction, or above what can be counted to.
+    #[error("number out of range")]
+    OutOfRange,
+    /// Entries that repeat themselves or are not in the order they must have.
+    #[error("entries out of order")]
+    BadOrder,
+    /// A public key that no peer can have.
+    #[error("bad key")]
+    BadKey,
+    /// A signature that is not that of the bytes before it.
+    #[error("bad signature")]
+    BadSignature,
     /// An id that is not of the one length ids have.
     #[error("bad id")]
     BadId,
-    /// An address that is not a literal IPv4 address with a port other than 0.
+    /// An address that cannot be sent to: on the v12 wire all but literal IPv4, and everywhere those with port 0.
     #[error("bad address")]
     BadAddress,
     /// Text that does not follow the form it must have.
@@ -58,15 +73,19 @@ impl From<DecodeError> for Rejected {
     fn from(error: DecodeError) -> Self {
         match error {
             DecodeError::Empty => Self::Empty,
-            DecodeError::UnknownKind(_) => Self::UnknownKind,
+            DecodeError::UnknownKind(_) | DecodeError::UnknownFrame(_) => Self::UnknownKind,
             DecodeError::TooLong { .. } => Self::TooLarge,
             DecodeError::BadAddress => Self::BadAddress,
             DecodeError::Nested => Self::Nested,
+            DecodeError::BadKey => Self::WeakKey,
+            DecodeError::BadSignature => Self::Unauthentic,
             DecodeError::Truncated
             | DecodeError::TrailingBytes
             | DecodeError::EmptyPiece
             | DecodeError::BadIndex { .. }
             | DecodeError::BadId
+            | DecodeError::OutOfRange
+            | DecodeError::BadOrder
             | DecodeError::BadText => Self::Malformed,
         }
     }
@@ -109,6 +128,12 @@ pub enum EncodeError {
     /// An address whose port is 0.
     #[error("bad address")]
     BadAddress,
+    /// A number above 2^62 - 1, or above what its place allows.
+    #[error("number out of range")]
+    OutOfRange,
+    /// Entries that repeat themselves or are not in the order they must have.
+    #[error("entries out of order")]
+    BadOrder,
     /// Text that receivers could not take apart again.
     #[error("bad text")]
     BadText,

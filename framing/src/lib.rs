@@ -5,21 +5,28 @@
     deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)
 )]
 
+pub mod address;
 mod cursor;
 mod error;
-mod frame;
-mod header;
+pub mod frame;
+pub mod header;
 mod kind;
 pub mod limits;
 mod packet;
-mod record;
+pub mod record;
 #[cfg(feature = "v12")]
 mod time;
-mod uri;
+pub mod uri;
 #[cfg(feature = "v12")]
 pub mod v12;
-mod varint;
+pub mod varint;
 
 pub use cursor::{Reader, Writer};
 pub use error::{DecodeError, EncodeError};
-pub use frame::{Role, StreamId};
+pub use frame::{
+    Ack, AckRanges, CloseCode, EcnCounts, Frame, Frames, Hello, Limits, Open, ProtocolEntries, ProtocolEntry, Role,
+    Stream, StreamCode, StreamId, StreamKind,
+};
+pub use header::{AnswerHeader, DataHeader, FirstHeader};
+pub use kind::Kind;
+pub use packet::{PacketWriter, stream_overhead, stream_room};
