@@ -18,6 +18,9 @@ pub enum DecodeError {
     /// A native frame of a type below 0x40 that we do not know.
     #[error("unknown frame type {0:#04x}")]
     UnknownFrame(u64),
+    /// An entry with a tag that we do not know, where none may be.
+    #[error("unknown tag {0}")]
+    UnknownTag(u64),
     /// The bytes end before the layout does.
     #[error("truncated")]
     Truncated,
@@ -73,7 +76,9 @@ impl From<DecodeError> for Rejected {
     fn from(error: DecodeError) -> Self {
         match error {
             DecodeError::Empty => Self::Empty,
-            DecodeError::UnknownKind(_) | DecodeError::UnknownFrame(_) => Self::UnknownKind,
+            DecodeError::UnknownKind(_) | DecodeError::UnknownFrame(_) | DecodeError::UnknownTag(_) => {
+                Self::UnknownKind
+            }
             DecodeError::TooLong { .. } => Self::TooLarge,
             DecodeError::BadAddress => Self::BadAddress,
             DecodeError::Nested => Self::Nested,

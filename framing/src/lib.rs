@@ -16,6 +16,7 @@ mod packet;
 pub mod record;
 #[cfg(feature = "v12")]
 mod time;
+pub mod tlv;
 pub mod uri;
 #[cfg(feature = "v12")]
 pub mod v12;

@@ -107,7 +107,7 @@ pub const INITIAL_MAX_DATAGRAM_FRAME: u64 = 1100;
 /// How long acknowledgements are held back at most, unless HELLO says otherwise (SPEC 8.3).
 pub const INITIAL_ACK_DELAY: Duration = Duration::from_millis(25);
 
-/// The longest life of a ticket (SPEC 6.5).
+/// The longest life of a ticket (SPEC 6.6).
 pub const MAX_TICKET_LIFETIME: Duration = Duration::from_hours(24);
 
 /// How many frames for protocols we lack end a session (SPEC 8.6).

@@ -2,7 +2,7 @@
 //!
 //! The two highest bits of the first byte say how many bytes there are. A longer form than needed is read, never written.
 
-use crate::{DecodeError, Reader};
+use crate::{DecodeError, EncodeError, PacketWriter, Reader, Writer};
 
 /// The largest value: 2^62 - 1.
 pub const MAX: u64 = (1 << 62) - 1;
@@ -50,5 +50,21 @@ impl<'a> Reader<'a> {
         let len = self.varint()?;
         // A length that no address space holds is longer than what is left.
         self.take(usize::try_from(len).unwrap_or(usize::MAX))
+    }
+}
+
+impl Writer<'_> {
+    /// A variable-length integer in its shortest form.
+    ///
+    /// # Errors
+    /// [`EncodeError::OutOfRange`] above 2^62 - 1; nothing was written then.
+    pub fn varint(&mut self, value: u64) -> Result<(), EncodeError> {
+        let mut space = [0; MAX_LEN];
+        let mut packet = PacketWriter::new(&mut space);
+        if !packet.varint(value) {
+            return Err(EncodeError::OutOfRange);
+        }
+        self.put(packet.written());
+        Ok(())
     }
 }

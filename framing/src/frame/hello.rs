@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use crate::{DecodeError, EncodeError, PacketWriter, Reader, limits, varint};
+use crate::tlv::{self, Entries, Rule};
+use crate::{DecodeError, EncodeError, Reader, Writer, limits};
 
 const PROTOCOLS: u64 = 1;
 const RESET_TOKEN: u64 = 2;
@@ -79,27 +80,33 @@ pub struct Hello<'a> {
 }
 
 impl<'a> Hello<'a> {
-    /// Checks the body of a HELLO: what stands behind the type and the length.
+    /// Checks the body of a HELLO: what stands behind the type and the length. Unknown tags and fields are passed over.
     ///
     /// # Errors
-    /// [`DecodeError`] if an entry that we know is malformed, above its limit, or there twice.
+    /// [`DecodeError`] if the tags do not ascend, or an entry that we know is malformed or above its limit.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut seen = 0_u8;
+        Self::parse_with(body, Rule::Lenient)
+    }
+
+    /// [`parse`](Self::parse) under a rule for what is not known.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), and those of the [`Rule`].
+    pub fn parse_with(body: &'a [u8], rule: Rule) -> Result<Self, DecodeError> {
         for entry in Entries::new(body) {
             let (tag, value) = entry?;
             let mut reader = Reader::new(value);
             match tag {
-                PROTOCOLS => check_protocols(value)?,
+                PROTOCOLS => check_protocols(&mut reader)?,
                 RESET_TOKEN => drop(reader.array::<16>()?),
-                AGENT => drop(agent(value)?),
+                AGENT => drop(agent(reader.rest())?),
                 LIMITS => drop(Limits::decode(&mut reader)?),
-                _ => continue,
+                _ => {
+                    rule.unknown(tag)?;
+                    continue;
+                }
             }
-            let bit = u32::try_from(tag).ok().and_then(|tag| 1_u8.checked_shl(tag)).unwrap_or(0);
-            if seen & bit != 0 {
-                return Err(DecodeError::BadOrder);
-            }
-            seen |= bit;
+            rule.end(&reader)?;
         }
         Ok(Self { body })
     }
@@ -116,50 +123,26 @@ impl<'a> Hello<'a> {
         agent: Option<&str>,
         limits: &Limits,
     ) -> Result<Vec<u8>, EncodeError> {
-        // One more than may be sent: what does not fit in there does not fit.
-        let mut space = [0; limits::MAX_HELLO];
-        let mut list = Vec::new();
-        let (mut count, mut last) = (0_usize, None);
-        for entry in protocols {
-            if last.is_some_and(|last| last >= entry) {
-                return Err(EncodeError::BadOrder);
+        let (mut body, mut value) = (Vec::new(), Vec::new());
+        let mut writer = Writer::new(&mut body);
+        compose_protocols(protocols, &mut value)?;
+        tlv::put(PROTOCOLS, &value, &mut writer)?;
+        if let Some(token) = reset_token {
+            tlv::put(RESET_TOKEN, &token, &mut writer)?;
+        }
+        if let Some(agent) = agent {
+            if agent.len() > limits::MAX_AGENT {
+                return Err(EncodeError::TooLong { len: agent.len(), max: limits::MAX_AGENT });
             }
-            last = Some(entry);
-            count = count.saturating_add(1);
-            if count > limits::MAX_PROTOCOLS {
-                return Err(EncodeError::TooMany { max: limits::MAX_PROTOCOLS });
-            }
-            let name = entry.name.as_bytes();
-            check_len(name, limits::MAX_PROTOCOL_NAME)?;
-            let mut writer = crate::Writer::new(&mut list);
-            writer.short_bytes(name)?;
-            writer.u16(entry.version);
+            tlv::put(AGENT, agent.as_bytes(), &mut writer)?;
         }
-        let mut numbers = [0; 6 * varint::MAX_LEN];
-        let mut writer = PacketWriter::new(&mut numbers);
-        if !limits.fields().into_iter().all(|field| writer.varint(field)) {
-            return Err(EncodeError::OutOfRange);
+        value.clear();
+        limits.fields().into_iter().try_for_each(|field| Writer::new(&mut value).varint(field))?;
+        tlv::put(LIMITS, &value, &mut writer)?;
+        if body.len() > limits::MAX_HELLO {
+            return Err(EncodeError::TooLong { len: body.len(), max: limits::MAX_HELLO });
         }
-        let numbers = writer.written();
-        let agent = agent.map(str::as_bytes);
-        if let Some(agent) = agent.filter(|agent| agent.len() > limits::MAX_AGENT) {
-            return Err(EncodeError::TooLong { len: agent.len(), max: limits::MAX_AGENT });
-        }
-        let entries = [
-            (PROTOCOLS, Some(&list[..])),
-            (RESET_TOKEN, reset_token.as_ref().map(|token| &token[..])),
-            (AGENT, agent),
-            (LIMITS, Some(numbers)),
-        ];
-        let mut writer = PacketWriter::new(&mut space);
-        for (tag, value) in entries.into_iter().filter_map(|(tag, value)| value.map(|value| (tag, value))) {
-            let whole = writer.varint(tag) && writer.varint(value.len() as u64) && writer.put(value);
-            if !whole {
-                let len = writer.len().saturating_add(value.len());
-                return Err(EncodeError::TooLong { len, max: limits::MAX_HELLO });
-            }
-        }
-        Ok(writer.written().to_vec())
+        Ok(body)
     }
 
     /// The bytes behind the type and the length.
@@ -192,9 +175,30 @@ impl<'a> Hello<'a> {
         self.value(LIMITS).and_then(|value| Limits::decode(&mut Reader::new(value)).ok()).unwrap_or_default()
     }
 
-    fn value(&self, wanted: u64) -> Option<&'a [u8]> {
-        Entries::new(self.body).find_map(|entry| entry.ok().filter(|(tag, _)| *tag == wanted)).map(|(_, value)| value)
+    fn value(&self, tag: u64) -> Option<&'a [u8]> {
+        Entries::new(self.body).find(tag)
     }
+}
+
+fn compose_protocols<'p>(
+    protocols: impl IntoIterator<Item = ProtocolEntry<'p>>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let mut last = None;
+    for (number, entry) in protocols.into_iter().enumerate() {
+        if number >= limits::MAX_PROTOCOLS {
+            return Err(EncodeError::TooMany { max: limits::MAX_PROTOCOLS });
+        }
+        if last.is_some_and(|last| last >= entry) {
+            return Err(EncodeError::BadOrder);
+        }
+        last = Some(entry);
+        check_len(entry.name.as_bytes(), limits::MAX_PROTOCOL_NAME)?;
+        let mut writer = Writer::new(out);
+        writer.short_bytes(entry.name.as_bytes())?;
+        writer.u16(entry.version);
+    }
+    Ok(())
 }
 
 fn check_len(bytes: &[u8], max: usize) -> Result<(), EncodeError> {
@@ -212,11 +216,10 @@ fn agent(value: &[u8]) -> Result<&str, DecodeError> {
     std::str::from_utf8(value).map_err(|_not_utf8| DecodeError::BadText)
 }
 
-fn check_protocols(value: &[u8]) -> Result<(), DecodeError> {
-    let mut reader = Reader::new(value);
+fn check_protocols(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
     let (mut count, mut last) = (0_usize, None);
     while !reader.is_empty() {
-        let entry = protocol(&mut reader)?;
+        let entry = protocol(reader)?;
         if last.is_some_and(|last| last >= entry) {
             return Err(DecodeError::BadOrder);
         }
@@ -252,35 +255,5 @@ impl<'a> Iterator for ProtocolEntries<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         protocol(&mut self.reader).ok()
-    }
-}
-
-/// Tag, length, value; to the end.
-pub(crate) struct Entries<'a> {
-    reader: Reader<'a>,
-}
-
-impl<'a> Entries<'a> {
-    pub(crate) const fn new(body: &'a [u8]) -> Self {
-        Self { reader: Reader::new(body) }
-    }
-
-    fn entry(reader: &mut Reader<'a>) -> Result<(u64, &'a [u8]), DecodeError> {
-        Ok((reader.varint()?, reader.long_bytes()?))
-    }
-}
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = Result<(u64, &'a [u8]), DecodeError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.reader.is_empty() {
-            return None;
-        }
-        let entry = Self::entry(&mut self.reader);
-        if entry.is_err() {
-            self.reader.rest();
-        }
-        Some(entry)
     }
 }
