@@ -20,8 +20,11 @@ mod sign;
 pub mod v12;
 mod x25519;
 
+pub use cookie::CookieJar;
 pub use identity::Identity;
 pub use key_bytes::{KEY_BYTES, KeyError, KeyType};
+#[doc(hidden)]
+pub use noise::Resolver;
 pub use peer_id::{ParsePeerIdError, PeerId, PeerIdError};
 pub use rng::Rng;
 #[cfg(feature = "os")]

@@ -76,6 +76,15 @@ impl KeyPair {
         }
     }
 
+    /// Which implementation this pair uses.
+    pub(crate) const fn backend(&self) -> Backend {
+        #[cfg(feature = "fast")]
+        if self.parsed.is_some() {
+            return Backend::AwsLc;
+        }
+        Backend::Dalek
+    }
+
     /// The public key.
     pub const fn public(&self) -> &[u8; 32] {
         &self.public
