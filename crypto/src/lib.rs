@@ -4,13 +4,16 @@
 
 mod aead;
 mod cookie;
-mod envelope;
+pub mod envelope;
 pub mod handshake;
 mod identity;
 mod key_bytes;
 mod noise;
 mod peer_id;
-mod record;
+#[doc(hidden)]
+pub mod raw;
+pub mod record;
+mod replay;
 mod rng;
 mod schedule;
 mod seed;
@@ -20,6 +23,7 @@ mod sign;
 pub mod v12;
 mod x25519;
 
+pub use aead::{Cipher, UnsupportedCipher};
 pub use cookie::CookieJar;
 pub use identity::Identity;
 pub use key_bytes::{KEY_BYTES, KeyError, KeyType};

@@ -1,0 +1,217 @@
+//! The receiving half.
+
+use std::mem;
+use std::time::Instant;
+
+use super::{
+    Generation, HEADER_LEN, MASKED_BITS, MAX_FAILURES, MAX_PACKETS, OLD_KEYS, OVERHEAD, PHASE_BITS, RecordKeys, phase,
+    toggle_mask,
+};
+use crate::aead::HeaderKey;
+use crate::replay::Replay;
+use crate::schedule::{self, Secret};
+
+/// Keys and counters of the packets that come in.
+pub(super) struct Receiver {
+    generation: Box<Generation>,
+    header: Box<HeaderKey>,
+    /// The lowest packet number of this generation.
+    lowest: u64,
+    replay: Replay,
+    /// The generation before, until when.
+    old: Option<(Box<Generation>, Instant)>,
+    /// The generation after, made for the first packet that claims to be of it and kept whatever became of that one.
+    next: Option<Box<Generation>>,
+    /// Whether ephemeral keys are mixed into `next`, which is then there.
+    pub(super) mixed: bool,
+    failures: u64,
+}
+
+impl Receiver {
+    pub(super) fn new(generation: Box<Generation>, header: Box<HeaderKey>) -> Self {
+        Self {
+            generation,
+            header,
+            lowest: u64::MAX,
+            replay: Replay::default(),
+            old: None,
+            next: None,
+            mixed: false,
+            failures: 0,
+        }
+    }
+
+    pub(super) fn old_deadline(&self) -> Option<Instant> {
+        self.old.as_ref().map(|&(_, until)| until)
+    }
+
+    pub(super) fn expire_old(&mut self, now: Instant) {
+        self.old.take_if(|(_, until)| *until <= now);
+    }
+
+    pub(super) fn keep_old_until(&mut self, at: Instant) {
+        if let Some((_, until)) = &mut self.old {
+            *until = at;
+        }
+    }
+
+    /// The secret of the generation after this one if it is mixed with these ephemeral keys.
+    pub(super) fn mix(&self, shared: &[u8; 32], e_i: &[u8; 32], e_r: &[u8; 32]) -> Secret {
+        schedule::mixed(&self.generation.secret, shared, e_i, e_r)
+    }
+
+    /// Puts the mixed generation in place of the ordinary one.
+    pub(super) fn set_next(&mut self, next: Box<Generation>) {
+        self.next = Some(next);
+        self.mixed = true;
+    }
+
+    pub(super) const fn number(&self) -> u64 {
+        self.generation.number
+    }
+
+    /// The full number of a packet with these low bits: the one closest to the highest seen (RFC 9000, appendix A.3).
+    fn expand(&self, low: [u8; 4]) -> u64 {
+        const WINDOW: u64 = 1 << 32;
+        const HALF: u64 = WINDOW / 2;
+        let expected = self.replay.next();
+        let candidate = (expected & !(WINDOW - 1)) | u64::from(u32::from_be_bytes(low));
+        if candidate + HALF <= expected {
+            candidate + WINDOW
+        } else if candidate > expected + HALF && candidate >= WINDOW {
+            candidate - WINDOW
+        } else {
+            candidate
+        }
+    }
+}
+
+/// A packet that was opened.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opened<'a> {
+    /// Its full number.
+    pub pn: u64,
+    /// The generation it was sealed in.
+    pub generation: u64,
+    /// Whether it is the first of a new generation: the keys of the one before are kept for [`OLD_KEYS`] now, or
+    /// [until told](RecordKeys::keep_old_until).
+    pub advanced: bool,
+    /// The text, where the ciphertext was.
+    pub payload: &'a mut [u8],
+}
+
+impl RecordKeys {
+    /// Opens a packet in place, the header included: it is unmasked.
+    ///
+    /// Success means that the peer sealed exactly this packet and that it was not opened before; it may have come from
+    /// any address. The generation follows the peer's.
+    ///
+    /// A forgery costs one AEAD operation whatever it claims, and the derivation of one generation once: the time
+    /// taken tells nothing about packet numbers or generations (RFC 9001, section 9.5), except for the first packet
+    /// that claims the next generation.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]. Apart from counts nothing changed. The last 16 bytes of `packet` are what they were (a reset token
+    /// may be there), the others unspecified.
+    pub fn open<'a>(&mut self, packet: &'a mut [u8], now: Instant) -> Result<Opened<'a>, OpenError> {
+        let receiver = &mut self.receiver;
+        receiver.expire_old(now);
+        if packet.len() < OVERHEAD {
+            return Err(OpenError::TooShort);
+        }
+        if receiver.failures >= MAX_FAILURES {
+            return Err(OpenError::Exhausted);
+        }
+        let (header, body) = packet.split_first_chunk_mut::<HEADER_LEN>().ok_or(OpenError::TooShort)?;
+        let sample = body.first_chunk().ok_or(OpenError::TooShort)?;
+        toggle_mask(header, receiver.header.mask(sample));
+        let [first, _, _, _, _, _, _, _, _, number @ ..] = *header;
+        let pn = receiver.expand(number);
+
+        // Numbers rise with generations, so each number fits one side of the change only.
+        let ahead = (first & PHASE_BITS).wrapping_sub(receiver.generation.phase()) & PHASE_BITS;
+        let (keys, fits) = match (ahead, &receiver.old) {
+            (0, _) => (&receiver.generation, true),
+            (1, _) => {
+                let next = match receiver.next.take() {
+                    Some(next) => next,
+                    None => {
+                        let secret = schedule::updated(&receiver.generation.secret);
+                        Generation::new(&secret, receiver.generation.number + 1, self.cipher, self.backend)
+                            .or(Err(OpenError::Unauthentic))?
+                    }
+                };
+                (&*receiver.next.insert(next), pn >= receiver.replay.next())
+            }
+            (3, Some((old, _))) => (old, pn < receiver.lowest),
+            // No such keys: as long a look as at any other packet.
+            _ => (&receiver.generation, false),
+        };
+        let reserved = first & MASKED_BITS & !PHASE_BITS;
+        let fits = fits && reserved == 0 && pn < MAX_PACKETS;
+        let generation = keys.number;
+        let payload = match keys.key.open(keys.nonce(pn), header, body) {
+            Ok(payload) if fits => payload,
+            _ => {
+                receiver.failures += 1;
+                return Err(OpenError::Unauthentic);
+            }
+        };
+        if !receiver.replay.is_new(pn) {
+            return Err(OpenError::Replayed { pn });
+        }
+
+        receiver.replay.mark(pn);
+        let advanced = ahead == 1;
+        if advanced && let Some(next) = receiver.next.take() {
+            let mut old = mem::replace(&mut receiver.generation, next);
+            old.retire();
+            receiver.old = Some((old, now + OLD_KEYS));
+            (receiver.lowest, receiver.mixed) = (pn, false);
+        } else if ahead == 0 {
+            receiver.lowest = receiver.lowest.min(pn);
+        }
+        Ok(Opened { pn, generation, advanced, payload })
+    }
+
+    /// The generation of the newest packet that was opened, 0 before the first.
+    pub const fn receive_generation(&self) -> u64 {
+        self.receiver.number()
+    }
+
+    /// How many packets failed to authenticate. Some are normal; many are an attack or a broken path.
+    pub const fn failures(&self) -> u64 {
+        self.receiver.failures
+    }
+
+    /// One above the highest packet number that was opened.
+    pub const fn next_expected(&self) -> u64 {
+        self.receiver.replay.next()
+    }
+}
+
+/// Why a packet was not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// No room for header and tag. Nothing changed: drop it.
+    #[error("a packet has at least {OVERHEAD} bytes")]
+    TooShort,
+    /// Not sealed by the peer with keys that are still there, or changed on the way. Only
+    /// [`failures`](RecordKeys::failures) changed: drop it, after a look for a reset token.
+    #[error("the packet was not made by the peer or was changed")]
+    Unauthentic,
+    /// Authentic, but opened before or more than [`WINDOW`](super::WINDOW) numbers late. Nothing changed: drop it.
+    #[error("packet {pn} was opened before or is too old")]
+    Replayed {
+        /// Its number.
+        pn: u64,
+    },
+    /// [`MAX_FAILURES`] packets failed. Nothing changed: end the session.
+    #[error("too many forged packets")]
+    Exhausted,
+}
+
+/// The low bits of a generation number wrap; only neighbours are ever compared.
+const _: () = assert!(phase(3) == PHASE_BITS && phase(4) == 0);
