@@ -10,5 +10,6 @@
 )]
 
 mod cursor;
+mod native;
 #[cfg(feature = "v12")]
 mod v12;

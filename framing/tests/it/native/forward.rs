@@ -32,7 +32,8 @@ fn a_later_hello_is_read_as_far_as_it_is_known() {
     assert_eq!(hello.protocols().collect::<Vec<_>>(), [ProtocolEntry { name: "a", version: 7 }]);
     assert_eq!(hello.reset_token(), Some([5; 16]));
     assert_eq!(hello.agent(), Some("hi"));
-    let limits = Limits { max_data: 131_072, max_stream_data: 65_536, max_streams: 17, max_message: 65_536, ..Limits::INITIAL };
+    let limits =
+        Limits { max_data: 131_072, max_stream_data: 65_536, max_streams: 17, max_message: 65_536, ..Limits::INITIAL };
     assert_eq!(
         hello.limits(),
         Limits { max_datagram_frame: 0, ack_delay: std::time::Duration::from_micros(4), ..limits }
@@ -56,7 +57,8 @@ fn strict_reading_refuses_each_addition() {
     assert_eq!(Hello::parse_with(&limits, Rule::Strict), Err(DecodeError::TrailingBytes));
     assert!(Hello::parse(&limits).is_ok());
     assert!(Hello::parse_with(&limits[..1], Rule::Strict).is_err());
-    let own = Hello::compose([ProtocolEntry { name: "a", version: 1 }], Some([1; 16]), Some("a"), &Limits::INITIAL).unwrap();
+    let own =
+        Hello::compose([ProtocolEntry { name: "a", version: 1 }], Some([1; 16]), Some("a"), &Limits::INITIAL).unwrap();
     assert!(Hello::parse_with(&own, Rule::Strict).is_ok(), "what we write is known to us");
 }
 

@@ -31,17 +31,19 @@ pub(super) fn open() -> impl Strategy<Value = Open> {
 
 /// Ranges that descend, with gaps.
 pub(super) fn ranges() -> impl Strategy<Value = Vec<RangeInclusive<u64>>> {
-    (1_u64 << 61..1 << 62, vec((2..1_u64 << 50, 0..1_u64 << 50, 0..50_u32, 0..50_u32), 1..64)).prop_map(|(top, steps)| {
-        let mut low = top;
-        steps
-            .into_iter()
-            .map(|(gap, len, gap_shift, len_shift)| {
-                let high = low - (gap >> gap_shift).max(2);
-                low = high - (len >> len_shift);
-                low..=high
-            })
-            .collect()
-    })
+    (1_u64 << 61..1 << 62, vec((2..1_u64 << 50, 0..1_u64 << 50, 0..50_u32, 0..50_u32), 1..64)).prop_map(
+        |(top, steps)| {
+            let mut low = top;
+            steps
+                .into_iter()
+                .map(|(gap, len, gap_shift, len_shift)| {
+                    let high = low - (gap >> gap_shift).max(2);
+                    low = high - (len >> len_shift);
+                    low..=high
+                })
+                .collect()
+        },
+    )
 }
 
 pub(super) fn ecn() -> impl Strategy<Value = EcnCounts> {
@@ -54,7 +56,8 @@ proptest! {
                run in 1..3000_usize, reason in "\\PC{0,64}") {
         // Zeros next to each other are one frame.
         let padding = Frame::Padding(run);
-        prop_assert_eq!(only(&encode(&padding)), padding);
+        let bytes = encode(&padding);
+        prop_assert_eq!(only(&bytes), padding);
         roundtrip(&Frame::Ping);
         roundtrip(&Frame::Close { code: CloseCode(a), reason: &reason });
         roundtrip(&Frame::PathChallenge(bytes8));

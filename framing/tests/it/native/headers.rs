@@ -56,7 +56,11 @@ fn first_headers() {
     }
     let later = [0xd0, 200, 0xff, 0xff, 1, 2, 3, 4, 5, 6, 7, 8];
     let read = FirstHeader::decode(&mut Reader::new(&later));
-    assert_eq!(read, Ok(FirstHeader { kind: Kind::Init, version: 200, cid: CID }), "later versions, flags not looked at");
+    assert_eq!(
+        read,
+        Ok(FirstHeader { kind: Kind::Init, version: 200, cid: CID }),
+        "later versions, flags not looked at"
+    );
     let zero = [0xd0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
     assert_eq!(FirstHeader::decode(&mut Reader::new(&zero)), Err(DecodeError::OutOfRange));
     for byte in (0..=255).filter(|byte| !matches!(byte, 0xd0..=0xd7 | 0xdf)) {

@@ -24,7 +24,8 @@ fn entry(name: &str, version: u16) -> ProtocolEntry<'_> {
 
 #[test]
 fn bytes_are_those_of_the_layout() {
-    let body = Hello::compose([entry("a", 1), entry("a", 2), entry("bc", 1)], Some([7; 16]), Some("x/1"), &LIMITS).unwrap();
+    let body =
+        Hello::compose([entry("a", 1), entry("a", 2), entry("bc", 1)], Some([7; 16]), Some("x/1"), &LIMITS).unwrap();
     let expected = [
         &[1, 13, 1, b'a', 0, 1, 1, b'a', 0, 2, 2, b'b', b'c', 0, 1][..],
         &[2, 16],
@@ -41,7 +42,7 @@ fn bytes_are_those_of_the_layout() {
     assert_eq!(hello.agent(), Some("x/1"));
     assert_eq!(hello.limits(), LIMITS);
     let bytes = encode(&Frame::Hello(hello));
-    assert_eq!(bytes[..2], [4, 55]);
+    assert_eq!(bytes[..2], [4, 57]);
     roundtrip(&Frame::Hello(hello));
 }
 
@@ -96,7 +97,10 @@ fn limits_of_writing() {
     assert!(compose(&entries[..64]).is_ok());
     let names: BTreeSet<String> = (0..20).map(|n| format!("{n:02}{}", "x".repeat(60))).collect();
     let entries: Vec<_> = names.iter().map(|name| entry(name, 1)).collect();
-    assert!(matches!(compose(&entries), Err(EncodeError::TooLong { max: 1100, .. })), "64 entries may still be too much");
+    assert!(
+        matches!(compose(&entries), Err(EncodeError::TooLong { max: 1100, .. })),
+        "64 entries may still be too much"
+    );
     let agent = Hello::compose([], None, Some(&long), &LIMITS);
     assert_eq!(agent, Err(EncodeError::TooLong { len: 65, max: 64 }));
     let limits = Limits { max_data: 1 << 62, ..LIMITS };

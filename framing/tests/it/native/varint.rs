@@ -24,16 +24,9 @@ fn the_examples_of_the_rfc() {
 
 #[test]
 fn lengths_change_where_they_must() {
-    for (value, len) in [
-        (0, 1),
-        (63, 1),
-        (64, 2),
-        (16_383, 2),
-        (16_384, 4),
-        ((1 << 30) - 1, 4),
-        (1 << 30, 8),
-        (varint::MAX, 8),
-    ] {
+    for (value, len) in
+        [(0, 1), (63, 1), (64, 2), (16_383, 2), (16_384, 4), ((1 << 30) - 1, 4), (1 << 30, 8), (varint::MAX, 8)]
+    {
         assert_eq!(varint::len(value), len);
         assert_eq!(written(value).unwrap().len(), len);
     }
