@@ -2,16 +2,38 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod ack;
+mod cids;
+mod config;
 pub mod congestion;
+mod dial;
 mod ecn;
+pub mod endpoint;
 mod error;
+mod event;
+mod limits;
 mod mtu;
 pub mod mux;
 mod pacing;
+mod path;
+#[expect(clippy::module_inception, reason = "the crate is named after its machine")]
+mod peer;
+mod receive;
 mod recovery;
+mod rekey;
 mod rtt;
 mod sent;
+mod session;
+mod shared;
+mod stats;
+mod timers;
+mod transmit;
 #[cfg(feature = "v12")]
 pub mod v12;
 
+pub use config::{Config, Idle, SubnetLimits};
+pub use endpoint::{DialError, Endpoint, Handle};
 pub use error::Violation;
+pub use event::{Closed, Connected, Event, Reason, Unfinished};
+pub use peer::Peer;
+pub use shared::Target;
+pub use stats::Stats;

@@ -1,0 +1,56 @@
+//! Every bound and interval of a session.
+
+use std::time::Duration;
+
+/// The smallest path that is used: every datagram of this size must pass (SPEC 9.5, RFC 8899 section 5.1.2).
+pub(crate) const MIN_DATAGRAM: usize = 1200;
+/// A sealed packet without its plaintext: 13 bytes of header, 16 of tag (SPEC 5.3).
+pub(crate) const OVERHEAD: usize = 29;
+pub(crate) const HEADER: usize = 13;
+pub(crate) const TAG: usize = 16;
+
+/// The first message is repeated after this long, then after twice as long, and so on (SPEC 9.1).
+pub(crate) const RETRY: Duration = Duration::from_millis(250);
+/// The longest time between two repetitions.
+pub(crate) const RETRY_MAX: Duration = Duration::from_secs(5);
+/// A dial by key asks who is there when nothing came for this long.
+pub(crate) const FALL_BACK_AFTER: Duration = Duration::from_secs(1);
+/// How many addresses one dial may try at a time.
+pub(crate) const DIAL_PATHS: usize = 4;
+
+/// Paths of a session, those being tried included: 4 and 4 (the bound of SPEC 9.4).
+pub(crate) const PATHS: usize = 8;
+/// Paths that strangers to the session can make us try at a time: an authentic packet from a new address is needed.
+pub(crate) const PROBED_PATHS: usize = 4;
+/// How often a PATH_CHALLENGE is sent before a path is given up.
+pub(crate) const CHALLENGES: u8 = 3;
+/// Connection ids we issue ahead, so that every path can have its own.
+pub(crate) const CIDS_ISSUED: usize = 4;
+/// Connection ids of the other side that we keep.
+pub(crate) const CIDS_KEPT: usize = 8;
+/// Runs of numbers among the connection ids given back: they are numbered in order, so more is an attack.
+pub(crate) const CIDS_RETIRED: usize = 32;
+
+/// The longest time between two PINGs of an adaptive keepalive.
+pub(crate) const KEEPALIVE_MAX: Duration = Duration::from_secs(110);
+/// The clock stood still for this long: we were suspended (SPEC 9.6).
+pub(crate) const SUSPEND: Duration = Duration::from_secs(5);
+
+/// Record keys are updated after so long and so many packets (SPEC 7.3).
+pub(crate) const UPDATE_AFTER: Duration = Duration::from_secs(120);
+pub(crate) const UPDATE_PACKETS: u64 = 1 << 22;
+/// Fresh ephemeral keys are exchanged after so long and so many packets.
+pub(crate) const REKEY_AFTER: Duration = Duration::from_secs(15 * 60);
+pub(crate) const REKEY_PACKETS: u64 = 1 << 26;
+
+/// Tickets each side issues in a session: four in all (SPEC 6.6).
+pub(crate) const TICKETS: u8 = 2;
+/// How long a ticket can be used.
+pub(crate) const TICKET_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// The longest reason in a CLOSE.
+pub(crate) const MAX_REASON: usize = 256;
+/// Events that wait for the owner, beyond which those that only say that something can be read are not repeated.
+pub(crate) const MAX_EVENTS: usize = 1024;
+/// PATH_RESPONSEs that wait to be sent; the oldest is dropped.
+pub(crate) const MAX_RESPONSES: usize = 4;
