@@ -1,0 +1,318 @@
+//! The peers of an endpoint: where each is, what leads to it, and whose turn it is.
+//!
+//! Invariants: every index (connection ids, tokens, keys) names a peer that is there; a peer with output is in the ready
+//! queue once; a peer that may have events is in the event queue once.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crypto::PeerId;
+use smallvec::SmallVec;
+use structs::{Deadlines, Machine};
+
+use super::Handle;
+use super::admission::Origin;
+use super::limits::QUANTUM;
+use crate::Peer;
+use crate::shared::RouteChange;
+
+/// One peer of an endpoint.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) peer: Peer,
+    pub(super) phase: Phase,
+    /// The key it was dialled by, or has proved.
+    pub(super) id: Option<PeerId>,
+    /// Whose share of the sessions it takes: that of who opened it, unless we did.
+    pub(super) origin: Option<Origin>,
+    /// Our dial waits for that of the other side.
+    pub(super) yields_until: Option<Instant>,
+    /// Where our dial is sent to.
+    pub(super) tried: SmallVec<[SocketAddr; 1]>,
+    cids: SmallVec<[[u8; 8]; 2]>,
+    tokens: SmallVec<[[u8; 16]; 2]>,
+    /// Bytes it may send before the others have had their turn; below zero after a batch beyond that.
+    pub(super) credit: i64,
+    is_ready: bool,
+    is_eventful: bool,
+}
+
+impl Entry {
+    pub(super) fn new(peer: Peer, phase: Phase, id: Option<PeerId>, origin: Option<Origin>) -> Self {
+        Self {
+            peer,
+            phase,
+            id,
+            origin,
+            yields_until: None,
+            tried: SmallVec::new(),
+            cids: SmallVec::new(),
+            tokens: SmallVec::new(),
+            credit: QUANTUM,
+            is_ready: false,
+            is_eventful: false,
+        }
+    }
+
+    /// Whether our dial waits for that of the other side.
+    pub(super) fn yields(&self, now: Instant) -> bool {
+        self.phase == Phase::Dialling && self.yields_until.is_some_and(|until| now < until)
+    }
+}
+
+/// How far a peer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// We dialled and have no answer.
+    Dialling,
+    /// There is a session.
+    Open,
+    /// It has ended; its last events wait to be taken.
+    Ended,
+}
+
+/// The peers, by their place.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// Those that have not ended.
+    pub(super) live: usize,
+    by_cid: HashMap<[u8; 8], u32, BuildHasherDefault<FirstBytes>>,
+    by_token: HashMap<[u8; 16], u32>,
+    /// Dials by key.
+    pub(super) dialling: HashMap<PeerId, u32>,
+    /// Sessions: one for each key.
+    pub(super) open: HashMap<PeerId, u32>,
+    pub(super) deadlines: Deadlines<u32>,
+    ready: VecDeque<u32>,
+    eventful: VecDeque<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    entry: Option<Box<Entry>>,
+}
+
+impl Table {
+    /// Places taken, those of ended peers included.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(super) fn insert(&mut self, entry: Entry) -> u32 {
+        self.live += 1;
+        let entry = Some(Box::new(entry));
+        if let Some(index) = self.free.pop()
+            && let Some(slot) = self.slots.get_mut(index as usize)
+        {
+            slot.entry = entry;
+            return index;
+        }
+        let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        self.slots.push(Slot { generation: 0, entry });
+        index
+    }
+
+    pub(super) fn get(&self, index: u32) -> Option<&Entry> {
+        self.slots.get(index as usize)?.entry.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Entry> {
+        entry(&mut self.slots, index)
+    }
+
+    /// Takes a peer out, with all that led to it.
+    pub(super) fn remove(&mut self, index: u32) -> Option<Box<Entry>> {
+        let slot = self.slots.get_mut(index as usize)?;
+        let entry = slot.entry.take()?;
+        // A place whose numbers are used up is not used again.
+        if let Some(next) = slot.generation.checked_add(1) {
+            slot.generation = next;
+            self.free.push(index);
+        }
+        for cid in &entry.cids {
+            self.by_cid.remove(cid);
+        }
+        for token in &entry.tokens {
+            self.by_token.remove(token);
+        }
+        self.deadlines.remove(&index);
+        Some(entry)
+    }
+
+    pub(super) fn handle(&self, index: u32) -> Handle {
+        Handle::new(index, self.slots.get(index as usize).map_or(0, |slot| slot.generation))
+    }
+
+    /// The place of a peer that is there.
+    pub(super) fn index(&self, handle: Handle) -> Option<u32> {
+        let slot = self.slots.get(handle.index())?;
+        let there = slot.generation == handle.generation() && slot.entry.is_some();
+        there.then(|| u32::try_from(handle.index()).ok()).flatten()
+    }
+
+    /// All peers, in the order of their places.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Handle, &Entry)> {
+        let entries = self.slots.iter().enumerate();
+        entries.filter_map(|(index, slot)| {
+            let index = u32::try_from(index).ok()?;
+            Some((Handle::new(index, slot.generation), slot.entry.as_deref()?))
+        })
+    }
+
+    /// The places of all peers.
+    pub(super) fn indexes(&self) -> Vec<u32> {
+        self.iter().filter_map(|(handle, _)| u32::try_from(handle.index()).ok()).collect()
+    }
+
+    pub(super) fn of_cid(&self, cid: &[u8; 8]) -> Option<u32> {
+        self.by_cid.get(cid).copied()
+    }
+
+    pub(super) fn of_token(&self, token: &[u8; 16]) -> Option<u32> {
+        self.by_token.get(token).copied()
+    }
+
+    /// Packets with this connection id are for this peer.
+    pub(super) fn add_cid(&mut self, index: u32, cid: [u8; 8]) {
+        let Some(entry) = entry(&mut self.slots, index) else { return };
+        // Random, and ours: two peers never have the same one. Should they, the first keeps it.
+        if !self.by_cid.contains_key(&cid) {
+            self.by_cid.insert(cid, index);
+            entry.cids.push(cid);
+        }
+    }
+
+    /// A datagram that ends with this token ends the session of this peer.
+    fn add_token(&mut self, index: u32, token: [u8; 16]) {
+        let Some(entry) = entry(&mut self.slots, index) else { return };
+        // The other side's choice: one who names the token of another peer gains nothing by it.
+        if !self.by_token.contains_key(&token) {
+            self.by_token.insert(token, index);
+            entry.tokens.push(token);
+        }
+    }
+
+    /// Takes over what a peer says about its routes.
+    pub(super) fn update_routes(&mut self, index: u32) {
+        while let Some(change) = self.get_mut(index).and_then(|entry| entry.peer.poll_route()) {
+            match change {
+                RouteChange::AddCid(cid) => self.add_cid(index, cid),
+                RouteChange::RemoveCid(cid) => {
+                    if self.get_mut(index).is_some_and(|entry| take(&mut entry.cids, &cid)) {
+                        self.by_cid.remove(&cid);
+                    }
+                }
+                RouteChange::AddToken(token) => self.add_token(index, token),
+                RouteChange::RemoveToken(token) => {
+                    if self.get_mut(index).is_some_and(|entry| take(&mut entry.tokens, &token)) {
+                        self.by_token.remove(&token);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A peer may have something to send and to tell.
+    pub(super) fn wake(&mut self, index: u32) {
+        let Some(entry) = entry(&mut self.slots, index) else { return };
+        if !entry.is_ready {
+            entry.is_ready = true;
+            self.ready.push_back(index);
+        }
+        if !entry.is_eventful {
+            entry.is_eventful = true;
+            self.eventful.push_back(index);
+        }
+    }
+
+    /// The peer whose turn it is to send (deficit round robin, Shreedhar and Varghese 1995, with a batch allowed to
+    /// overdraw). One that has overdrawn waits until the rounds have paid for it.
+    pub(super) fn next_ready(&mut self) -> Option<u32> {
+        while let Some(index) = self.ready.pop_front() {
+            // One that was removed while it waited may have left its place to another, which is not in the queue.
+            let Some(entry) = self.get_mut(index).filter(|entry| entry.is_ready) else { continue };
+            if entry.credit > 0 {
+                return Some(index);
+            }
+            entry.credit = entry.credit.saturating_add(QUANTUM);
+            self.ready.push_back(index);
+        }
+        None
+    }
+
+    /// The peer whose turn it was has sent so much and may have more.
+    pub(super) fn sent(&mut self, index: u32, len: usize) {
+        if let Some(entry) = self.get_mut(index) {
+            entry.credit = entry.credit.saturating_sub(i64::try_from(len).unwrap_or(i64::MAX));
+            self.ready.push_back(index);
+        }
+    }
+
+    /// The peer whose turn it was has nothing to send. Its deadline is final, until it is touched again.
+    pub(super) fn rest(&mut self, index: u32) {
+        let Some(entry) = self.get_mut(index) else { return };
+        entry.is_ready = false;
+        entry.credit = QUANTUM;
+        let (at, wake) = (entry.peer.poll_timeout().map(|deadline| deadline.at), !entry.is_eventful);
+        entry.is_eventful = true;
+        if wake {
+            self.eventful.push_back(index);
+        }
+        self.deadlines.set(index, at);
+    }
+
+    /// The peer whose turn it is to tell something.
+    pub(super) fn next_eventful(&mut self) -> Option<u32> {
+        self.eventful.pop_front()
+    }
+
+    /// The peer whose turn it was has told something and may have more.
+    pub(super) fn told(&mut self, index: u32) {
+        self.eventful.push_back(index);
+    }
+
+    /// The peer whose turn it was has nothing to tell.
+    pub(super) fn hush(&mut self, index: u32) {
+        let Some(entry) = self.get_mut(index) else { return };
+        entry.is_eventful = false;
+        if !entry.is_ready {
+            let at = entry.peer.poll_timeout().map(|deadline| deadline.at);
+            self.deadlines.set(index, at);
+        }
+    }
+}
+
+/// The peer at a place, where the indexes are needed as well.
+fn entry(slots: &mut [Slot], index: u32) -> Option<&mut Entry> {
+    slots.get_mut(index as usize)?.entry.as_deref_mut()
+}
+
+/// Takes an item out of a few. Whether it was there.
+fn take<T: PartialEq, const N: usize>(items: &mut SmallVec<[T; N]>, item: &T) -> bool {
+    let at = items.iter().position(|known| known == item);
+    at.inspect(|&at| drop(items.swap_remove(at))).is_some()
+}
+
+/// A hash that is the key's first bytes: connection ids are random, and ours, so nobody can make them collide.
+#[derive(Debug, Default)]
+pub(super) struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    /// The length prefix of arrays says nothing.
+    fn write_usize(&mut self, _: usize) {}
+}
