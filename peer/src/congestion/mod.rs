@@ -1,10 +1,16 @@
 //! Congestion control: how much may be in flight on a path, and how fast it leaves.
 
+mod bbr;
+mod cubic;
 mod fixed;
+#[cfg(test)]
+mod lab;
 mod rate;
 
 use std::time::{Duration, Instant};
 
+pub use bbr::Bbr;
+pub use cubic::Cubic;
 pub use fixed::Fixed;
 pub use rate::{Newest, Sample, Snapshot};
 
@@ -80,20 +86,31 @@ pub trait Controller {
     fn pacing_rate(&self) -> Option<u64>;
 }
 
+#[derive(Debug)]
+enum State {
+    Cubic(Cubic),
+    Bbr(Bbr),
+    Fixed(Fixed),
+}
+
 /// The controller of one path with its pacer and its rate measurement.
 #[derive(Debug)]
 pub(crate) struct Congestion {
     algorithm: Algorithm,
     sampler: Sampler,
     pacer: Pacer,
-    state: Fixed,
+    state: State,
 }
 
 impl Congestion {
     /// A path on which nothing has been sent; `mtu` in bytes of UDP payload.
     pub(crate) fn new(algorithm: Algorithm, mtu: usize, now: Instant) -> Self {
         let mtu = clamp_mtu(mtu);
-        let state = Fixed::new(if let Algorithm::Fixed(window) = algorithm { window } else { 10 * u64::from(mtu) });
+        let state = match algorithm {
+            Algorithm::Cubic => State::Cubic(Cubic::new(u64::from(mtu), now)),
+            Algorithm::Bbr => State::Bbr(Bbr::new(u64::from(mtu), now)),
+            Algorithm::Fixed(window) => State::Fixed(Fixed::new(window)),
+        };
         Self { algorithm, sampler: Sampler::new(now), pacer: Pacer::new(mtu, now), state }
     }
 
@@ -106,25 +123,25 @@ impl Congestion {
     /// A packet was acknowledged.
     pub(crate) fn on_acked(&mut self, packet: &PacketInfo, now: Instant) {
         self.sampler.on_acked(packet, now);
-        self.state.on_acked(packet, now);
+        self.state.controller().on_acked(packet, now);
     }
 
     /// A packet was declared lost. Packets that were too large (MTU probes) must not be reported.
     pub(crate) fn on_lost(&mut self, packet: &PacketInfo, now: Instant) {
         self.sampler.on_lost(packet);
-        self.state.on_lost(packet, now);
+        self.state.controller().on_lost(packet, now);
     }
 
     /// A packet that had been declared lost was acknowledged after all.
     pub(crate) fn on_spurious(&mut self, packet: &PacketInfo, now: Instant) {
-        self.state.on_spurious(packet, now);
+        self.state.controller().on_spurious(packet, now);
     }
 
     /// Once per ACK frame or loss pass, after its packets were reported.
     pub(crate) fn on_round(&mut self, summary: &Summary, now: Instant) {
         let sample = self.sampler.take();
-        self.state.on_round(&sample, summary, now);
-        self.pacer.set_rate(self.state.pacing_rate(), now);
+        self.state.controller().on_round(&sample, summary, now);
+        self.pacer.set_rate(self.state.peek().pacing_rate(), now);
     }
 
     /// There is nothing more to send although the window and the pacer would allow it.
@@ -136,7 +153,7 @@ impl Congestion {
 
     /// How many bytes may be in flight.
     pub(crate) fn window(&self) -> u64 {
-        self.state.window()
+        self.state.peek().window()
     }
 
     /// When the pacer lets the next packet leave; `None` is now.
@@ -153,13 +170,37 @@ impl Congestion {
     pub(crate) fn on_mtu(&mut self, mtu: usize) {
         let mtu = clamp_mtu(mtu);
         self.pacer.set_mtu(mtu);
-        self.state.on_mtu(u64::from(mtu));
+        self.state.controller().on_mtu(u64::from(mtu));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn describe(&self) -> String {
+        if let State::Bbr(b) = &self.state { b.describe() } else { String::new() }
     }
 
     /// Forgets everything: the path leads elsewhere now.
     pub(crate) fn reset(&mut self, mtu: usize, now: Instant) {
         *self = Self::new(self.algorithm, mtu, now);
     }
+}
+
+impl State {
+    fn controller(&mut self) -> &mut dyn Controller {
+        match self { Self::Cubic(c) => c, Self::Bbr(c) => c, Self::Fixed(c) => c }
+    }
+    fn peek(&self) -> &dyn Controller {
+        match self { Self::Cubic(c) => c, Self::Bbr(c) => c, Self::Fixed(c) => c }
+    }
+}
+
+/// RFC 9002 7.2.
+fn initial_window(mtu: u64) -> u64 {
+    (10 * mtu).min(14_720.max(2 * mtu))
+}
+
+/// A window per round trip, as a rate; `None` before the first round trip.
+fn window_rate(window: u64, rtt: Duration) -> Option<u64> {
+    rate::per_second(window, rtt)
 }
 
 fn clamp_mtu(mtu: usize) -> u32 {
