@@ -216,12 +216,22 @@ pub enum Dropped {
     Cut,
     /// The machine at that address is not running.
     Dead,
+    /// The machine was suspended, and what its socket keeps for it was full.
+    Suspended,
 }
 
 impl Dropped {
     /// Every cause.
-    pub const ALL: &'static [Self] =
-        &[Self::Lost, Self::Burst, Self::QueueFull, Self::TooLarge, Self::NoRoute, Self::Cut, Self::Dead];
+    pub const ALL: &'static [Self] = &[
+        Self::Lost,
+        Self::Burst,
+        Self::QueueFull,
+        Self::TooLarge,
+        Self::NoRoute,
+        Self::Cut,
+        Self::Dead,
+        Self::Suspended,
+    ];
 }
 
 /// How a datagram comes through a [`Wire`].
@@ -229,6 +239,8 @@ impl Dropped {
 pub struct Passage {
     /// When it arrives, on the clock of the `now` given to [`Wire::carry`].
     pub at: Duration,
+    /// Whether it was held back, so that those behind it may overtake it.
+    pub held: bool,
     /// When a duplicate of it arrives.
     pub copy_at: Option<Duration>,
     /// Which bit of the payload is flipped, counted from the lowest bit of the first byte.
@@ -305,7 +317,7 @@ impl Lane {
         let ecn = if ecn != Ecn::NotEct && queued > link.mark { Ecn::Ce } else { ecn };
         if link.is_certain() {
             let at = self.in_order(departs.saturating_add(link.delay));
-            return Ok(Passage { at, copy_at: None, flipped: None, ecn });
+            return Ok(Passage { at, held: false, copy_at: None, flipped: None, ecn });
         }
 
         let dice = Dice::roll(rng);
@@ -320,12 +332,13 @@ impl Lane {
             _ => {}
         }
         let at = departs.saturating_add(link.delay).saturating_add(portion(link.jitter, dice.jitter));
-        let at = if link.reorder.hit(dice.reorder) { at.saturating_add(link.held) } else { self.in_order(at) };
+        let held = link.reorder.hit(dice.reorder);
+        let at = if held { at.saturating_add(link.held) } else { self.in_order(at) };
         let copy_at = link.duplicate.hit(dice.duplicate).then(|| at.saturating_add(portion(link.jitter, dice.copy)));
         let bits = len.saturating_mul(8);
         let flipped = (bits > 0 && link.corrupt.hit(dice.corrupt))
             .then(|| usize::try_from(dice.bit).unwrap_or(0).checked_rem(bits).unwrap_or(0));
-        Ok(Passage { at, copy_at, flipped, ecn })
+        Ok(Passage { at, held, copy_at, flipped, ecn })
     }
 
     /// When the last byte leaves the bottleneck, and how many bytes were waiting before it.

@@ -132,6 +132,7 @@ impl Setup {
             a_log: Log::new(),
             b_log: Log::new(),
             deadlines: [None; 2],
+            suspended: [None, None],
         };
         pair.touch();
         pair
@@ -155,6 +156,8 @@ pub struct Pair<A: Machine, B: Machine> {
     a_log: Log<A::Event>,
     b_log: Log<B::Event>,
     deadlines: [Option<Deadline>; 2],
+    /// What waits in the socket of a side that is suspended.
+    suspended: [Option<Vec<Flight>>; 2],
 }
 
 impl<A: Machine, B: Machine> Pair<A, B> {
@@ -208,6 +211,15 @@ impl<A: Machine, B: Machine> Pair<A, B> {
                     return Step::Idle;
                 };
                 let side = flight.to;
+                if let Some(kept) = &mut self.suspended[side as usize] {
+                    match flight.from {
+                        Some(from) if kept.len() >= SOCKET_BUFFER => {
+                            self.net.traffic[from as usize].drop_for(Dropped::Suspended, flight.payload.len());
+                        }
+                        _ => kept.push(flight),
+                    }
+                    return Step::Arrived(side);
+                }
                 self.arrive(flight);
                 self.drain(side);
                 Step::Arrived(side)
@@ -292,6 +304,12 @@ impl<A: Machine, B: Machine> Pair<A, B> {
         self.net.traffic[from as usize]
     }
 
+    /// Which side has been suspended.
+    #[must_use]
+    pub const fn is_suspended(&self, side: Side) -> bool {
+        self.suspended[side as usize].is_some()
+    }
+
     /// What `side` refused.
     #[must_use]
     pub const fn rejected(&self, side: Side) -> RejectedCounts {
@@ -353,6 +371,20 @@ impl<A: Machine, B: Machine> Pair<A, B> {
         self.drain(to);
     }
 
+    /// Lets the clock of a side stand still, as when a laptop is closed: its machine sees no deadline and no datagram.
+    /// Its socket keeps the first [`SOCKET_BUFFER`] datagrams.
+    pub fn suspend(&mut self, side: Side) {
+        self.suspended[side as usize].get_or_insert_default();
+    }
+
+    /// Ends it: the machine sees what its socket kept, then the time.
+    pub fn resume(&mut self, side: Side) {
+        for flight in self.suspended[side as usize].take().unwrap_or_default() {
+            self.arrive(flight);
+        }
+        self.drain(side);
+    }
+
     /// Puts another machine in the place of the first, as after a restart, and returns the old one. Addresses, links
     /// and what is on its way stay.
     pub fn replace_a(&mut self, machine: A) -> A {
@@ -371,7 +403,7 @@ impl<A: Machine, B: Machine> Pair<A, B> {
     fn next(&self) -> Option<(Duration, Next)> {
         let arrival = self.net.flights.keys().next().map(|&key| (key.0, Next::Arrival(key)));
         let deadline = |side: Side| {
-            let deadline = self.deadlines[side as usize]?;
+            let deadline = self.deadlines[side as usize].filter(|_| self.suspended[side as usize].is_none())?;
             Some((clock::offset(deadline.at).max(self.net.now), Next::Deadline(side)))
         };
         // `min_by_key` keeps the first of equals.
@@ -508,6 +540,9 @@ impl Net {
             Ok(passage) => passage,
             Err(cause) => return self.traffic[index].drop_for(cause, payload.len()),
         };
+        if passage.held {
+            self.traffic[index].reordered.add(payload.len());
+        }
         let mut payload = payload.to_vec();
         if passage.flipped.is_some() {
             passage.apply(&mut payload);
@@ -530,6 +565,9 @@ impl Net {
         self.flights.insert((at, self.sequence), flight);
     }
 }
+
+/// What the socket of a suspended machine keeps: about 200 KiB of full packets, the default of Linux.
+pub const SOCKET_BUFFER: usize = 140;
 
 /// Marks in the trace that keep its kinds of entries apart.
 const SENT: u64 = 2;

@@ -41,6 +41,8 @@ pub struct Traffic {
     pub delivered: Count,
     /// What the network added of its own.
     pub duplicated: Count,
+    /// What the network held back, so that what was sent later may have overtaken it.
+    pub reordered: Count,
     /// What arrived, or will arrive, with a flipped bit.
     pub corrupted: Count,
     dropped: [Count; Dropped::ALL.len()],

@@ -588,6 +588,9 @@ impl Net {
             }
         };
         flight.ecn = passage.ecn;
+        if passage.held {
+            self.count(Some(from), |traffic| traffic.reordered.add(len));
+        }
         if passage.flipped.is_some() {
             passage.apply(&mut flight.payload);
             self.count(Some(from), |traffic| traffic.corrupted.add(len));

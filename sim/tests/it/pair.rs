@@ -232,3 +232,17 @@ fn sum(bytes: &[u8]) -> u32 {
     let sum: u32 = words.sum();
     (sum & 0xffff) + (sum >> 16)
 }
+
+#[test]
+fn a_suspended_machine_sees_nothing_until_it_is_resumed() {
+    let (_, mut pair) = conversation(Link::perfect().delay(SECOND / 10), 4);
+    pair.run_for(100 * SECOND);
+    pair.suspend(Side::B);
+    let before = pair.traffic(Side::A);
+    pair.with_a(|a, now| a.send(b"somebody there?", now)).unwrap();
+    pair.run_for(2 * SECOND);
+    assert!(pair.is_suspended(Side::B) && pair.traffic(Side::A).sent.datagrams > before.sent.datagrams);
+    assert_eq!(pair.traffic(Side::A).delivered, before.delivered);
+    pair.resume(Side::B);
+    assert!(pair.traffic(Side::A).delivered.datagrams > before.delivered.datagrams, "kept in its socket");
+}
