@@ -116,6 +116,14 @@ impl Acks {
         Some(Sent::Ack { largest })
     }
 
+    /// Acknowledges in the next packet, whatever is waiting: the session ends with it.
+    pub(crate) const fn demand(&mut self) {
+        if self.largest.is_some() {
+            self.immediate = true;
+            self.eliciting = self.eliciting.saturating_add(1);
+        }
+    }
+
     /// The peer has our acknowledgements up to `largest`, so they need not be repeated.
     pub(crate) fn on_ack_of_ack(&mut self, largest: u64) {
         // The number itself stays: a range with it shows where the forgotten part ends.
@@ -188,7 +196,7 @@ mod tests {
             written(&mut acks, start(), |_| ()).unwrap();
             acks.on_packet(numbers[1], true, ecn, start());
             assert!(acks.has_pending(start()));
-            let counts = written(&mut acks, start(), Ack::ecn).unwrap();
+            let counts = written(&mut acks, start(), |ack| ack.ecn()).unwrap();
             assert_eq!(counts, (ecn == Ecn::Ce).then_some(EcnCounts { ect0: 0, ect1: 0, ce: 1 }));
             assert!(!acks.has_pending(start()));
         }

@@ -39,6 +39,9 @@ pub(crate) const MAX_PATHS: usize = 8;
 /// Data stops this far below the limit of records: probes and acknowledgements still leave.
 const HEADROOM: u64 = 256;
 
+/// Packets that were given up are not remembered when they lie further back than this.
+const LATE_RECORDS: u64 = MAX_RECORDS / 2;
+
 /// Records of packets that want no acknowledgement are dropped from the lower end when there are more than this, since
 /// a session that only receives may never hear of them.
 const IDLE_RECORDS: u64 = 32;
@@ -241,7 +244,7 @@ impl Recovery {
         if let Some(path) = self.paths.get_mut(usize::from(slot.0)) {
             *path = None;
         }
-        self.ring.advance(|_| true);
+        self.ring.advance(|_, _| true);
     }
 
     /// The machine slept, or the clock jumped: nothing before `now` is held against a path.
@@ -348,7 +351,9 @@ impl Recovery {
                 let persistent =
                     detect(path, PathSlot(slot), &mut self.ring, max_ack_delay, now, &mut self.counts, out);
                 path.congestion.on_round(&summary(path, None, 0, persistent), now);
-            } else if path.loss_time.is_none() && path.probe_time(max_ack_delay).is_some_and(|at| at <= now) {
+            }
+            // The loss timer goes first (RFC 9002 6.2.1), but a call that comes late may find both due.
+            if path.loss_time.is_none() && path.probe_time(max_ack_delay).is_some_and(|at| at <= now) {
                 path.timeouts = path.timeouts.saturating_add(1);
                 path.timer_from = now;
                 path.probes = MAX_PROBES;
@@ -371,7 +376,7 @@ impl Recovery {
     /// What may leave on a path. Packets that only acknowledge may always leave; those that
     /// [`probes_due`](Self::probes_due) asks for are allowed here.
     pub(crate) fn may_send(&mut self, slot: PathSlot, now: Instant) -> Budget {
-        let no_records = self.ring.len() >= MAX_RECORDS - HEADROOM;
+        let no_records = self.lacks_records(slot);
         let Some(path) = self.path_mut(slot) else { return Budget::Full };
         let datagram = path.datagram();
         if path.probes > 0 {
@@ -403,9 +408,7 @@ impl Recovery {
     /// The size of a padded PING that should leave to try for larger datagrams. To be asked only when the session is
     /// confirmed; stays due until such a packet was sent.
     pub(crate) fn mtu_probe(&mut self, slot: PathSlot, now: Instant) -> Option<usize> {
-        let no_records = self.ring.len() >= MAX_RECORDS - HEADROOM;
-        let path = self.path_mut(slot).filter(|path| !no_records && path.timeouts == 0)?;
-        path.mtu.due(now)
+        self.path_mut(slot).filter(|path| path.timeouts == 0)?.mtu.due(now)
     }
 
     /// The mark of the next datagrams of a path.
@@ -592,10 +595,25 @@ impl Recovery {
     /// Lets go of records that nobody will ask for.
     fn forget(&mut self, now: Instant) {
         let (paths, max_ack_delay) = (&self.paths, self.max_ack_delay);
-        self.ring.advance(|record| {
+        let lowest = self.ring.end().saturating_sub(LATE_RECORDS);
+        self.ring.advance(|number, record| {
             let path = paths.get(usize::from(record.path)).and_then(Option::as_ref);
-            path.is_some_and(|path| now < record.sent_at + path.rtt.pto(max_ack_delay) * REMEMBER)
+            number >= lowest && path.is_some_and(|path| now < record.sent_at + path.rtt.pto(max_ack_delay) * REMEMBER)
         });
+    }
+
+    /// Whether data may not leave on this path for want of records. What holds up the ring is dropped, unless it is a
+    /// packet of the same path: a path that is silent must not stop another.
+    fn lacks_records(&mut self, slot: PathSlot) -> bool {
+        while self.ring.len() >= MAX_RECORDS - HEADROOM {
+            let base = self.ring.base();
+            let held = self.ring.get(base).is_some_and(|record| record.path == slot.0 && record.has(ELICITING));
+            if held && self.ring.is(Bit::Pending, base) {
+                return true;
+            }
+            self.evict();
+        }
+        false
     }
 
     /// Drops the lowest records if the ring is full, or if they only acknowledged and there are many.
