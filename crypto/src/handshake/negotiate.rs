@@ -1,5 +1,7 @@
 //! What both ends speak, from what each says it can.
 
+use crate::Cipher;
+
 /// A version of the protocol: what is said in a session once it is there. Its layout generation is another number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(u8);
@@ -22,8 +24,9 @@ impl Version {
 /// The versions that this crate's handshakes are good for, as a bitmap.
 pub const VERSIONS: u32 = Version::V1.bit();
 
-/// Capability bit 0: AES-256-GCM in hardware and a back end that uses it.
-pub const CAPABILITY_AES: u64 = 1;
+/// Capability bit 0: AES-256-GCM in hardware and a back end that uses it. Sealing uses it if both ends have it:
+/// [`Cipher::negotiated`].
+pub const CAPABILITY_AES: u64 = Cipher::AES_CAPABILITY;
 
 /// The highest version that both bitmaps have: bit *n* stands for version *n* + 1. `None` if they share none.
 ///

@@ -36,6 +36,12 @@ impl SessionSecrets {
         Self { k_i, k_r, hash, answer_header, initiator }
     }
 
+    /// The keys, for tests that compare them with another implementation.
+    #[doc(hidden)]
+    pub const fn keys(&self) -> (&[u8; 32], &[u8; 32]) {
+        (&self.k_i, &self.k_r)
+    }
+
     /// The Noise handshake hash. Not secret: two people may compare it to find out whether somebody sits between them.
     pub const fn hash(&self) -> &[u8; 32] {
         &self.hash
