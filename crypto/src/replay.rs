@@ -131,3 +131,109 @@ fn clear(ring: &mut [u64; WORDS], number: u64) {
     let bits = word(ring, number) & !bit(number);
     set(ring, number, bits);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// All numbers ever marked.
+    #[derive(Default)]
+    struct Model(BTreeSet<u64>);
+
+    impl Model {
+        fn is_new(&self, number: u64) -> bool {
+            let oldest = self.0.last().map_or(0, |highest| (highest + 1).saturating_sub(WINDOW));
+            number >= oldest && !self.0.contains(&number)
+        }
+    }
+
+    /// Offers `number` to both.
+    fn offer(replay: &mut Replay, model: &mut Model, number: u64) {
+        let new = model.is_new(number);
+        assert_eq!(replay.is_new(number), new, "{number} after {:?}", model.0.last());
+        if new {
+            replay.mark(number);
+            model.0.insert(number);
+            assert!(!replay.is_new(number));
+        }
+        assert_eq!(replay.next(), model.0.last().map_or(0, |highest| highest + 1));
+    }
+
+    #[test]
+    fn what_comes_in_order_needs_no_ring() {
+        let mut replay = Replay::default();
+        for number in 0..100_000 {
+            // Two and two in the wrong order.
+            let number = number ^ 1;
+            assert!(replay.is_new(number));
+            replay.mark(number);
+            assert!(!replay.is_new(number) && (number < 64 || !replay.is_new(number - 64)));
+        }
+        assert!(replay.ring.is_none());
+    }
+
+    #[test]
+    fn every_first_number_works() {
+        for first in (0..300).chain([WINDOW - 1, WINDOW, WINDOW + 1, 1 << 40, (1 << 60) - 1]) {
+            let (mut replay, mut model) = (Replay::default(), Model::default());
+            offer(&mut replay, &mut model, first);
+            for number in first.saturating_sub(300)..=first + 300 {
+                offer(&mut replay, &mut model, number);
+            }
+            for number in [first.saturating_sub(WINDOW), (first + 300).saturating_sub(WINDOW), first + 301 + WINDOW] {
+                offer(&mut replay, &mut model, number);
+            }
+        }
+    }
+
+    #[test]
+    fn the_window_is_exactly_as_long_as_it_says() {
+        for highest in [WINDOW, 3 * WINDOW + 17, 1 << 33] {
+            let mut replay = Replay::default();
+            replay.mark(highest);
+            for number in highest - 2 * WINDOW.min(highest / 2)..highest {
+                assert_eq!(replay.is_new(number), number > highest - WINDOW, "{number} of {highest}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_gap_survives_the_change_to_the_ring() {
+        for gap in 0..70 {
+            for length in 1..70 {
+                let (mut replay, mut model) = (Replay::default(), Model::default());
+                for number in (0..200).filter(|number| !(gap..gap + length).contains(number)) {
+                    offer(&mut replay, &mut model, number);
+                }
+                for number in 0..200 {
+                    offer(&mut replay, &mut model, number);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_set(
+            steps in prop::collection::vec((0_u8..8, any::<u64>()), 0..400),
+        ) {
+            let (mut replay, mut model) = (Replay::default(), Model::default());
+            for (kind, random) in steps {
+                let next = replay.next();
+                let number = match kind {
+                    0..=2 => next,
+                    3 => next.saturating_sub(random % 100),
+                    4 => next + random % 100,
+                    5 => next.saturating_sub(random % (WINDOW + 200)),
+                    6 => next + random % (WINDOW + 200),
+                    _ => random % (1 << 40),
+                };
+                offer(&mut replay, &mut model, number);
+            }
+        }
+    }
+}

@@ -24,7 +24,8 @@ use crate::x25519::{Backend, KeyPair};
 pub(super) struct Rekey {
     /// The initiator's ephemeral key while it waits for REKEY_ACK.
     ephemeral: Option<Box<KeyPair>>,
-    /// The last `e_i'` that was mixed: a copy of REKEY may still be on its way.
+    /// The key of the other end in the last rekey: a copy of its frame may still be on its way, and must not be taken
+    /// for a step of the next one.
     last: Option<[u8; 32]>,
 }
 
@@ -57,7 +58,8 @@ impl RecordKeys {
     ///
     /// # Errors
     ///
-    /// [`RekeyError`]: nothing changed. [`Repeated`](RekeyError::Repeated) is harmless, the others are violations.
+    /// [`RekeyError`]: nothing changed. [`Repeated`](RekeyError::Repeated) and [`Pending`](RekeyError::Pending) come from
+    /// late copies of the frame and are harmless; the others are violations.
     pub fn on_rekey(&mut self, e_i: &[u8; 32], rng: &mut Rng) -> Result<[u8; 32], RekeyError> {
         if self.initiator {
             return Err(RekeyError::WrongRole);
@@ -71,6 +73,7 @@ impl RecordKeys {
         let pair = KeyPair::generate(Backend::default(), rng);
         let shared = pair.agree(e_i).ok_or(RekeyError::WeakKey)?;
         self.mix(&shared, e_i, pair.public())?;
+        self.rekey.last = Some(*e_i);
         self.sender.held = true;
         Ok(*pair.public())
     }
@@ -85,12 +88,15 @@ impl RecordKeys {
         if !self.initiator {
             return Err(RekeyError::WrongRole);
         }
+        if self.rekey.last == Some(*e_r) {
+            return Err(RekeyError::Repeated);
+        }
         let Some(pair) = &self.rekey.ephemeral else {
             return Err(if self.rekey.last.is_some() { RekeyError::Repeated } else { RekeyError::NotStarted });
         };
         let (e_i, shared) = (*pair.public(), pair.agree(e_r).ok_or(RekeyError::WeakKey)?);
         self.mix(&shared, &e_i, e_r)?;
-        self.rekey.ephemeral = None;
+        self.rekey = Rekey { ephemeral: None, last: Some(*e_r) };
         self.sender.held = false;
         Ok(())
     }
@@ -119,7 +125,6 @@ impl RecordKeys {
         let next = Generation::new(&next, self.receiver.number() + 1, self.cipher, self.backend)?;
         self.receiver.set_next(next);
         self.sender.mix(shared, e_i, e_r);
-        self.rekey.last = Some(*e_i);
         Ok(())
     }
 }
