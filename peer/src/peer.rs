@@ -481,8 +481,8 @@ impl Peer {
                     max_datagram: payload.max_datagram,
                     confirm: xx3,
                 };
-                self.events.push_back(Event::Observed(payload.observed));
                 self.establish(start, answered, datagram.path, now);
+                self.events.push_back(Event::Observed(payload.observed));
                 Ok(())
             }
         }

@@ -1,7 +1,9 @@
 //! What comes in: packets, their frames, and what a new address means.
 
+use std::time::{Duration, Instant};
+
 use crypto::record::{OpenError, RekeyError};
-use framing::{Frame, Frames};
+use framing::{Frame, Frames, Role};
 use structs::{Datagram, Path, Rejected};
 use subtle::ConstantTimeEq;
 
@@ -21,8 +23,10 @@ use crate::shared::RouteChange;
 struct Contents {
     /// It wants an acknowledgement.
     eliciting: bool,
-    /// It holds more than what keeps paths and acknowledgements going, so its path is the one the other side uses.
-    substance: bool,
+    /// It holds something of an application, or for one.
+    used: bool,
+    /// It does more than probe a path, so its path is the one that the other side uses.
+    moves: bool,
     /// A frame found no room: the packet must not be acknowledged.
     refused: bool,
     /// It ends the session.
@@ -33,6 +37,7 @@ impl Session {
     /// Takes a sealed packet in.
     pub(crate) fn on_data(&mut self, datagram: Datagram<'_>, cx: &mut Context<'_>) -> Result<(), Rejected> {
         let Datagram { path, ecn, payload } = datagram;
+        self.notice_sleep(cx);
         let len = payload.len();
         // Opening overwrites the datagram, and a forged one may be a reset.
         let tail: Option<[u8; 16]> = payload.last_chunk().copied();
@@ -75,7 +80,7 @@ impl Session {
                 return Err(Rejected::Malformed);
             }
         };
-        if contents.substance {
+        if contents.used {
             self.last_used = cx.now;
         }
         if !contents.refused {
@@ -86,7 +91,10 @@ impl Session {
             return Ok(());
         }
         // The other side speaks to us over another path than ours to it: follow it once that is proved.
-        if contents.substance && number == self.highest && at.is_some_and(|at| at != self.paths.best_index()) {
+        if contents.moves
+            && number == self.highest
+            && let Some(at) = at.filter(|at| *at != self.paths.best_index())
+        {
             self.follow(at, cx);
         }
         Ok(())
@@ -106,10 +114,9 @@ impl Session {
         }
         let slot = self.paths.free_slot()?;
         // Without a spare id the one in use must do: a NAT that changed a port needs no new one, and nothing else is left.
-        let cid = self.remote.take().unwrap_or(self.paths.best().cid);
-        if let Some(token) = cid.token {
-            cx.routes.push_back(RouteChange::AddToken(token));
-        }
+        let spare = self.remote.take();
+        cx.routes.extend(spare.and_then(|spare| spare.token).map(RouteChange::AddToken));
+        let cid = spare.unwrap_or(self.paths.best().cid);
         let start = self.path_start(&path, cx.shared);
         self.recovery.add_path(slot, &start, cx.now);
         let data = cx.challenge();
@@ -117,11 +124,22 @@ impl Session {
     }
 
     /// The newest packet came over a path that is not the one in use.
-    fn follow(&mut self, at: Option<usize>, cx: &mut Context<'_>) {
-        let Some(at) = at else { return };
-        if self.paths.get(at).is_some_and(PathState::is_full) {
+    ///
+    /// The dialler chooses, the responder follows: two sides that chose would run after each other for ever. Only when
+    /// the path in use has fallen silent does the dialler follow as well.
+    fn follow(&mut self, at: usize, cx: &mut Context<'_>) {
+        if !self.paths.get(at).is_some_and(PathState::is_full) {
+            return;
+        }
+        if self.role == Role::Responder || self.is_silent(cx.now) {
             self.switch(at, cx);
         }
+    }
+
+    /// Whether nothing has come over the path in use for longer than an answer takes.
+    fn is_silent(&self, now: Instant) -> bool {
+        let best = self.paths.best();
+        now.saturating_duration_since(best.last_received) > self.recovery.pto(best.slot)
     }
 
     /// Uses another proved path, and asks the one left behind whether it still works.
@@ -155,14 +173,15 @@ impl Session {
         for frame in Frames::new(payload) {
             let frame = frame.map_err(|_malformed| Violation::FrameEncoding)?;
             contents.eliciting |= frame.is_ack_eliciting();
-            contents.substance |= !matches!(
-                frame,
-                Frame::Ack(_)
-                    | Frame::Padding(_)
-                    | Frame::PathChallenge(_)
-                    | Frame::PathResponse(_)
-                    | Frame::NewCid { .. }
-            );
+            let (used, moves) = match frame {
+                Frame::Padding(_) | Frame::PathChallenge(_) | Frame::PathResponse(_) | Frame::NewCid { .. } => {
+                    (false, false)
+                }
+                Frame::Ack(_) | Frame::Ping => (false, true),
+                _ => (true, true),
+            };
+            contents.used |= used;
+            contents.moves |= moves;
             self.on_frame(frame, path, &mut contents, cx)?;
             if contents.closed.is_some() {
                 break;
@@ -244,7 +263,7 @@ impl Session {
         Ok(())
     }
 
-    fn on_ticket(&mut self, id: [u8; 16], lifetime: std::time::Duration, cx: &mut Context<'_>) {
+    fn on_ticket(&mut self, id: [u8; 16], lifetime: Duration, cx: &mut Context<'_>) {
         // Of a peer that sends more than were agreed on, the rest is not kept.
         if cx.shared.config.tickets && self.tickets_received < TICKETS {
             self.tickets_received += 1;
@@ -259,14 +278,17 @@ impl Session {
         let PathOutcome::Proved(at) = self.paths.on_response(data, next, cx.now) else { return };
         let Some(proved) = self.paths.get(at) else { return };
         let best = self.paths.best();
-        // The other side has moved to it, or it is clearly the quicker one.
         let (slot, rtt, path) = (proved.slot, proved.rtt, proved.path);
-        let moved = proved.highest > best.highest;
-        let quicker = match (proved.rtt, self.recovery.rtt(best.slot)) {
-            (Some(new), Some(old)) => new + new / 4 < old.smoothed(),
-            _ => false,
+        let newer = proved.highest > best.highest;
+        let better = match self.role {
+            Role::Responder => newer,
+            Role::Dialler => {
+                let quicker =
+                    rtt.zip(self.recovery.rtt(best.slot)).is_some_and(|(new, old)| new + new / 4 < old.smoothed());
+                quicker || (newer && self.is_silent(cx.now))
+            }
         };
-        if at != self.paths.best_index() && (moved || quicker) {
+        if at != self.paths.best_index() && better {
             let start = PathStart { rtt, ..self.path_start(&path, cx.shared) };
             self.recovery.reset_path(slot, &start, cx.now);
             self.switch(at, cx);

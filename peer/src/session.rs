@@ -72,8 +72,8 @@ pub(crate) struct Session {
     /// Until when the pacer holds packets back.
     pub(crate) paced_until: Option<Instant>,
     pub(crate) greeted: bool,
-    /// The deadline told last: being called long after it means that the clock stood still.
-    pub(crate) expected: Option<Instant>,
+    /// When anything was done last: a long time before a deadline that passed means that the clock stood still.
+    pub(crate) last_called: Instant,
     pub(crate) outcome: Outcome,
 }
 
@@ -208,7 +208,7 @@ impl Session {
             keepalive: Duration::ZERO,
             paced_until: None,
             greeted: false,
-            expected: None,
+            last_called: now,
             outcome: Outcome::default(),
         };
         session.keepalive = session.keepalive_base(cx.shared);

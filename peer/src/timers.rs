@@ -19,9 +19,7 @@ impl Session {
         if let Some(ending) = &self.ending {
             return !ending.done && cx.now < ending.end_at;
         }
-        if self.expected.is_some_and(|at| cx.now.saturating_duration_since(at) > SUSPEND) {
-            self.on_resume(cx);
-        }
+        self.notice_sleep(cx);
         if self.recovery.deadline().is_some_and(|deadline| deadline.at <= cx.now) {
             let mut outcome = std::mem::take(&mut self.outcome);
             self.recovery.on_timeout(cx.now, &mut outcome);
@@ -50,6 +48,18 @@ impl Session {
             self.check_spare_paths(cx);
         }
         true
+    }
+
+    /// Notices that a deadline passed long ago and nobody called: the machine slept.
+    pub(crate) fn notice_sleep(&mut self, cx: &mut Context<'_>) {
+        let last = std::mem::replace(&mut self.last_called, cx.now);
+        if cx.now.saturating_duration_since(last) <= SUSPEND {
+            return;
+        }
+        let deadline = self.deadline(cx.shared, cx.mux.deadline());
+        if deadline.is_some_and(|deadline| cx.now.saturating_duration_since(deadline.at) > SUSPEND) {
+            self.on_resume(cx);
+        }
     }
 
     /// Why the session ends now by its own clock, if it does.

@@ -1,0 +1,11 @@
+//! What the native session promises, in virtual time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first thing that is not as it must be"
+)]
+
+mod campaign;
+mod connect;
+mod support;
