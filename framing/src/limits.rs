@@ -9,7 +9,7 @@ use crate::header::DataHeader;
 /// The generation of the layout that we write; receivers take every one from 1 on (SPEC 5.3).
 pub const VERSION: u8 = 1;
 
-/// What every path carries: no longer datagram is sent before its path showed that it can (SPEC 5.2).
+/// What every path carries: no longer datagram is sent before its path showed that it can (SPEC 9.5).
 pub const MIN_DATAGRAM: usize = 1200;
 
 /// The authentication tag behind a sealed packet (SPEC 7.2).
@@ -48,13 +48,13 @@ pub const RESP_R_LEN: usize = 132;
 /// RETRY: a header alone (SPEC 6.1).
 pub const RETRY_LEN: usize = 12;
 
-/// The shortest reset, as long as the shortest packet that could be sealed with it (SPEC 9.7).
+/// The shortest reset, as long as a packet with ten bytes of frames (SPEC 9.8).
 pub const MIN_RESET: usize = 39;
 
-/// The longest reset (SPEC 9.7).
+/// The longest reset (SPEC 9.8).
 pub const MAX_RESET: usize = 42;
 
-/// The shortest packet that is answered with a reset (SPEC 9.7).
+/// The shortest packet that is answered with a reset (SPEC 9.8).
 pub const MIN_RESET_TRIGGER: usize = MAX_RESET + 1;
 
 // ---- frames ----
@@ -80,7 +80,7 @@ pub const MAX_PROTOCOL_NAME: usize = 64;
 /// The longest name of an implementation (SPEC 8.3).
 pub const MAX_AGENT: usize = 64;
 
-/// The longest reason in CLOSE (SPEC 8.4).
+/// The longest reason in CLOSE (SPEC 8.8).
 pub const MAX_REASON: usize = 256;
 
 /// The highest number of streams that either side may ever open: 2^60 (SPEC 8.5).

@@ -4,7 +4,7 @@ use std::fmt;
 
 macro_rules! violations {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
-        /// How the other side broke the protocol. A session ends with one, and its code goes into CLOSE (SPEC 7.9).
+        /// How the other side broke the protocol. A session ends with one, and its code goes into CLOSE (SPEC 8.9).
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Violation { $($(#[$doc])* $name,)* }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::kinds;
 use crate::{DecodeError, PacketWriter, Reader, limits, varint};
 
-/// How many packets arrived with each mark of explicit congestion notification, on one path.
+/// How many packets of the session arrived with each mark of explicit congestion notification (RFC 3168).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct EcnCounts {
     /// With ECT(0).

@@ -1,4 +1,4 @@
-//! Why a session or a stream ended (SPEC 8.7).
+//! Why a session or a stream ended (SPEC 8.9).
 
 use std::fmt;
 

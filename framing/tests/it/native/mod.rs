@@ -1,5 +1,6 @@
 mod forward;
 mod frames;
+mod handshake;
 mod headers;
 mod hello;
 mod hostile;
