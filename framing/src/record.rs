@@ -70,6 +70,14 @@ impl Record {
     }
 }
 
+/// What [`Record::sign`] writes at most: three numbers of 8 bytes and two full lists, each with its tag, length and count.
+const LONGEST: usize = PeerId::LEN
+    + 3 * (2 + 8)
+    + (4 + address::LEN * limits::MAX_RECORD_ADDRESSES)
+    + (4 + PeerId::LEN * limits::MAX_RECORD_RELAYS)
+    + Signature::LEN;
+const _: () = assert!(LONGEST <= limits::MAX_RECORD);
+
 fn put_list<const N: usize>(
     tag: u64,
     items: impl ExactSizeIterator<Item = [u8; N]>,

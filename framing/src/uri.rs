@@ -10,13 +10,15 @@ use thiserror::Error;
 /// Who a peer is and where it may be reached.
 ///
 /// ```
+/// use crypto::Identity;
 /// use framing::uri::PeerUri;
 ///
-/// let text = "p2p://d5nzrbtpuxjk2bqa3v6o5kkd2hv4tl2gqcjdvn3lkzyb6xgbzqka@[2001:db8::1]:4242";
-/// match text.parse::<PeerUri>() {
-///     Ok(uri) => assert_eq!(uri.to_string(), text),
-///     Err(error) => println!("no peer: {error}"),
-/// }
+/// let peer = Identity::from_seed([1; 32]).peer_id();
+/// let uri = PeerUri::new(peer, "[2001:db8::1]:4242".parse()?);
+/// let text = format!("p2p://{peer}@[2001:db8::1]:4242");
+/// assert_eq!(uri.to_string(), text);
+/// assert_eq!(text.parse::<PeerUri>()?, uri);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PeerUri {

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crypto::Identity;
 use data_encoding::HEXLOWER;
+use framing::record::{Record, SignedRecord};
+use framing::uri::{Host, PeerUri};
 use framing::{
     AnswerHeader, CloseCode, DataHeader, EcnCounts, FirstHeader, Frame, Frames, Hello, Kind, Limits, Open,
     PacketWriter, ProtocolEntry, Reader, Stream, StreamCode, StreamId, StreamKind,
@@ -13,10 +16,17 @@ use serde_json::Value;
 use super::{encode, only};
 
 const FRAMES: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../vectors/native/frames.json"));
+const RECORDS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../vectors/native/records.json"));
 
-fn vectors(list: &str) -> Vec<Value> {
-    let vectors: Value = serde_json::from_str(FRAMES).unwrap();
+fn vectors(file: &str, list: &str) -> Vec<Value> {
+    let vectors: Value = serde_json::from_str(file).unwrap();
     vectors[list].as_array().unwrap().clone()
+}
+
+/// The variant of an error, without its fields.
+fn name(error: &impl std::fmt::Debug) -> String {
+    let debug = format!("{error:?}");
+    debug.split([' ', '(']).next().unwrap().to_owned()
 }
 
 fn hex(value: &Value) -> Vec<u8> {
@@ -38,7 +48,7 @@ fn stream_id(fields: &Value) -> StreamId {
 #[test]
 fn every_frame_reads_and_writes_as_it_stands() {
     let mut seen = BTreeSet::new();
-    for vector in vectors("frames") {
+    for vector in vectors(FRAMES, "frames") {
         let kind = vector["type"].as_str().unwrap();
         let bytes = hex(&vector["frame_hex"]);
         assert_eq!(bytes.len() as u64, number(&vector["length"]));
@@ -162,14 +172,12 @@ fn check_hello(vector: &Value, bytes: &[u8]) {
 
 #[test]
 fn what_must_be_refused_is() {
-    let refused = vectors("refused");
+    let refused = vectors(FRAMES, "refused");
     assert!(refused.len() > 20);
     for vector in refused {
         let bytes = hex(&vector["payload_hex"]);
         let error = Frames::new(&bytes).next().unwrap().unwrap_err();
-        let name = format!("{error:?}");
-        let name = name.split([' ', '(']).next().unwrap();
-        assert_eq!(name, vector["error"].as_str().unwrap(), "{}", vector["why"]);
+        assert_eq!(name(&error), vector["error"].as_str().unwrap(), "{}", vector["why"]);
     }
 }
 
@@ -187,7 +195,7 @@ fn headers() {
         ("RETRY", Kind::Retry),
         ("DATA", Kind::Data),
     ];
-    let vectors = vectors("headers");
+    let vectors = vectors(FRAMES, "headers");
     for (name, kind) in names {
         assert!(vectors.iter().any(|vector| vector["type"] == name), "{name}");
         for vector in vectors.iter().filter(|vector| vector["type"] == name) {
@@ -212,5 +220,57 @@ fn headers() {
             assert!(reader.is_empty());
             assert_eq!(written == bytes, vector["written"].as_bool().unwrap_or(true), "{name}");
         }
+    }
+}
+
+#[test]
+fn records() {
+    let list = vectors(RECORDS, "records");
+    assert_eq!(list.len(), 4);
+    for vector in list {
+        let identity = Identity::from_seed(array(&vector["seed_hex"]));
+        let bytes = hex(&vector["record_hex"]);
+        let signed = SignedRecord::decode(&bytes).unwrap();
+        let expected = Record {
+            sequence: number(&vector["sequence"]),
+            expires: Duration::from_secs(number(&vector["expires"])),
+            capabilities: number(&vector["capabilities"]),
+            addresses: texts(&vector["addresses"]).map(|text| text.parse().unwrap()).collect(),
+            relays: texts(&vector["relays_hex"]).map(|text| text.parse().unwrap()).collect(),
+        };
+        assert_eq!(signed.peer(), identity.peer_id());
+        assert_eq!(signed.peer().as_bytes(), &array(&vector["peer_id_hex"]));
+        assert_eq!(signed.record(), expected);
+        let written = expected.sign(&identity).unwrap();
+        assert_eq!(written == signed, vector["written"].as_bool().unwrap_or(true));
+    }
+    for vector in vectors(RECORDS, "refused") {
+        let error = SignedRecord::decode(&hex(&vector["record_hex"])).unwrap_err();
+        assert_eq!(name(&error), vector["error"].as_str().unwrap(), "{}", vector["why"]);
+    }
+}
+
+fn texts(value: &Value) -> impl Iterator<Item = &str> {
+    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap())
+}
+
+#[test]
+fn uris() {
+    for vector in vectors(RECORDS, "uris") {
+        let text = vector["text"].as_str().unwrap();
+        let uri: PeerUri = text.parse().unwrap();
+        assert_eq!(uri.peer.as_bytes(), &array(&vector["peer_id_hex"]));
+        let host = match &uri.host {
+            Host::Ip(ip) => ip.to_string(),
+            Host::Name(name) => name.as_str().to_owned(),
+        };
+        assert_eq!((host.as_str(), u64::from(uri.port)), (vector["host"].as_str().unwrap(), number(&vector["port"])));
+        assert_eq!(uri.to_string() == text, vector["canonical"].as_bool().unwrap_or(true), "{text}");
+    }
+    let bad = vectors(RECORDS, "bad_uris");
+    assert_eq!(bad.len(), 12);
+    for vector in bad {
+        let error = vector["text"].as_str().unwrap().parse::<PeerUri>().unwrap_err();
+        assert_eq!(name(&error), vector["error"].as_str().unwrap(), "{}", vector["text"]);
     }
 }
