@@ -129,11 +129,6 @@ impl Acks {
         // The number itself stays: a range with it shows where the forgotten part ends.
         self.received.remove(0..largest);
     }
-
-    /// The highest number received.
-    pub(crate) fn largest(&self) -> Option<u64> {
-        self.largest
-    }
 }
 
 #[cfg(test)]
@@ -205,7 +200,7 @@ mod tests {
         written(&mut acks, start(), |_| ()).unwrap();
         acks.on_packet(4, true, Ecn::Ect0, start());
         assert!(acks.has_pending(start()), "a late packet");
-        assert_eq!(acks.largest(), Some(5));
+        assert_eq!(acks.largest, Some(5));
         assert_eq!(ranges(&mut acks), [(4, 5)]);
     }
 

@@ -45,6 +45,7 @@ impl PathEcn {
     }
 
     /// Whether marks are known to arrive.
+    #[cfg(test)]
     pub(crate) fn is_capable(&self) -> bool {
         self.state == State::Capable
     }

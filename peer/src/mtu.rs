@@ -49,6 +49,8 @@ pub(crate) struct MtuSearch {
     /// The search is over until then.
     rest_until: Option<Instant>,
     suspicion: u8,
+    /// The smallest packet above the base size that was lost since suspicion arose.
+    suspect: usize,
 }
 
 impl MtuSearch {
@@ -66,6 +68,7 @@ impl MtuSearch {
             halvings: 0,
             rest_until: None,
             suspicion: 0,
+            suspect: usize::MAX,
         }
     }
 
@@ -95,9 +98,11 @@ impl MtuSearch {
         next
     }
 
-    /// A probe of this size left.
+    /// A probe of this size left. One that is not larger than what passes anyway does not belong to the search.
     pub(crate) fn on_probe_sent(&mut self, size: usize) {
-        self.probing = Some(size);
+        if size > self.current {
+            self.probing = Some(size);
+        }
     }
 
     /// A probe of this size arrived, maybe after it had been given up. Returns whether the path carries more now.
@@ -129,22 +134,24 @@ impl MtuSearch {
     }
 
     /// An ordinary packet of this size arrived.
+    #[inline]
     pub(crate) fn on_acked(&mut self, size: usize) {
-        if size > BASE {
-            self.suspicion = 0;
+        if size >= self.suspect {
+            (self.suspicion, self.suspect) = (0, usize::MAX);
         }
     }
 
-    /// Packets were declared lost because later ones arrived: whether any was above the base size, whether any was
-    /// not, and how many probe timeouts went before. Returns whether the path turned out to be a black hole for large
-    /// packets, and fell back to the base size.
+    /// Packets were declared lost because later ones arrived, the smallest of `smallest` bytes, and so many probe
+    /// timeouts went before. Returns whether the path turned out to be a black hole for large packets, and fell back to
+    /// the base size.
     ///
-    /// A pass that loses large packets only, with none acknowledged since the pass before, is suspicious; one that
-    /// follows a row of timeouts, in which only small packets were sent at last, is proof enough.
-    pub(crate) fn on_lost(&mut self, large: bool, small: bool, timeouts: u32) -> bool {
-        if !large || small || self.current == BASE {
+    /// A pass that loses large packets only is suspicious, until a packet as large as one that was lost arrives; one
+    /// that follows a row of timeouts, in which only small packets were sent at last, is proof enough.
+    pub(crate) fn on_lost(&mut self, smallest: usize, timeouts: u32) -> bool {
+        if smallest <= BASE || self.current == BASE {
             return false;
         }
+        self.suspect = self.suspect.min(smallest);
         self.suspicion = self.suspicion.saturating_add(if timeouts >= 2 { BLACK_HOLE } else { 1 });
         if self.suspicion < BLACK_HOLE {
             return false;
@@ -162,6 +169,7 @@ impl MtuSearch {
         self.halvings = 0;
         self.rest_until = None;
         self.suspicion = 0;
+        self.suspect = usize::MAX;
         self.probing = None;
     }
 
@@ -282,27 +290,40 @@ mod tests {
     fn large_packets_that_vanish_bring_the_path_down_and_a_smaller_size_is_found() {
         let mut search = MtuSearch::new(BASE, LARGEST, false);
         run(&mut search, 1472, start());
-        assert!(!search.on_lost(true, false, 0));
-        assert!(!search.on_lost(true, false, 1));
+        assert!(!search.on_lost(1460, 0));
+        assert!(!search.on_lost(1460, 1));
         search.on_acked(1472);
-        assert!(!search.on_lost(true, false, 0), "one that arrives clears the suspicion");
-        assert!(!search.on_lost(true, true, 0), "small ones are lost as well: not a matter of size");
-        assert!(!search.on_lost(true, false, 0));
+        assert!(!search.on_lost(1460, 0), "one that arrives clears the suspicion");
+        assert!(!search.on_lost(1200, 0), "small ones are lost as well: not a matter of size");
+        assert!(!search.on_lost(1460, 0));
         search.on_acked(100);
-        assert!(search.on_lost(true, false, 0));
+        search.on_acked(1459);
+        assert!(search.on_lost(1472, 0));
         assert_eq!(search.current(), BASE);
         let sizes = run(&mut search, 1280 - 48, start());
         assert!((BASE..=1232).contains(&search.current()), "{} by {sizes:?}", search.current());
     }
 
     #[test]
+    fn a_probe_that_is_not_larger_does_not_disturb_the_search() {
+        let mut search = MtuSearch::new(BASE, LARGEST, false);
+        for _ in 0..ATTEMPTS {
+            search.on_probe_sent(BASE);
+            search.on_probe_lost(BASE);
+            search.on_probe_sent(BASE);
+            assert!(!search.on_probe_acked(BASE));
+        }
+        assert_eq!(run(&mut search, 1472, start())[0], 1452);
+    }
+
+    #[test]
     fn one_pass_after_two_timeouts_is_enough_and_an_outage_is_mended_at_once() {
         let mut search = MtuSearch::new(BASE, LARGEST, false);
         run(&mut search, 8900, start());
-        assert!(search.on_lost(true, false, 2));
+        assert!(search.on_lost(1460, 2));
         assert_eq!(search.current(), BASE);
         assert_eq!(run(&mut search, 8900, start())[..3], [1452, 1472, 8848]);
         assert_eq!(search.current(), 8848);
-        assert!(!MtuSearch::new(BASE, LARGEST, false).on_lost(true, false, 9), "nothing to fall from");
+        assert!(!MtuSearch::new(BASE, LARGEST, false).on_lost(1460, 9), "nothing to fall from");
     }
 }

@@ -11,17 +11,18 @@
 //!
 //! The fate of each frame is told once: acknowledged or lost, whatever comes later.
 
+mod loss;
 mod path;
 mod reorder;
 mod ring;
 #[cfg(test)]
 pub(crate) mod tests;
+mod types;
 
 use std::time::{Duration, Instant};
 
 use crypto::Rng;
 use framing::Ack;
-use smallvec::SmallVec;
 use structs::{Deadline, Ecn};
 
 use crate::Violation;
@@ -29,9 +30,11 @@ use crate::congestion::{Algorithm, Snapshot, Summary};
 use crate::ecn::{Judged, Reported};
 use crate::mtu::BASE;
 use crate::rtt::{MAX_ACK_DELAY, Rtt};
-use crate::sent::{Sent, SentFrames};
+use crate::sent::Sent;
+use loss::{detect, repeat_oldest, report};
 use path::{MAX_PROBES, Path};
 use ring::{BY_TIME, Bit, ELICITING, MARKED, MAX_RECORDS, MTU_PROBE, Record, Ring, mask};
+pub(crate) use types::{Budget, Counts, Outcome, PathChange, PathSlot, PathStart, SentPacket};
 
 /// How many paths a session has at most.
 pub(crate) const MAX_PATHS: usize = 8;
@@ -56,107 +59,8 @@ const SKIP: (u64, u64) = (16, 1024);
 /// How many numbers left out are remembered. At the mean distance they reach back over a whole ring.
 const SKIPPED: usize = 16;
 
-/// Losses over more than so many probe timeouts are persistent congestion (RFC 9002 7.6.1).
-const PERSISTENT: u32 = 3;
-
 /// How many probe timeouts a packet that was given up is remembered, to notice that it was a mistake.
 const REMEMBER: u32 = 3;
-
-/// The number of a path within its session, below [`MAX_PATHS`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct PathSlot(pub(crate) u8);
-
-/// What is known about a path when it comes into use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PathStart {
-    /// The size of datagrams that is known to pass, in bytes of UDP payload; 1200 if nothing is.
-    pub(crate) mtu: usize,
-    /// The largest that both ends can handle.
-    pub(crate) max_mtu: usize,
-    /// The path does not leave this machine.
-    pub(crate) loopback: bool,
-    /// The round trip of the handshake or of the path's validation.
-    pub(crate) rtt: Option<Duration>,
-    /// Whether datagrams can be marked.
-    pub(crate) ecn: bool,
-}
-
-/// A packet that was handed to the network.
-#[derive(Debug)]
-pub(crate) struct SentPacket {
-    /// As [`Recovery::next_pn`] gave it.
-    pub(crate) pn: u64,
-    pub(crate) path: PathSlot,
-    /// Bytes of the datagram.
-    pub(crate) size: u32,
-    /// It holds more than acknowledgements, padding and CLOSE.
-    pub(crate) ack_eliciting: bool,
-    /// As [`Recovery::mtu_probe`] asked for.
-    pub(crate) mtu_probe: bool,
-    /// It left with a mark, as [`Recovery::ecn`] said.
-    pub(crate) marked: bool,
-    pub(crate) frames: SentFrames,
-}
-
-/// What acknowledgements and timers brought to light. Cleared by the caller, who keeps it for its memory.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    /// Frames that arrived.
-    pub(crate) acked: Vec<Sent>,
-    /// Frames to be repeated, or to be given up if they are not worth it.
-    pub(crate) lost: Vec<Sent>,
-    /// The highest packet number newly acknowledged: keys up to its generation have reached the peer.
-    pub(crate) newest: Option<u64>,
-    /// What changed about paths.
-    pub(crate) paths: SmallVec<[PathChange; 2]>,
-}
-
-impl Outcome {
-    /// Empties it.
-    pub(crate) fn clear(&mut self) {
-        self.acked.clear();
-        self.lost.clear();
-        self.newest = None;
-        self.paths.clear();
-    }
-}
-
-/// Something about a path changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PathChange {
-    /// It carries datagrams of this size now.
-    Mtu(PathSlot, usize),
-    /// It stopped to carry large datagrams: the size fell back to 1200.
-    BlackHole(PathSlot),
-    /// All of a long time was lost.
-    PersistentCongestion(PathSlot),
-}
-
-/// What may leave on a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Budget {
-    /// So many bytes now, at least a datagram.
-    Bytes(usize),
-    /// Nothing before this moment: the pacer spreads what the window allows.
-    Wait(Instant),
-    /// Nothing until an acknowledgement or a timer makes room.
-    Full,
-}
-
-/// What happened so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    /// Packets sent.
-    pub(crate) sent: u64,
-    /// Packets acknowledged in time.
-    pub(crate) acked: u64,
-    /// Packets given up.
-    pub(crate) lost: u64,
-    /// Packets acknowledged after they had been given up.
-    pub(crate) spurious: u64,
-    /// Probe timeouts.
-    pub(crate) timeouts: u64,
-}
 
 /// The packets of a session on their way.
 #[derive(Debug)]
@@ -271,12 +175,16 @@ impl Recovery {
         self.ring.end()
     }
 
-    /// Takes in a packet that left.
+    /// Takes in a packet that left. On a slot that is not in use it counts as lost.
     pub(crate) fn on_sent(&mut self, packet: SentPacket, now: Instant) {
         debug_assert_eq!(packet.pn, self.ring.end(), "packets are numbered in the order they leave");
-        self.make_room();
+        if !packet.ack_eliciting || self.ring.is_full() {
+            self.make_room();
+        }
         let Some(Some(path)) = self.paths.get_mut(usize::from(packet.path.0)) else {
-            debug_assert!(false, "a packet on no path: {packet:?}");
+            // The number is used up whatever happens: it must not seal another packet.
+            self.ring.push_gap(now);
+            self.evicted.extend(packet.frames);
             return;
         };
         let mut flags = 0;
@@ -416,11 +324,6 @@ impl Recovery {
         self.path(slot).map_or(Ecn::NotEct, |path| path.ecn.mark())
     }
 
-    /// Whether marks are known to arrive over a path.
-    pub(crate) fn is_ecn_capable(&self, slot: PathSlot) -> bool {
-        self.path(slot).is_some_and(|path| path.ecn.is_capable())
-    }
-
     /// The round trip of a path.
     pub(crate) fn rtt(&self, slot: PathSlot) -> Option<&Rtt> {
         self.path(slot).map(|path| &path.rtt)
@@ -460,13 +363,9 @@ impl Recovery {
     }
 
     /// Whether anything that was sent may still be acknowledged or lost.
+    #[cfg(test)]
     pub(crate) fn is_settled(&self) -> bool {
         self.evicted.is_empty() && self.paths.iter().flatten().all(|path| path.eliciting == 0)
-    }
-
-    /// The highest packet number acknowledged.
-    pub(crate) fn largest_acked(&self) -> Option<u64> {
-        self.largest_acked
     }
 
     /// What happened so far.
@@ -475,6 +374,7 @@ impl Recovery {
     }
 
     /// Bytes on the heap.
+    #[cfg(test)]
     pub(crate) fn heap(&self) -> usize {
         self.ring.heap()
             + self.paths.iter().flatten().count() * size_of::<Path>()
@@ -649,111 +549,6 @@ impl Recovery {
     }
 }
 
-/// Gives up the packets of a path that were overtaken by too many or for too long, and sets the timer for the next one.
-/// Returns whether the congestion is persistent.
-///
-/// Packets of a path are given up in the order they left, for both thresholds only grow with age: the scan ends at the
-/// first one that stays, and never looks at what it has passed again.
-fn detect(
-    path: &mut Path,
-    slot: PathSlot,
-    ring: &mut Ring,
-    max_ack_delay: Duration,
-    now: Instant,
-    counts: &mut Counts,
-    out: &mut Outcome,
-) -> bool {
-    path.loss_time = None;
-    let Some(largest) = path.largest_acked else { return false };
-    let delay = path.rtt.loss_delay(path.reordering.eighths());
-    let (mut large, mut small) = (false, false);
-    let mut passed_over = false;
-    let mut next = path.oldest;
-    loop {
-        let Some(number) = ring.next_pending(next) else {
-            path.oldest = if passed_over { path.oldest } else { ring.end() };
-            break;
-        };
-        next = number + 1;
-        let Some(record) = ring.get_mut(number).filter(|record| record.path == slot.0) else { continue };
-        if !passed_over {
-            path.oldest = number;
-        }
-        if record.seq >= largest {
-            break;
-        }
-        let overtaken = largest - record.seq >= path.reordering.packets();
-        let lost_at = path.effective(record.sent_at) + delay;
-        if !overtaken && lost_at > now {
-            if record.has(ELICITING) {
-                path.loss_time = Some(lost_at);
-                break;
-            }
-            passed_over = true; // It is not worth a timer, but the next may be.
-            continue;
-        }
-        let (seq, size, eliciting) = (record.seq, record.size as usize, record.has(ELICITING));
-        record.flags |= if overtaken { 0 } else { BY_TIME };
-        report(record, &mut out.lost);
-        counts.lost += 1;
-        let timely = path.resumed_at.is_none_or(|resumed| record.sent_at >= resumed) && seq >= path.epoch;
-        path.run.on_lost(seq, eliciting && timely, record.sent_at);
-        if record.has(MARKED) && seq >= path.epoch {
-            path.ecn.on_lost();
-        }
-        if eliciting {
-            path.eliciting -= 1;
-            if seq >= path.epoch {
-                path.in_flight -= u64::from(record.size);
-                if record.has(MTU_PROBE) {
-                    path.mtu.on_probe_lost(size);
-                } else {
-                    large |= size > BASE;
-                    small |= size <= BASE;
-                    path.congestion.on_lost(&record.info(), now);
-                }
-            }
-        }
-        ring.clear(Bit::Pending, number);
-        ring.set(Bit::Lost, number);
-    }
-    if !large && !small {
-        return false;
-    }
-    path.reordering.on_lost();
-    if path.mtu.on_lost(large, small, path.timeouts) {
-        path.congestion.on_mtu(path.mtu.current());
-        out.paths.push(PathChange::BlackHole(slot));
-    }
-    let persistent = path.run.span() > path.rtt.pto(max_ack_delay) * PERSISTENT;
-    if persistent {
-        path.run.end();
-        path.rtt.forget_min();
-        out.paths.push(PathChange::PersistentCongestion(slot));
-    }
-    persistent
-}
-
-/// Hands back what the oldest packets of a path carried, as far as it bears repetition, so that probes have something
-/// to carry. The packets stay in flight.
-fn repeat_oldest(path: &Path, slot: u8, ring: &mut Ring, out: &mut Outcome) {
-    let (mut next, mut left) = (path.oldest, MAX_PROBES);
-    while let Some(number) = ring.next_pending(next).filter(|_| left > 0) {
-        next = number + 1;
-        let Some(record) = ring.get_mut(number).filter(|record| record.path == slot && record.has(ELICITING)) else {
-            continue;
-        };
-        left -= 1;
-        record.frames.retain(|frame| {
-            let stays = matches!(frame, Sent::Ack { .. } | Sent::Ping | Sent::Datagram(_) | Sent::Close);
-            if !stays {
-                out.lost.push(*frame);
-            }
-            stays
-        });
-    }
-}
-
 fn on_probe_acked(path: &mut Path, slot: PathSlot, size: usize, out: &mut Outcome) {
     if path.mtu.on_probe_acked(size) {
         path.congestion.on_mtu(size);
@@ -769,17 +564,6 @@ fn summary(path: &Path, latest_rtt: Option<Duration>, newly_ce: u64, persistent:
         min_rtt: path.rtt.min(),
         newly_ce,
         persistent,
-    }
-}
-
-/// Moves the frames of a packet out; the record keeps none.
-#[inline]
-fn report(record: &mut Record, to: &mut Vec<Sent>) {
-    to.extend_from_slice(&record.frames);
-    if record.frames.spilled() {
-        record.frames = SentFrames::new();
-    } else {
-        record.frames.clear();
     }
 }
 

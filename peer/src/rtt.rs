@@ -65,11 +65,6 @@ impl Rtt {
         self.smoothed
     }
 
-    /// The mean deviation.
-    pub(crate) fn variation(&self) -> Duration {
-        self.variation
-    }
-
     /// The smallest sample, or the initial guess.
     pub(crate) fn min(&self) -> Duration {
         self.min
@@ -106,10 +101,10 @@ mod tests {
         assert_eq!(rtt.pto(ms(0)), ms(333) + Duration::from_micros(166_500) * 4);
         assert!(!rtt.is_sampled());
         rtt.update(ms(100), ms(20));
-        assert_eq!((rtt.smoothed(), rtt.variation(), rtt.min(), rtt.latest()), (ms(100), ms(50), ms(100), ms(100)));
+        assert_eq!((rtt.smoothed(), rtt.variation, rtt.min(), rtt.latest()), (ms(100), ms(50), ms(100), ms(100)));
         // 180 with 20 of waiting is 160: variation 3/4 50 + 1/4 60, smoothed 7/8 100 + 1/8 160.
         rtt.update(ms(180), ms(20));
-        assert_eq!(rtt.variation(), Duration::from_micros(52_500));
+        assert_eq!(rtt.variation, Duration::from_micros(52_500));
         assert_eq!(rtt.smoothed(), Duration::from_micros(107_500));
         assert_eq!((rtt.min(), rtt.latest()), (ms(100), ms(180)));
         assert_eq!(rtt.loss_delay(9), Duration::from_micros(202_500));

@@ -106,16 +106,20 @@ impl Ring {
     }
 
     /// Bytes on the heap.
+    #[cfg(test)]
     pub(super) fn heap(&self) -> usize {
         self.slots.capacity() * size_of::<Record>() + (self.pending.capacity() + self.lost.capacity()) * 8
     }
 
     /// Takes in the packet with the number [`end`](Self::end). There must be room.
+    #[inline]
     pub(super) fn push(&mut self, record: Record) {
         debug_assert!(!self.is_full(), "the caller makes room");
-        self.reserve(record.sent_at);
-        let (number, slot) = (self.end, self.index(self.end));
-        if let Some(place) = self.slots.get_mut(slot) {
+        if self.slots.len() as u64 <= self.len() {
+            self.grow(record.sent_at);
+        }
+        let number = self.end;
+        if let Some(place) = self.get_mut(number) {
             *place = record;
             self.set(Bit::Pending, number);
         }
@@ -126,22 +130,27 @@ impl Ring {
     /// Leaves the number [`end`](Self::end) out. There must be room.
     pub(super) fn push_gap(&mut self, now: Instant) {
         debug_assert!(!self.is_full(), "the caller makes room");
-        self.reserve(now);
+        if self.slots.len() as u64 <= self.len() {
+            self.grow(now);
+        }
         self.end += 1;
     }
 
     /// The record of a number that is held.
+    #[inline]
     pub(super) fn get(&self, number: u64) -> Option<&Record> {
         self.slots.get(self.index(number))
     }
 
     /// The record of a number that is held.
+    #[inline]
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Record> {
         let slot = self.index(number);
         self.slots.get_mut(slot)
     }
 
     /// Sets a bit of a number that is held.
+    #[inline]
     pub(super) fn set(&mut self, bit: Bit, number: u64) {
         let (word, mask) = (self.word(number), 1 << (number % 64));
         if let Some(word) = self.bits_mut(bit).get_mut(word) {
@@ -156,6 +165,7 @@ impl Ring {
 
     /// Clears the bits under `mask` of the 64 numbers from `first`, a multiple of 64, and returns those that were set.
     /// The mask must only select numbers that are held.
+    #[inline]
     pub(super) fn take(&mut self, bit: Bit, first: u64, mask: u64) -> u64 {
         let at = self.word(first);
         match self.bits_mut(bit).get_mut(at) {
@@ -233,11 +243,9 @@ impl Ring {
         self.peak = 0;
     }
 
-    /// Makes a slot free for the number `end`.
-    fn reserve(&mut self, at: Instant) {
-        if self.slots.len() as u64 > self.len() {
-            return;
-        }
+    /// Doubles the slots.
+    #[cold]
+    fn grow(&mut self, at: Instant) {
         let slots = (self.slots.len() * 2).max(MIN_SLOTS);
         let words = slots.div_ceil(64);
         let mut grown = Self {
@@ -262,6 +270,7 @@ impl Ring {
         *self = grown;
     }
 
+    #[inline]
     fn bits_mut(&mut self, bit: Bit) -> &mut Vec<u64> {
         match bit {
             Bit::Pending => &mut self.pending,
@@ -269,12 +278,13 @@ impl Ring {
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "masked to the number of slots, which is a usize")]
+    #[inline]
     fn index(&self, number: u64) -> usize {
+        // What does not fit a usize is masked away in any case.
         number as usize & self.slots.len().wrapping_sub(1)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "masked to the number of words, which is a usize")]
+    #[inline]
     fn word(&self, number: u64) -> usize {
         (number / 64) as usize & self.pending.len().wrapping_sub(1)
     }
