@@ -1,5 +1,7 @@
 //! Scenarios with exact times, and random ones against a model.
 
+mod pair;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
