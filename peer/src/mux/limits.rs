@@ -1,6 +1,6 @@
 //! What a session may hold: every bound of the multiplexer, and what the other side is told of them.
 
-use super::pages::PAGE;
+use super::pages::{MAX_FREE, PAGE};
 
 /// Bounds of one session's buffers. Sizes are bytes.
 ///
@@ -8,7 +8,8 @@ use super::pages::PAGE;
 /// and however little of it is read, the pages stay below `receive_memory`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// The longest message that is sent or taken: at least 16 KiB, at most a quarter of either memory.
+    /// The longest message that is sent or taken: at least 16 KiB, at most a quarter of the memory for sending
+    /// and, with its length, half of the widest window.
     pub(crate) max_message: usize,
     /// How many streams of bytes the other side may have open: 16 to 4096.
     pub(crate) streams: u32,
@@ -45,7 +46,7 @@ impl Limits {
         self.send_memory = self.send_memory.clamp(256 << 10, MAX_MEMORY);
         self.datagram_memory = self.datagram_memory.min(self.send_memory / 8).min(self.receive_memory / 8);
         self.receive_memory = self.receive_memory.clamp((1 << 20) + self.slack(protocols), MAX_MEMORY);
-        let most = self.send_memory.min(self.window_ceiling(protocols)) / 4;
+        let most = (self.send_memory / 4).min(self.window_ceiling(protocols) / 2 - 8);
         self.max_message = self.max_message.clamp(MIN_MESSAGE, most);
         self.initial_window = self.initial_window.clamp(MIN_WINDOW, self.window_ceiling(protocols));
         self
@@ -55,7 +56,7 @@ impl Limits {
     /// the other side may have open, and for each stream of ours.
     fn slack(&self, protocols: usize) -> usize {
         let halves = self.streams as usize * 2 + 2 * protocols;
-        halves * 2 * PAGE + self.datagram_memory + MAX_RANGES * 16
+        (halves * 2 + MAX_FREE) * PAGE + self.datagram_memory + MAX_RANGES * 16
     }
 
     /// The widest that the window of the session may become.
@@ -97,3 +98,15 @@ pub(super) const ROUND: u32 = 4 << 10;
 
 /// What urgent messages may take in a row while others wait: about a packet. After that, as much of others leaves in between.
 pub(super) const URGENT_BURST: u32 = 1452;
+
+/// The type of a DATAGRAM frame (SPEC 8.1).
+pub(super) const DATAGRAM: u64 = 0x13;
+
+/// With less room than this it says nothing about what waits that it does not fit.
+pub(super) const MIN_ROOM: usize = 64;
+
+/// How often a datagram may fail to fit an empty packet before it is dropped.
+pub(super) const UNFIT_TRIES: u8 = 8;
+
+/// A byte stream is worth writing to again when there is room for this much.
+pub(super) const WRITABLE: usize = 4 << 10;

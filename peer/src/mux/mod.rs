@@ -1,24 +1,53 @@
 //! All that travels in one session: protocols, their streams, messages and datagrams, the credit for them, and whose turn it is.
+//!
+//! Every protocol is registered under a name before the start and announced with its versions; what both sides have in common is on,
+//! in the highest common version. A protocol sends three kinds of things:
+//!
+//! - streams of bytes, both ways, with half close, reset and backpressure;
+//! - messages: whole or not at all, in order among those of the same protocol and [`Urgency`], each with a [`MessageId`] whose arrival
+//!   is told. What was accepted is accounted for to the last message, also when the session ends ([`Account`]);
+//! - datagrams, which may be lost, and of which the oldest give way when a queue is full.
+//!
+//! A loss holds up nothing but the stream that it hit. Protocols share the link by weight, with optional caps; urgent messages leave
+//! in the next packet, but never take more than half of the bytes while others wait.
+//!
+//! Everything is bounded: what is kept for sending and for reading, streams, ranges behind gaps, and events, of which there is at most
+//! one for each fact until it is polled.
 
+mod datagram;
 mod error;
 mod event;
+mod flow;
 mod limits;
+mod message;
 mod pages;
 mod protocol;
+mod receive;
+mod scheduler;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod transmit;
+mod verbs;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use framing::{CloseCode, Hello, PacketWriter, Role, Stream, StreamCode, StreamId};
+use framing::{Role, StreamId};
 
 pub use error::{OpenError, ReadError, RegisterError, SendError, WriteError};
 pub use event::{Account, Direction, Event, MessageId, Read, Urgency};
 pub(crate) use limits::Limits;
 pub use protocol::{Protocol, ProtocolId, Protocols};
 
-use crate::Violation;
-use crate::sent::{Sent, SentFrames};
+use datagram::Queue;
+use flow::{Credit, Window};
+use message::Lane;
+use pages::Pool;
+use protocol::Agreement;
+use scheduler::Scheduler;
+use stream::{NONE, Slot, Streams};
 
 /// Whether a frame was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +55,8 @@ use crate::sent::{Sent, SentFrames};
 pub(crate) enum Received {
     /// The packet can be acknowledged.
     Taken,
-    /// There is no room for its data (too many gaps before it): the packet must not be acknowledged, as if it had been lost. The
-    /// other frames in it were taken, which does no harm when they are repeated.
+    /// There are too many gaps before its data: the packet must not be acknowledged, as if it had been lost. The other frames in it
+    /// were taken, which does no harm when they are repeated.
     Refused,
 }
 
@@ -37,9 +66,9 @@ pub(crate) enum Received {
 pub struct Stats {
     /// Frames for protocols that were not agreed.
     pub unknown_protocol: u32,
-    /// Datagrams dropped because their queue was full, ours.
+    /// Datagrams dropped because their queue was full, or their protocol ended: ours.
     pub datagrams_dropped_sent: u64,
-    /// Datagrams dropped because their queue was full or because they came before HELLO, the other side's.
+    /// The same of the other side's, and those that came before HELLO.
     pub datagrams_dropped_received: u64,
     /// Datagrams that were sent and lost.
     pub datagrams_lost: u64,
@@ -47,26 +76,135 @@ pub struct Stats {
     pub refused: u64,
 }
 
+/// A frame that is to be sent before any data. There is at most one of a kind for a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Control {
+    Reset(StreamId),
+    Stop(StreamId),
+    Credit(StreamId),
+}
+
 /// The multiplexer of one session.
 #[derive(Debug)]
 pub(crate) struct Mux {
-    role: Role,
     protocols: Arc<Protocols>,
     limits: Limits,
+    /// What HELLO said, once it came.
+    agreement: Option<Agreement>,
+    /// What the other side allows. Its `max_streams` follows MAX_STREAMS.
+    theirs: framing::Limits,
+    /// For each protocol, by its id.
+    lanes: Box<[Lane]>,
+    streams: Streams,
+    send_pool: Pool,
+    recv_pool: Pool,
+
+    /// What we may send in all streams.
+    credit: Credit,
+    /// What was accepted for any stream and never sent.
+    unsent: u64,
+    /// The channel whose message was begun although the credit did not allow all of it.
+    oversized: Slot,
+    /// What the other side may send in all streams; how much it did, and how much of that was read or given up.
+    window: Window,
+    received: u64,
+    consumed: u64,
+    /// How many streams it may have opened in all.
+    max_streams: u64,
+    /// Ranges behind gaps, of all streams.
+    ranges: usize,
+
+    scheduler: Scheduler,
+    control: VecDeque<Control>,
+    /// MAX_DATA, MAX_STREAMS are to be sent.
+    data_queued: bool,
+    streams_queued: bool,
+    /// Sending halves with something that needs no credit.
+    again: VecDeque<Slot>,
+    /// Protocols, a bit for each, that have urgent messages, streams, datagrams to send.
+    urgent_ready: u64,
+    streams_ready: u64,
+    datagrams_ready: u64,
+    /// Whose urgent messages were sent last.
+    urgent_turn: u32,
+    /// The protocol whose datagram did not fit, and how often that happened to it.
+    unfit: Option<u8>,
+    unfit_tries: u8,
+    /// Nothing could be written, and nothing has changed since.
+    stalled: bool,
+
+    /// Sending halves whose writers wait for room, and whether room was made.
+    waiting: Vec<Slot>,
+    unblock: bool,
+    /// A stream could not be opened.
+    wants_streams: bool,
+    /// We sent GOAWAY; the other side did.
+    refuses_streams: bool,
+    refused_streams: bool,
+
+    rtt: Duration,
+    packet_room: usize,
+    events: VecDeque<Event>,
+    stats: Stats,
 }
 
 impl Mux {
     /// A multiplexer for what `protocols` lists, within `limits`.
-    pub(crate) fn new(role: Role, protocols: Arc<Protocols>, limits: Limits, _now: Instant) -> Self {
-        let limits = limits.checked(protocols.len());
-        Self { role, protocols, limits }
+    pub(crate) fn new(role: Role, protocols: Arc<Protocols>, limits: Limits, now: Instant) -> Self {
+        let count = protocols.len();
+        let limits = limits.checked(count);
+        let lane = |at| Lane::new(protocols.newest(ProtocolId(at)));
+        Self {
+            lanes: (0..u16::try_from(count).unwrap_or(0)).map(lane).collect(),
+            scheduler: Scheduler::new(&protocols, now),
+            protocols,
+            limits,
+            agreement: None,
+            theirs: framing::Limits::INITIAL,
+            streams: Streams::new(role),
+            send_pool: Pool::default(),
+            recv_pool: Pool::default(),
+            credit: Credit::new(framing::Limits::INITIAL.max_data),
+            unsent: 0,
+            oversized: NONE,
+            window: Window::new(limits.initial_window, limits.window_ceiling(count)),
+            received: 0,
+            consumed: 0,
+            max_streams: limits.max_streams(count),
+            ranges: 0,
+            control: VecDeque::new(),
+            data_queued: false,
+            streams_queued: false,
+            again: VecDeque::new(),
+            urgent_ready: 0,
+            streams_ready: 0,
+            datagrams_ready: 0,
+            urgent_turn: 0,
+            unfit: None,
+            unfit_tries: 0,
+            stalled: false,
+            waiting: Vec::new(),
+            unblock: false,
+            wants_streams: false,
+            refuses_streams: false,
+            refused_streams: false,
+            rtt: INITIAL_RTT,
+            packet_room: framing::limits::MIN_PAYLOAD,
+            events: VecDeque::new(),
+            stats: Stats::default(),
+        }
     }
-
-    // ---- what the session does with it ----
 
     /// What HELLO announces beside the entries of [`protocols`](Self::protocols); the delay of acknowledgements is the caller's.
     pub(crate) fn announced(&self) -> framing::Limits {
-        framing::Limits::INITIAL
+        framing::Limits {
+            max_data: self.limits.initial_window as u64,
+            max_stream_data: limits::STREAM_WINDOW as u64,
+            max_streams: self.limits.max_streams(self.lanes.len()),
+            max_message: self.limits.max_message as u64,
+            max_datagram_frame: self.limits.max_datagram as u64,
+            ..framing::Limits::INITIAL
+        }
     }
 
     /// The protocols of this side.
@@ -74,146 +212,29 @@ impl Mux {
         &self.protocols
     }
 
-    /// Takes the other side's HELLO. A second one is a violation.
-    pub(crate) fn on_hello(&mut self, _hello: &Hello<'_>) -> Result<(), Violation> {
-        Ok(())
-    }
-
-    pub(crate) fn on_stream(&mut self, _frame: &Stream<'_>) -> Result<Received, Violation> {
-        Ok(Received::Taken)
-    }
-
-    pub(crate) fn on_max_data(&mut self, _max: u64) {}
-
-    pub(crate) fn on_max_stream_data(&mut self, _id: StreamId, _max: u64) -> Result<(), Violation> {
-        Ok(())
-    }
-
-    pub(crate) fn on_max_streams(&mut self, _max: u64) {}
-
-    pub(crate) fn on_reset(&mut self, _id: StreamId, _code: StreamCode, _final_size: u64) -> Result<(), Violation> {
-        Ok(())
-    }
-
-    pub(crate) fn on_stop(&mut self, _id: StreamId, _code: StreamCode) -> Result<(), Violation> {
-        Ok(())
-    }
-
-    pub(crate) fn on_datagram(&mut self, _protocol: u64, _data: &[u8]) -> Result<(), Violation> {
-        Ok(())
-    }
-
-    pub(crate) fn on_goaway(&mut self, _code: CloseCode) {}
-
     /// We sent GOAWAY: streams that the other side opens from now on are refused.
-    pub(crate) fn refuse_streams(&mut self) {}
-
-    /// Writes frames until the packet is full or there is nothing more to send, and records what it wrote.
-    pub(crate) fn fill(&mut self, _out: &mut PacketWriter<'_>, _sent: &mut SentFrames, _now: Instant) {}
-
-    /// Whether [`fill`](Self::fill) has something to write.
-    pub(crate) fn has_output(&self, _now: Instant) -> bool {
-        false
+    pub(crate) const fn refuse_streams(&mut self) {
+        self.refuses_streams = true;
     }
-
-    /// When a protocol that waits for its rate cap may go on, if nothing else happens.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        None
-    }
-
-    /// A frame that [`fill`](Self::fill) wrote arrived. Frames of others are passed over.
-    pub(crate) fn on_acked(&mut self, _frame: &Sent) {}
-
-    /// A frame that [`fill`](Self::fill) wrote was lost. Frames of others are passed over.
-    pub(crate) fn on_lost(&mut self, _frame: &Sent) {}
 
     /// The smoothed round-trip time, by which windows grow.
-    pub(crate) fn set_rtt(&mut self, _rtt: Duration) {}
-
-    /// How many bytes of frames a packet carries: bounds datagrams. Waiting ones that are longer are dropped and counted.
-    pub(crate) fn set_packet_room(&mut self, _bytes: usize) {}
-
-    /// What happened, oldest first.
-    pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        None
+    pub(crate) const fn set_rtt(&mut self, rtt: Duration) {
+        self.rtt = rtt;
     }
 
     /// Memory of all buffers, in bytes.
-    pub(crate) fn buffered_bytes(&self) -> usize {
-        0
+    pub(crate) const fn buffered_bytes(&self) -> usize {
+        self.send_pool.memory() + self.recv_pool.memory() + self.ranges * 16
     }
 
-    pub(crate) fn stats(&self) -> Stats {
-        Stats::default()
+    fn window_ceiling(&self) -> usize {
+        self.limits.window_ceiling(self.lanes.len())
     }
 
-    /// Whether everything that was accepted for sending was acknowledged.
-    pub(crate) fn is_flushed(&self) -> bool {
-        true
+    fn push(&mut self, event: Event) {
+        self.events.push_back(event);
     }
-
-    // ---- what the application does with it ----
-
-    /// The version in which a protocol is on: before HELLO our newest, `None` if the other side lacks it.
-    pub(crate) fn version(&self, _protocol: ProtocolId) -> Option<u16> {
-        None
-    }
-
-    /// What became of the messages so far.
-    pub(crate) fn account(&self, _protocol: ProtocolId, _urgency: Urgency) -> Account {
-        Account::default()
-    }
-
-    pub(crate) fn open_stream(&mut self, _protocol: ProtocolId) -> Result<StreamId, OpenError> {
-        Err(OpenError::NotAgreed)
-    }
-
-    /// Takes as many of `data` as there is room for, at least one byte unless `data` is empty.
-    pub(crate) fn write(&mut self, _stream: StreamId, _data: &[u8]) -> Result<usize, WriteError> {
-        Err(WriteError::Closed)
-    }
-
-    /// Nothing more will be written.
-    pub(crate) fn finish(&mut self, _stream: StreamId) -> Result<(), WriteError> {
-        Err(WriteError::Closed)
-    }
-
-    /// Gives up what was not delivered.
-    pub(crate) fn reset(&mut self, _stream: StreamId, _code: StreamCode) -> Result<(), WriteError> {
-        Err(WriteError::Closed)
-    }
-
-    pub(crate) fn read(&mut self, _stream: StreamId, _out: &mut [u8]) -> Result<Read, ReadError> {
-        Err(ReadError::Closed)
-    }
-
-    /// Nothing more will be read.
-    pub(crate) fn stop(&mut self, _stream: StreamId, _code: StreamCode) -> Result<(), ReadError> {
-        Err(ReadError::Closed)
-    }
-
-    pub(crate) fn send(
-        &mut self,
-        _protocol: ProtocolId,
-        _message: &[u8],
-        _urgency: Urgency,
-    ) -> Result<MessageId, SendError> {
-        Err(SendError::NotAgreed)
-    }
-
-    /// Puts the next message in `out`, replacing what it held: urgent ones first. Returns its length.
-    pub(crate) fn recv(&mut self, _protocol: ProtocolId, _out: &mut Vec<u8>) -> Option<usize> {
-        None
-    }
-
-    pub(crate) fn send_datagram(&mut self, _protocol: ProtocolId, _data: &[u8]) -> Result<(), SendError> {
-        Err(SendError::NotAgreed)
-    }
-
-    pub(crate) fn recv_datagram(&mut self, _protocol: ProtocolId) -> Option<Bytes> {
-        None
-    }
-
-    /// The application could not make sense of what came: stops this protocol on this session, and nothing else.
-    pub(crate) fn fail_protocol(&mut self, _protocol: ProtocolId) {}
 }
+
+/// Until one was measured (RFC 9002 section 6.2.2 is more careful: here the cost of guessing low is a narrow window).
+const INITIAL_RTT: Duration = Duration::from_millis(100);

@@ -1,0 +1,133 @@
+//! Datagrams that wait: a queue with a bound, whose oldest give way.
+
+use super::pages::{Pages, Pool};
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// Each behind its length, in four bytes.
+    data: Pages,
+    /// The most bytes, lengths included.
+    cap: usize,
+}
+
+const PREFIX: usize = 4;
+
+impl Queue {
+    pub(super) const fn new(cap: usize) -> Self {
+        Self { data: Pages::EMPTY, cap }
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// The longest that a queue with this bound takes.
+    pub(super) const fn longest(cap: usize) -> usize {
+        cap.saturating_sub(PREFIX)
+    }
+
+    /// Puts one behind the others, and drops as many of the oldest as it takes: returns how many. One that is longer than
+    /// [`longest`](Self::longest) is dropped itself.
+    pub(super) fn push(&mut self, datagram: &[u8], pool: &mut Pool) -> u64 {
+        let Some(len) = u32::try_from(datagram.len()).ok().filter(|_| datagram.len() <= Self::longest(self.cap)) else {
+            return 1;
+        };
+        let mut dropped = 0;
+        while self.data.len() + PREFIX + datagram.len() > self.cap && self.drop_front(pool) {
+            dropped += 1;
+        }
+        self.data.append(&len.to_be_bytes(), pool);
+        self.data.append(datagram, pool);
+        dropped
+    }
+
+    /// The length of the oldest.
+    #[inline]
+    pub(super) fn front(&self) -> Option<usize> {
+        let mut prefix = [0; PREFIX];
+        let read = self.data.copy_to(self.data.start(), &mut prefix);
+        (read == PREFIX).then(|| u32::from_be_bytes(prefix) as usize)
+    }
+
+    /// Copies the oldest, of which [`front`](Self::front) gave the length, and drops it.
+    pub(super) fn pop(&mut self, out: &mut [u8], pool: &mut Pool) {
+        self.data.copy_to(self.data.start() + PREFIX as u64, out);
+        self.drop_front(pool);
+    }
+
+    /// Drops the oldest.
+    pub(super) fn drop_front(&mut self, pool: &mut Pool) -> bool {
+        let Some(len) = self.front() else { return false };
+        self.data.advance(self.data.start() + (PREFIX + len) as u64, pool);
+        true
+    }
+
+    /// Drops all that are longer than `max`; returns how many.
+    pub(super) fn retain(&mut self, max: usize, pool: &mut Pool) -> u64 {
+        let (mut at, end, mut dropped) = (self.data.start(), self.data.end(), 0);
+        let mut kept = Self::new(self.cap);
+        let mut datagram = Vec::new();
+        while at < end {
+            let Some(len) = self.front() else { break };
+            at += (PREFIX + len) as u64;
+            if len <= max {
+                datagram.resize(len, 0);
+                self.pop(&mut datagram, pool);
+                kept.push(&datagram, pool);
+            } else {
+                self.drop_front(pool);
+                dropped += 1;
+            }
+        }
+        *self = kept;
+        dropped
+    }
+
+    /// Drops all; returns how many.
+    pub(super) fn clear(&mut self, pool: &mut Pool) -> u64 {
+        let mut dropped = 0;
+        while self.drop_front(pool) {
+            dropped += 1;
+        }
+        dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pop(queue: &mut Queue, pool: &mut Pool) -> Option<Vec<u8>> {
+        let mut out = vec![0; queue.front()?];
+        queue.pop(&mut out, pool);
+        Some(out)
+    }
+
+    #[test]
+    fn the_oldest_give_way_and_are_counted() {
+        let (mut queue, mut pool) = (Queue::new(100), Pool::default());
+        for n in 0..10 {
+            assert_eq!(queue.push(&[n; 16], &mut pool), u64::from(n >= 5));
+        }
+        assert_eq!(queue.push(&[99; 97], &mut pool), 1);
+        assert_eq!(queue.push(&[], &mut pool), 1);
+        for n in 6..10 {
+            assert_eq!(pop(&mut queue, &mut pool), Some(vec![n; 16]));
+        }
+        assert_eq!(pop(&mut queue, &mut pool), Some(vec![]));
+        assert_eq!(pop(&mut queue, &mut pool), None);
+        assert_eq!(pool.memory(), 0);
+    }
+
+    #[test]
+    fn what_fits_no_more_is_dropped_and_the_rest_keeps_its_order() {
+        let (mut queue, mut pool) = (Queue::new(10_000), Pool::default());
+        for len in [1300, 20, 1200, 5, 1201] {
+            queue.push(&vec![len as u8; len], &mut pool);
+        }
+        assert_eq!(queue.retain(1200, &mut pool), 2);
+        let left = std::iter::from_fn(|| pop(&mut queue, &mut pool)).map(|datagram| datagram.len()).collect::<Vec<_>>();
+        assert_eq!(left, [20, 1200, 5]);
+        assert!(queue.is_empty() && pool.memory() == 0);
+    }
+}

@@ -1,0 +1,271 @@
+//! Streams: which there are, and which there were.
+
+pub(super) mod recv;
+pub(super) mod send;
+
+use framing::{Role, StreamId};
+use structs::RangeSet;
+
+use recv::RecvHalf;
+use send::SendHalf;
+
+/// The place of a half in its slab; no half at all if it is [`NONE`].
+pub(super) type Slot = u16;
+
+pub(super) const NONE: Slot = Slot::MAX;
+
+/// Halves of streams by place: found without search, places are reused.
+#[derive(Debug)]
+pub(super) struct Slab<T> {
+    items: Vec<Option<T>>,
+    free: Vec<Slot>,
+}
+
+impl<T> Slab<T> {
+    const fn new() -> Self {
+        Self { items: Vec::new(), free: Vec::new() }
+    }
+
+    fn insert(&mut self, item: T) -> Slot {
+        if let Some(slot) = self.free.pop() {
+            if let Some(place) = self.items.get_mut(usize::from(slot)) {
+                *place = Some(item);
+            }
+            return slot;
+        }
+        // Far fewer streams are allowed than there are numbers.
+        debug_assert!(self.items.len() < usize::from(NONE), "more streams than places");
+        self.items.push(Some(item));
+        Slot::try_from(self.items.len() - 1).unwrap_or(NONE)
+    }
+
+    fn remove(&mut self, slot: Slot) -> Option<T> {
+        let item = self.items.get_mut(usize::from(slot))?.take()?;
+        self.free.push(slot);
+        if self.free.len() == self.items.len() {
+            (self.items, self.free) = (Vec::new(), Vec::new());
+        }
+        Some(item)
+    }
+
+    #[inline]
+    pub(super) fn get(&self, slot: Slot) -> Option<&T> {
+        self.items.get(usize::from(slot))?.as_ref()
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
+        self.items.get_mut(usize::from(slot))?.as_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.items.iter().flatten()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.items.iter_mut().flatten()
+    }
+}
+
+/// The halves of one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Row {
+    index: u64,
+    pub(super) send: Slot,
+    pub(super) recv: Slot,
+}
+
+/// What is known of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Open(Row),
+    /// It is over, or ours and never opened: late frames of the former are passed over, the latter is a violation.
+    Closed,
+    NeverOpened,
+}
+
+/// All streams of a session. Finding one is a binary search among those that are open.
+#[derive(Debug)]
+pub(super) struct Streams {
+    role: Role,
+    ours: Vec<Row>,
+    theirs: Vec<Row>,
+    /// The next that we open.
+    next: u64,
+    /// Indices of theirs that are over. As many as this are announced beyond the limit, so the gaps are as many as streams are open.
+    closed: RangeSet,
+    closed_count: u64,
+    pub(super) sends: Slab<SendHalf>,
+    pub(super) recvs: Slab<RecvHalf>,
+}
+
+impl Streams {
+    pub(super) const fn new(role: Role) -> Self {
+        Self {
+            role,
+            ours: Vec::new(),
+            theirs: Vec::new(),
+            next: 0,
+            closed: RangeSet::new(),
+            closed_count: 0,
+            sends: Slab::new(),
+            recvs: Slab::new(),
+        }
+    }
+
+    fn rows(&self, id: StreamId) -> &Vec<Row> {
+        if self.is_ours(id) { &self.ours } else { &self.theirs }
+    }
+
+    fn rows_mut(&mut self, id: StreamId) -> &mut Vec<Row> {
+        if self.is_ours(id) { &mut self.ours } else { &mut self.theirs }
+    }
+
+    pub(super) fn is_ours(&self, id: StreamId) -> bool {
+        id.opener() == self.role
+    }
+
+    #[inline]
+    pub(super) fn find(&self, id: StreamId) -> Found {
+        let (rows, index) = (self.rows(id), id.index());
+        match rows.binary_search_by_key(&index, |row| row.index) {
+            Ok(at) => rows.get(at).map_or(Found::Closed, |row| Found::Open(*row)),
+            Err(_) if self.is_ours(id) => {
+                if index < self.next {
+                    Found::Closed
+                } else {
+                    Found::NeverOpened
+                }
+            }
+            Err(_) => {
+                if self.closed.contains(index) {
+                    Found::Closed
+                } else {
+                    Found::NeverOpened
+                }
+            }
+        }
+    }
+
+    /// The sending half of a stream.
+    #[inline]
+    pub(super) fn send_slot(&self, id: StreamId) -> Slot {
+        if let Found::Open(row) = self.find(id) { row.send } else { NONE }
+    }
+
+    /// The receiving half of a stream.
+    #[inline]
+    pub(super) fn recv_slot(&self, id: StreamId) -> Slot {
+        if let Found::Open(row) = self.find(id) { row.recv } else { NONE }
+    }
+
+    /// How many of ours are open.
+    pub(super) fn ours(&self) -> usize {
+        self.ours.len()
+    }
+
+    /// The index of the next that we open.
+    pub(super) const fn next_index(&self) -> u64 {
+        self.next
+    }
+
+    /// How many of theirs are over.
+    pub(super) const fn closed_count(&self) -> u64 {
+        self.closed_count
+    }
+
+    /// A number for a stream of ours.
+    pub(super) fn next_id(&mut self) -> StreamId {
+        let id = StreamId::new(self.next, self.role);
+        self.next += 1;
+        self.ours.push(Row { index: id.index(), send: NONE, recv: NONE });
+        id
+    }
+
+    /// A number of theirs that is seen for the first time.
+    pub(super) fn admit(&mut self, id: StreamId) {
+        let at = self.theirs.partition_point(|row| row.index < id.index());
+        self.theirs.insert(at, Row { index: id.index(), send: NONE, recv: NONE });
+    }
+
+    pub(super) fn add_send(&mut self, half: SendHalf) -> Slot {
+        let id = half.id;
+        let slot = self.sends.insert(half);
+        self.update(id, |row| row.send = slot);
+        slot
+    }
+
+    pub(super) fn add_recv(&mut self, half: RecvHalf) -> Slot {
+        let id = half.id;
+        let slot = self.recvs.insert(half);
+        self.update(id, |row| row.recv = slot);
+        slot
+    }
+
+    pub(super) fn remove_send(&mut self, slot: Slot) -> Option<SendHalf> {
+        let half = self.sends.remove(slot)?;
+        self.update(half.id, |row| row.send = NONE);
+        Some(half)
+    }
+
+    pub(super) fn remove_recv(&mut self, slot: Slot) -> Option<RecvHalf> {
+        let half = self.recvs.remove(slot)?;
+        self.update(half.id, |row| row.recv = NONE);
+        Some(half)
+    }
+
+    /// Changes the row of a stream, and forgets it when nothing is left of it.
+    fn update(&mut self, id: StreamId, change: impl FnOnce(&mut Row)) {
+        let ours = self.is_ours(id);
+        let rows = self.rows_mut(id);
+        let Ok(at) = rows.binary_search_by_key(&id.index(), |row| row.index) else { return };
+        if let Some(row) = rows.get_mut(at) {
+            change(row);
+            if row.send != NONE || row.recv != NONE {
+                return;
+            }
+        }
+        rows.remove(at);
+        if rows.is_empty() {
+            *rows = Vec::new();
+        }
+        if !ours {
+            self.closed.insert(id.index()..id.index() + 1);
+            self.closed_count += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use framing::StreamKind;
+
+    #[test]
+    fn closed_streams_are_remembered_in_as_many_ranges_as_there_are_gaps() {
+        let mut streams = Streams::new(Role::Dialler);
+        // Theirs arrive in reverse order, and half of them stay open.
+        for index in (0..200).rev() {
+            let id = StreamId::new(index, Role::Responder);
+            assert_eq!(streams.find(id), Found::NeverOpened);
+            streams.admit(id);
+            let slot = streams.add_recv(RecvHalf::new(id, 100, 100));
+            assert!(matches!(streams.find(id), Found::Open(row) if row.recv == slot && row.send == NONE));
+        }
+        for index in (0..200).filter(|index| index % 2 == 0) {
+            let id = StreamId::new(index, Role::Responder);
+            assert!(streams.remove_recv(streams.recv_slot(id)).is_some());
+            assert_eq!(streams.find(id), Found::Closed);
+        }
+        assert_eq!((streams.closed.len(), streams.closed_count()), (100, 100));
+        let ours = streams.next_id();
+        let open = framing::Open { protocol: 0, kind: StreamKind::Messages };
+        let slot =
+            streams.add_send(SendHalf::new(ours, crate::mux::ProtocolId(0), StreamKind::Messages, Some(open), 10));
+        assert_eq!(streams.send_slot(ours), slot);
+        assert!(streams.remove_send(slot).is_some());
+        assert_eq!(streams.find(ours), Found::Closed);
+        assert_eq!(streams.find(StreamId::new(1, Role::Dialler)), Found::NeverOpened);
+        assert!(streams.sends.items.capacity() == 0 && streams.ours.capacity() == 0);
+    }
+}

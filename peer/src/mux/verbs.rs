@@ -1,0 +1,567 @@
+//! What the application asks for.
+
+use bytes::Bytes;
+use framing::{Open, StreamCode, StreamId, StreamKind};
+
+use super::datagram::Queue;
+use super::error::{OpenError, ReadError, SendError, WriteError};
+use super::event::{Account, Direction, Event, MessageId, Read, Urgency};
+use super::limits::{STREAM_SEND_BUFFER, STREAM_WINDOW, WRITABLE};
+use super::message::Prefix;
+use super::pages::PAGE;
+use super::protocol::ProtocolId;
+use super::stream::recv::{Front, Purpose, RecvHalf};
+use super::stream::send::{SendHalf, Told};
+use super::stream::{Found, NONE, Slot};
+use super::transmit::datagram_frame;
+use super::{Mux, Stats};
+
+impl Mux {
+    /// The version in which a protocol is on: before HELLO our newest, `None` if the other side lacks it.
+    pub(crate) fn version(&self, protocol: ProtocolId) -> Option<u16> {
+        let lane = self.lanes.get(protocol.index()).filter(|lane| lane.failed.is_none())?;
+        Some(self.protocols.entry(lane.entry?)?.version)
+    }
+
+    pub(crate) const fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Opens a stream of bytes. The other side is told at once.
+    pub(crate) fn open_stream(&mut self, protocol: ProtocolId) -> Result<StreamId, OpenError> {
+        let lane = self.lanes.get(protocol.index()).ok_or(OpenError::NotRegistered)?;
+        if let Some(code) = lane.failed {
+            return Err(OpenError::Refused { code });
+        }
+        if self.refused_streams {
+            return Err(OpenError::Refused { code: StreamCode::REFUSED });
+        }
+        let entry = lane.entry.ok_or(OpenError::NotAgreed)?;
+        let Some(slot) = self.new_stream(protocol, entry, StreamKind::Bytes) else {
+            self.wants_streams = true;
+            return Err(OpenError::Limit {
+                max: self.theirs.max_streams.min(self.limits.max_streams(self.lanes.len())),
+            });
+        };
+        let id = self.streams.sends.get(slot).map(|half| half.id).ok_or(OpenError::NotAgreed)?;
+        let mut half = RecvHalf::new(id, STREAM_WINDOW, self.window_ceiling() / 2);
+        half.purpose = Purpose::Known { protocol, kind: StreamKind::Bytes };
+        self.streams.add_recv(half);
+        self.queue_again(slot);
+        Ok(id)
+    }
+
+    /// The sending half of a new stream of ours, if one more is allowed.
+    fn new_stream(&mut self, protocol: ProtocolId, entry: u8, kind: StreamKind) -> Option<Slot> {
+        let own = usize::try_from(self.limits.max_streams(self.lanes.len())).unwrap_or(usize::MAX);
+        if self.streams.next_index() >= self.theirs.max_streams || self.streams.ours() >= own {
+            return None;
+        }
+        let open = Open { protocol: u64::from(entry), kind };
+        let id = self.streams.next_id();
+        let mut half = SendHalf::new(id, protocol, kind, Some(open), self.theirs.max_stream_data);
+        half.early = self.agreement.is_none();
+        Some(self.streams.add_send(half))
+    }
+
+    /// How much may be appended to a buffer that holds `held` bytes.
+    ///
+    /// A buffer may hold at most twice what is free: whoever comes finds room, however many streams nobody reads. The memory of one
+    /// message more is left to those that hold nothing, so that none of them waits for others.
+    #[inline]
+    fn room(&self, held: usize) -> usize {
+        let pool = self.send_ceiling().saturating_sub(self.limits.max_message + 2 * PAGE);
+        let free = pool.saturating_sub(self.send_pool.used());
+        let fair = (2 * free).saturating_sub(held) / 3;
+        let floor = WRITABLE.saturating_sub(held);
+        fair.max(floor).min(free.saturating_sub(PAGE)).min(STREAM_SEND_BUFFER.saturating_sub(held))
+    }
+
+    /// Whether a message, with its length, may be appended.
+    #[inline]
+    fn admits(&self, held: usize, len: usize) -> bool {
+        len <= self.room(held) || (held == 0 && self.send_pool.used() + len + 2 * PAGE <= self.send_ceiling())
+    }
+
+    /// What streams and messages may take of the memory for sending.
+    const fn send_ceiling(&self) -> usize {
+        self.limits.send_memory - self.limits.datagram_memory
+    }
+
+    /// Takes as many of `data` as there is room for, at least one byte unless `data` is empty.
+    pub(crate) fn write(&mut self, stream: StreamId, data: &[u8]) -> Result<usize, WriteError> {
+        let slot = self.writable(stream)?;
+        let Some(held) = self.streams.sends.get(slot).map(|half| half.data.len()) else {
+            return Err(WriteError::Closed);
+        };
+        let room = self.room(held);
+        let Some(half) = self.streams.sends.get_mut(slot) else { return Err(WriteError::Closed) };
+        if room == 0 && !data.is_empty() {
+            Self::wait(&mut self.waiting, half, slot, WRITABLE);
+            return Err(WriteError::Blocked);
+        }
+        let (data, _) = data.split_at(data.len().min(room));
+        half.data.append(data, &mut self.send_pool);
+        self.unsent += data.len() as u64;
+        self.queue_ready(slot);
+        Ok(data.len())
+    }
+
+    fn wait(waiting: &mut Vec<Slot>, half: &mut SendHalf, slot: Slot, wanted: usize) {
+        if half.wanted == 0 {
+            waiting.push(slot);
+        }
+        half.wanted = u32::try_from(wanted).unwrap_or(u32::MAX).max(1);
+    }
+
+    /// The sending half of a stream of bytes that the application may still write to.
+    fn writable(&self, stream: StreamId) -> Result<Slot, WriteError> {
+        let slot = self.streams.send_slot(stream);
+        let half = self.streams.sends.get(slot).filter(|half| half.kind == StreamKind::Bytes);
+        match half {
+            Some(half) if half.has_given_up() && half.stopped => Err(WriteError::Stopped { code: half.code }),
+            Some(half) if !half.has_given_up() && half.fin == Told::No => Ok(slot),
+            _ => Err(WriteError::Closed),
+        }
+    }
+
+    /// Nothing more will be written.
+    pub(crate) fn finish(&mut self, stream: StreamId) -> Result<(), WriteError> {
+        let slot = self.writable(stream)?;
+        if let Some(half) = self.streams.sends.get_mut(slot) {
+            half.fin = Told::Queued;
+        }
+        self.queue_again(slot);
+        Ok(())
+    }
+
+    /// Gives up what was not delivered.
+    pub(crate) fn reset(&mut self, stream: StreamId, code: StreamCode) -> Result<(), WriteError> {
+        let slot = self.streams.send_slot(stream);
+        let half = self.streams.sends.get(slot).filter(|half| half.kind == StreamKind::Bytes && !half.has_given_up());
+        if half.is_none() {
+            return Err(WriteError::Closed);
+        }
+        self.give_up(slot, code);
+        Ok(())
+    }
+
+    /// The receiving half of a stream of bytes that the application knows.
+    fn readable(&self, stream: StreamId) -> Option<Slot> {
+        let slot = self.streams.recv_slot(stream);
+        let half = self.streams.recvs.get(slot)?;
+        matches!(half.purpose, Purpose::Known { kind: StreamKind::Bytes, .. }).then_some(slot)
+    }
+
+    /// Takes what has come, as much as `out` has room for.
+    pub(crate) fn read(&mut self, stream: StreamId, out: &mut [u8]) -> Result<Read, ReadError> {
+        let slot = self.readable(stream).ok_or(ReadError::Closed)?;
+        let Some(half) = self.streams.recvs.get_mut(slot) else { return Err(ReadError::Closed) };
+        if let Some(code) = half.reset {
+            self.remove_recv(slot);
+            return Err(ReadError::Reset { code });
+        }
+        let available = usize::try_from(half.ready - half.data.start()).unwrap_or(usize::MAX);
+        let (out, _) = out.split_at_mut(available.min(out.len()));
+        let len = half.data.copy_to(half.data.start(), out);
+        if len == 0 && available == 0 {
+            if half.is_complete() {
+                self.remove_recv(slot);
+                return Ok(Read::End);
+            }
+            half.told = false;
+            return Err(ReadError::Blocked);
+        }
+        half.consume(len, &mut self.recv_pool);
+        let due = half.window.is_due(half.read());
+        self.on_read(slot, due, len);
+        Ok(Read::Bytes(len))
+    }
+
+    /// The application has so many bytes more of a stream.
+    #[inline]
+    fn on_read(&mut self, slot: Slot, due: bool, len: usize) {
+        self.consumed(len as u64);
+        if due {
+            self.queue_credit(slot);
+        }
+    }
+
+    /// Nothing more will be read.
+    pub(crate) fn stop(&mut self, stream: StreamId, code: StreamCode) -> Result<(), ReadError> {
+        let slot = self.readable(stream).ok_or(ReadError::Closed)?;
+        self.discard(slot, code);
+        Ok(())
+    }
+
+    /// Takes a message, as a whole or not at all.
+    pub(crate) fn send(
+        &mut self,
+        protocol: ProtocolId,
+        message: &[u8],
+        urgency: Urgency,
+    ) -> Result<MessageId, SendError> {
+        let lane = self.lanes.get_mut(protocol.index()).ok_or(SendError::NotRegistered)?;
+        let channel = lane.channel(urgency);
+        if let Some(code) = lane.failed {
+            return Err(SendError::Stopped { code });
+        }
+        let entry = lane.entry.ok_or(SendError::NotAgreed)?;
+        if let Some(code) = channel.closed {
+            return Err(SendError::Stopped { code });
+        }
+        let theirs = usize::try_from(self.theirs.max_message).unwrap_or(usize::MAX);
+        let (len, max) = (message.len(), self.limits.max_message);
+        if len > max.min(theirs) {
+            // Before HELLO it is not known whether that is too long for the other side.
+            if self.agreement.is_some() {
+                return Err(SendError::TooLarge { len, max: max.min(theirs) });
+            }
+            if len > max {
+                return Err(SendError::TooLarge { len, max });
+            }
+            lane.channel_mut(urgency).waiting = true;
+            return Err(SendError::Blocked);
+        }
+        let mut slot = channel.send;
+        if slot == NONE {
+            slot = self.open_channel(protocol, entry, urgency)?;
+        }
+        let prefix = Prefix::new(len);
+        let whole = prefix.bytes().len() + len;
+        let Some(held) = self.streams.sends.get(slot).map(|half| half.data.len()) else {
+            return Err(SendError::Blocked);
+        };
+        let admitted = self.admits(held, whole);
+        let Some(half) = self.streams.sends.get_mut(slot) else { return Err(SendError::Blocked) };
+        if !admitted {
+            Self::wait(&mut self.waiting, half, slot, whole);
+            return Err(SendError::Blocked);
+        }
+        half.data.append(prefix.bytes(), &mut self.send_pool);
+        half.data.append(message, &mut self.send_pool);
+        self.unsent += whole as u64;
+        self.queue_ready(slot);
+        let Some(lane) = self.lanes.get_mut(protocol.index()) else { return Err(SendError::NotRegistered) };
+        let accepted = &mut lane.channel_mut(urgency).account.accepted;
+        *accepted += 1;
+        Ok(MessageId(*accepted - 1))
+    }
+
+    /// The stream for messages that are the first, or the first since an earlier one was closed.
+    fn open_channel(&mut self, protocol: ProtocolId, entry: u8, urgency: Urgency) -> Result<Slot, SendError> {
+        if self.refused_streams {
+            return Err(SendError::Stopped { code: StreamCode::REFUSED });
+        }
+        let slot = self.new_stream(protocol, entry, urgency.kind());
+        let Some(lane) = self.lanes.get_mut(protocol.index()) else { return Err(SendError::NotRegistered) };
+        let channel = lane.channel_mut(urgency);
+        let Some(slot) = slot else {
+            channel.waiting = true;
+            return Err(SendError::Blocked);
+        };
+        channel.send = slot;
+        Ok(slot)
+    }
+
+    /// Puts the next message in `out`, replacing what it held: urgent ones first. Returns its length.
+    pub(crate) fn recv(&mut self, protocol: ProtocolId, out: &mut Vec<u8>) -> Option<usize> {
+        for urgency in Urgency::BOTH {
+            let slot = self.lanes.get(protocol.index())?.channel(urgency).recv;
+            let Some(half) = self.streams.recvs.get_mut(slot) else { continue };
+            let Front::Whole { prefix, len } = half.front(self.limits.max_message) else {
+                self.inspect(slot, protocol, urgency.kind());
+                continue;
+            };
+            out.clear();
+            half.data.extend(half.data.start() + prefix as u64, len, out);
+            half.consume(prefix + len, &mut self.recv_pool);
+            let due = half.window.is_due(half.read());
+            self.on_read(slot, due, prefix + len);
+            return Some(len);
+        }
+        self.lanes.get_mut(protocol.index())?.message_told = false;
+        None
+    }
+
+    /// Puts a datagram behind those that wait. If there is no room, the oldest are dropped, which is told.
+    pub(crate) fn send_datagram(&mut self, protocol: ProtocolId, data: &[u8]) -> Result<(), SendError> {
+        let cap = self.datagram_cap();
+        let frame = self.packet_room.min(usize::try_from(self.theirs.max_datagram_frame).unwrap_or(usize::MAX));
+        let lane = self.lanes.get_mut(protocol.index()).ok_or(SendError::NotRegistered)?;
+        if let Some(code) = lane.failed {
+            return Err(SendError::Stopped { code });
+        }
+        let entry = lane.entry.ok_or(SendError::NotAgreed)?;
+        let max = longest_datagram(entry, frame).min(Queue::longest(cap));
+        if data.len() > max || frame == 0 {
+            return Err(SendError::TooLarge { len: data.len(), max });
+        }
+        let queue = lane.outgoing.get_or_insert_with(|| Box::new(Queue::new(cap)));
+        let dropped = queue.push(data, &mut self.send_pool);
+        self.datagrams_ready |= 1 << protocol.index();
+        self.stalled = false;
+        self.stats.datagrams_dropped_sent += dropped;
+        self.count_dropped(protocol, Direction::Sent, dropped);
+        Ok(())
+    }
+
+    /// The oldest datagram.
+    pub(crate) fn recv_datagram(&mut self, protocol: ProtocolId) -> Option<Bytes> {
+        let lane = self.lanes.get_mut(protocol.index())?;
+        let Some((queue, len)) = lane.incoming.as_mut().and_then(|queue| queue.front().map(|len| (queue, len))) else {
+            lane.datagram_told = false;
+            lane.incoming = None;
+            return None;
+        };
+        let mut datagram = vec![0; len];
+        queue.pop(&mut datagram, &mut self.recv_pool);
+        Some(datagram.into())
+    }
+
+    /// What one protocol may have waiting in one direction.
+    pub(super) fn datagram_cap(&self) -> usize {
+        self.limits.datagram_memory / self.lanes.len().max(1)
+    }
+
+    /// How many bytes of frames a packet carries: bounds datagrams. Waiting ones that are longer are dropped and counted.
+    pub(crate) fn set_packet_room(&mut self, bytes: usize) {
+        let narrower = bytes < self.packet_room;
+        self.packet_room = bytes;
+        if !narrower {
+            return;
+        }
+        for at in 0..self.lanes.len() {
+            let Some(lane) = self.lanes.get_mut(at) else { return };
+            if let (Some(queue), Some(entry)) = (&mut lane.outgoing, lane.entry) {
+                let dropped = queue.retain(longest_datagram(entry, bytes), &mut self.send_pool);
+                if queue.is_empty() {
+                    lane.outgoing = None;
+                    self.datagrams_ready &= !(1 << at);
+                }
+                self.stats.datagrams_dropped_sent += dropped;
+                self.count_dropped(ProtocolId(at as u16), Direction::Sent, dropped);
+            }
+        }
+    }
+
+    /// Datagrams were dropped: an event says how many until it is polled.
+    pub(super) fn count_dropped(&mut self, protocol: ProtocolId, direction: Direction, count: u64) {
+        let Some(lane) = self.lanes.get_mut(protocol.index()).filter(|_| count > 0) else { return };
+        let [sent, received] = &mut lane.dropped;
+        let dropped = if direction == Direction::Sent { sent } else { received };
+        let tell = *dropped == 0;
+        *dropped = dropped.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        if tell {
+            self.push(Event::DatagramsDropped { protocol, direction, count });
+        }
+    }
+
+    /// The application could not make sense of what came: stops this protocol on this session, and nothing else.
+    pub(crate) fn fail_protocol(&mut self, protocol: ProtocolId) {
+        self.fail(protocol, StreamCode::FAILED);
+    }
+
+    pub(super) fn fail(&mut self, protocol: ProtocolId, code: StreamCode) {
+        let Some(lane) = self.lanes.get_mut(protocol.index()).filter(|lane| lane.failed.is_none()) else { return };
+        lane.failed = Some(code);
+        let (incoming, outgoing) = (lane.incoming.take(), lane.outgoing.take());
+        self.datagrams_ready &= !(1 << protocol.index());
+        if let Some(mut queue) = outgoing {
+            self.stats.datagrams_dropped_sent += queue.clear(&mut self.send_pool);
+        }
+        if let Some(mut queue) = incoming {
+            self.stats.datagrams_dropped_received += queue.clear(&mut self.recv_pool);
+        }
+        for urgency in Urgency::BOTH {
+            self.close_channel(protocol, urgency, code);
+        }
+        let sends = self.streams.sends.iter().filter(|half| half.protocol == protocol).map(|half| half.id);
+        for id in sends.collect::<Vec<_>>() {
+            self.give_up(self.streams.send_slot(id), code);
+        }
+        let recvs = self
+            .streams
+            .recvs
+            .iter()
+            .filter(|half| matches!(half.purpose, Purpose::Known { protocol: of, .. } if of == protocol));
+        for id in recvs.map(|half| half.id).collect::<Vec<_>>() {
+            self.discard(self.streams.recv_slot(id), code);
+        }
+        if let Some(lane) = self.lanes.get_mut(protocol.index()) {
+            (lane.normal.recv, lane.urgent.recv) = (NONE, NONE);
+        }
+        self.push(Event::ProtocolFailed { protocol, code });
+    }
+
+    /// Sends no more on a channel, and says what became of what it took.
+    pub(super) fn close_channel(&mut self, protocol: ProtocolId, urgency: Urgency, code: StreamCode) {
+        let Some(lane) = self.lanes.get_mut(protocol.index()) else { return };
+        let channel = lane.channel_mut(urgency);
+        channel.closed = channel.closed.or(Some(code));
+        let slot = std::mem::replace(&mut channel.send, NONE);
+        let Some(half) = self.streams.sends.get(slot) else { return };
+        let (sent, unsent) = half.tally();
+        // What was sent in a version that the other side lacks it cannot have.
+        let (unknown, unsent) = if half.early { (0, sent + unsent) } else { (sent, unsent) };
+        channel.account.unknown += unknown;
+        channel.account.unsent += unsent;
+        let account = channel.account;
+        self.give_up(slot, code);
+        self.push(Event::ChannelClosed { protocol, urgency, code, account });
+    }
+
+    /// What became of the messages so far.
+    pub(crate) fn account(&self, protocol: ProtocolId, urgency: Urgency) -> Account {
+        let Some(channel) = self.lanes.get(protocol.index()).map(|lane| lane.channel(urgency)) else {
+            return Account::default();
+        };
+        let (unknown, unsent) = self.streams.sends.get(channel.send).map_or((0, 0), SendHalf::tally);
+        let mut account = channel.account;
+        account.unknown += unknown;
+        account.unsent += unsent;
+        account
+    }
+
+    /// Whether everything that was accepted for sending was acknowledged.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.datagrams_ready == 0
+            && self.control.is_empty()
+            && self.again.is_empty()
+            && self
+                .streams
+                .sends
+                .iter()
+                .all(|half| half.data.is_empty() && half.fin == Told::No && !half.has_given_up())
+    }
+
+    /// Forgets the sending half of a stream.
+    pub(super) fn remove_send(&mut self, slot: Slot) {
+        let Some(half) = self.streams.remove_send(slot) else { return };
+        if half.ready
+            && let Some(lane) = self.lanes.get_mut(half.protocol.index())
+        {
+            lane.ready.retain(|other| *other != slot);
+            if lane.ready.is_empty() {
+                self.streams_ready &= !(1 << half.protocol.index());
+            }
+        }
+        if half.resending {
+            self.again.retain(|other| *other != slot);
+        }
+        if half.wanted != 0 {
+            self.waiting.retain(|other| *other != slot);
+        }
+        if self.oversized == slot {
+            self.oversized = NONE;
+        }
+        if half.fin == Told::Acked {
+            self.push(Event::Delivered { stream: half.id });
+        }
+        self.on_removed(half.id);
+    }
+
+    /// Forgets the receiving half of a stream.
+    pub(super) fn remove_recv(&mut self, slot: Slot) {
+        let Some(half) = self.streams.remove_recv(slot) else { return };
+        debug_assert!(half.data.is_empty() && half.ranges() == 0, "nothing is held");
+        self.on_removed(half.id);
+    }
+
+    /// A half of a stream is over, and with it perhaps the stream: another may be opened.
+    fn on_removed(&mut self, id: StreamId) {
+        if matches!(self.streams.find(id), Found::Open(_)) {
+            return;
+        }
+        if self.streams.is_ours(id) {
+            self.wake_waiting();
+        } else {
+            let limit = self.limits.max_streams(self.lanes.len());
+            if limit + self.streams.closed_count() - self.max_streams >= limit / 8 {
+                self.streams_queued = true;
+                self.stalled = false;
+            }
+        }
+    }
+
+    /// Streams may be available, or messages may be allowed, that were not.
+    pub(super) fn wake_waiting(&mut self) {
+        if std::mem::take(&mut self.wants_streams) {
+            self.push(Event::StreamsAvailable);
+        }
+        for at in 0..self.lanes.len() {
+            for urgency in Urgency::BOTH {
+                let Some(lane) = self.lanes.get_mut(at) else { return };
+                if std::mem::take(&mut lane.channel_mut(urgency).waiting) {
+                    self.push(Event::SendReady { protocol: ProtocolId(at as u16), urgency });
+                }
+            }
+        }
+    }
+
+    /// Tells those that wait for room and have it now.
+    fn wake_blocked(&mut self) {
+        self.unblock = false;
+        let waiting = std::mem::take(&mut self.waiting);
+        for slot in waiting {
+            let Some(half) = self.streams.sends.get(slot) else { continue };
+            let (held, wanted, given_up) = (half.data.len(), half.wanted as usize, half.has_given_up());
+            let urgency = Urgency::of(half.kind);
+            let room = match urgency {
+                Some(_) => self.admits(held, wanted),
+                None => self.room(held) >= wanted,
+            };
+            let Some(half) = self.streams.sends.get_mut(slot) else { continue };
+            if given_up {
+                half.wanted = 0;
+            } else if room {
+                half.wanted = 0;
+                let (protocol, stream) = (half.protocol, half.id);
+                self.push(match urgency {
+                    Some(urgency) => Event::SendReady { protocol, urgency },
+                    None => Event::Writable { stream },
+                });
+            } else {
+                self.waiting.push(slot);
+            }
+        }
+    }
+
+    /// What happened, oldest first.
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        if self.unblock {
+            self.wake_blocked();
+        }
+        let mut event = self.events.pop_front()?;
+        if self.events.is_empty() {
+            self.events.shrink_to(8);
+        }
+        match &mut event {
+            Event::Acked { protocol, urgency, through } => {
+                if let Some(lane) = self.lanes.get_mut(protocol.index()) {
+                    let channel = lane.channel_mut(*urgency);
+                    channel.acked_queued = false;
+                    *through = channel.through;
+                }
+            }
+            Event::DatagramsDropped { protocol, direction, count } => {
+                if let Some(lane) = self.lanes.get_mut(protocol.index()) {
+                    let [sent, received] = &mut lane.dropped;
+                    let dropped = if *direction == Direction::Sent { sent } else { received };
+                    *count = u64::from(std::mem::take(dropped));
+                }
+            }
+            _ => {}
+        }
+        Some(event)
+    }
+}
+
+/// The longest datagram whose frame has at most `frame` bytes.
+const fn longest_datagram(entry: u8, frame: usize) -> usize {
+    let mut len = frame.saturating_sub(2);
+    while len > 0 && datagram_frame(entry, len) > frame {
+        len -= 1;
+    }
+    len
+}
