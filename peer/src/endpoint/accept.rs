@@ -49,6 +49,17 @@ struct Answered {
     stage: Stage,
 }
 
+/// A handshake whose other side has shown that it is there.
+struct Confirmed {
+    cid: [u8; 8],
+    first: First,
+    peer: PeerId,
+    established: Established<InitPayload>,
+    is_resumed: bool,
+    path: Path,
+    origin: Option<Origin>,
+}
+
 impl Endpoint {
     /// INIT, XX1 or INIT_R.
     pub(super) fn on_first(&mut self, path: Path, datagram: &[u8]) -> Result<(), Rejected> {
@@ -175,7 +186,7 @@ impl Endpoint {
             return Err(Rejected::FromSelf);
         }
         let confirmed = self.confirmed.peek(&peer, self.now).copied();
-        let answered = self.half_open.of_peer(&peer).map(|half_open| half_open.timestamp);
+        let answered = self.half_open.of_peer(&peer).map(|half_open| half_open.timestamp).max();
         if confirmed.max(answered).is_some_and(|newest| timestamp <= newest) && !admitted.is_proven {
             // A replay, or a clock that was set back. Only who is there can bring the cookie.
             return Err(self.demand_cookie(admitted));
@@ -213,9 +224,9 @@ impl Endpoint {
         let Admitted { incoming, path, origin, .. } = *admitted;
         let Answered { cid, answer, peer, timestamp, stage } = answered;
         let first = First::of(&incoming);
-        // Cannot be too heavy: no weight is bounded.
-        let _inserted = self.recent.insert(first.ephemeral, (), 0, self.now);
-        let entry = HalfOpen { first, peer, timestamp, path, origin, answer: answer.as_slice().into(), stage };
+        let is_resumed = matches!(incoming, Incoming::InitR(_));
+        let answer_kept = answer.as_slice().into();
+        let entry = HalfOpen { first, peer, is_resumed, timestamp, path, origin, answer: answer_kept, stage };
         self.half_open.insert(cid, entry, self.now)?;
         self.stats.handshakes_answered += 1;
         self.yield_to(peer);
@@ -235,11 +246,11 @@ impl Endpoint {
         let Some(half_open) = self.half_open.remove(&cid) else {
             return Err(Rejected::UnknownPeer.into());
         };
-        let HalfOpen { peer, path, origin, stage, .. } = half_open;
+        let HalfOpen { first, peer, path, origin, is_resumed, stage, .. } = half_open;
         let (Some(peer), Stage::Keys(established)) = (peer, stage) else {
             return Err(Rejected::Unproven.into());
         };
-        let index = self.establish(cid, established, peer, path, origin)?;
+        let index = self.establish(Confirmed { cid, first, peer, established, is_resumed, path, origin })?;
         self.deliver(index, datagram)
     }
 
@@ -262,78 +273,62 @@ impl Endpoint {
             Err(error) => return Err(rejected(error)),
         };
         self.stats.dh_operations += 1;
-        let origin = half_open.origin;
+        let (first, origin) = (half_open.first, half_open.origin);
         let Some(peer) = established.peer else { return Err(Rejected::Unauthentic) };
         self.half_open.remove(&cid);
         if peer == self.id {
             return Err(Rejected::FromSelf);
         }
-        self.establish(cid, established, peer, path, origin).map(|_index| ())
+        let confirmed = Confirmed { cid, first, peer, established, is_resumed: false, path, origin };
+        self.establish(confirmed).map(|_index| ())
     }
 
-    /// A session whose other side is known to be there. Returns its place.
-    fn establish(
-        &mut self,
-        cid: [u8; 8],
-        established: Established<InitPayload>,
-        peer: PeerId,
-        path: Path,
-        origin: Option<Origin>,
-    ) -> Result<u32, Rejected> {
-        if negotiate(VERSIONS, established.payload.versions).is_none() {
+    /// Makes a session, and returns its place.
+    fn establish(&mut self, confirmed: Confirmed) -> Result<u32, Rejected> {
+        let Confirmed { first, peer, origin, .. } = confirmed;
+        let InitPayload { versions, timestamp, .. } = confirmed.established.payload;
+        if negotiate(VERSIONS, versions).is_none() {
             // They have been told, by what our answer said of our versions.
             return Err(Rejected::Forbidden);
         }
-        self.confirm(peer, established.payload.timestamp, self.now);
+        // Cannot be too heavy: no weight is bounded.
+        let _inserted = self.recent.insert(first.ephemeral, (), 0, self.now);
+        let _inserted = self.confirmed.insert(peer, timestamp, 0, self.now);
         // Whatever else this peer began is older or came by another way.
         self.half_open.remove_peer(&peer);
         let index = match self.settle(&peer) {
             Settlement::Refuse => return Err(Rejected::Duplicate),
-            Settlement::Adopt(dial) => {
-                self.adopt(dial, cid, established, peer, path, origin);
-                dial
-            }
+            Settlement::Adopt(dial) => self.adopt(dial, confirmed),
             Settlement::Replace(old) => {
                 self.end_silently(old);
-                self.accept(cid, established, peer, path, origin)?
+                if self.table.len() >= 2 * self.shared.config.max_peers {
+                    // Whoever replaces faster than the owner takes note has to wait.
+                    return Err(Rejected::LimitReached);
+                }
+                self.accept(confirmed)
             }
-            Settlement::New => self.accept(cid, established, peer, path, origin)?,
+            Settlement::New if self.has_room(origin) => self.accept(confirmed),
+            Settlement::New => return Err(Rejected::LimitReached),
         };
         self.stats.accepted += 1;
         self.touch(index);
         Ok(index)
     }
 
-    fn accept(
-        &mut self,
-        cid: [u8; 8],
-        established: Established<InitPayload>,
-        peer: PeerId,
-        path: Path,
-        origin: Option<Origin>,
-    ) -> Result<u32, Rejected> {
-        if !self.has_room(origin) {
-            return Err(Rejected::LimitReached);
-        }
+    fn accept(&mut self, confirmed: Confirmed) -> u32 {
+        let Confirmed { cid, peer, established, is_resumed, path, origin, .. } = confirmed;
         self.sessions.add(origin);
         let seed = self.peer_seed();
-        let resumed = is_resumed(&established);
-        let session = Peer::accepted(Arc::clone(&self.shared), established, peer, cid, resumed, path, seed, self.now);
+        let session =
+            Peer::accepted(Arc::clone(&self.shared), established, peer, cid, is_resumed, path, seed, self.now);
         let index = self.table.insert(Entry::new(session, Phase::Open, Some(peer), origin));
         self.table.open.insert(peer, index);
         self.table.add_cid(index, cid);
-        Ok(index)
+        index
     }
 
-    fn adopt(
-        &mut self,
-        dial: u32,
-        cid: [u8; 8],
-        established: Established<InitPayload>,
-        peer: PeerId,
-        path: Path,
-        origin: Option<Origin>,
-    ) {
+    fn adopt(&mut self, dial: u32, confirmed: Confirmed) -> u32 {
+        let Confirmed { cid, peer, established, is_resumed, path, origin, .. } = confirmed;
         let now = self.now;
         // A dial that named no key may have led to the same peer.
         if let Some(&other) = self.table.open.get(&peer) {
@@ -346,10 +341,10 @@ impl Endpoint {
             entry.origin = origin;
             entry.phase = Phase::Open;
             entry.tried.clear();
-            let resumed = is_resumed(&established);
-            entry.peer.adopt(established, peer, cid, resumed, path, now);
+            entry.peer.adopt(established, peer, cid, is_resumed, path, now);
         }
         self.table.add_cid(dial, cid);
+        dial
     }
 
     /// A connection id that no session and no handshake has.
@@ -361,11 +356,6 @@ impl Endpoint {
             }
         }
     }
-}
-
-/// The responder of a resumed handshake is not told by it who the other side is.
-fn is_resumed(established: &Established<InitPayload>) -> bool {
-    established.peer.is_none()
 }
 
 fn rejected(error: HandshakeError) -> Rejected {

@@ -33,6 +33,8 @@ pub(super) struct HalfOpen<S> {
     pub(super) first: First,
     /// Whose it is, where that is known before the third message.
     pub(super) peer: Option<PeerId>,
+    /// Whether it was begun with a ticket.
+    pub(super) is_resumed: bool,
     /// The clock of the other side when it began; zero where it has not told.
     pub(super) timestamp: u64,
     /// Where it came from.
@@ -45,12 +47,19 @@ pub(super) struct HalfOpen<S> {
     pub(super) stage: S,
 }
 
+impl<S> HalfOpen<S> {
+    fn whose(&self) -> Option<(PeerId, bool)> {
+        self.peer.map(|peer| (peer, self.is_resumed))
+    }
+}
+
 /// A bounded table of them, by the connection id that the answer gave out.
 #[derive(Debug)]
 pub(super) struct HalfOpens<S> {
     entries: HashMap<[u8; 8], Box<HalfOpen<S>>>,
     by_first: HashMap<First, [u8; 8]>,
-    by_peer: HashMap<PeerId, [u8; 8]>,
+    /// One that was begun with a ticket and one that was not: a dial may have both under way, and take either answer.
+    by_peer: HashMap<(PeerId, bool), [u8; 8]>,
     /// When each ends, in order. Those that ended early are still in it, until their time or until they are the
     /// larger part.
     ends: VecDeque<(Instant, [u8; 8])>,
@@ -87,7 +96,7 @@ impl<S> HalfOpens<S> {
         self.len() < limits::HALF_OPEN && self.shares.has_room(origin)
     }
 
-    /// Adds an entry under `cid`, in place of one of the same peer.
+    /// Adds an entry under `cid`, in place of an older one of the same peer and kind.
     ///
     /// # Errors
     ///
@@ -96,7 +105,7 @@ impl<S> HalfOpens<S> {
         if self.entries.contains_key(&cid) || self.by_first.contains_key(&entry.first) {
             return Err(Rejected::Duplicate);
         }
-        if let Some(old) = entry.peer.and_then(|peer| self.by_peer.get(&peer).copied()) {
+        if let Some(old) = entry.whose().and_then(|whose| self.by_peer.get(&whose).copied()) {
             self.remove(&old);
         }
         if !self.has_room(entry.origin) {
@@ -106,8 +115,8 @@ impl<S> HalfOpens<S> {
             return Err(Rejected::LimitReached);
         };
         self.by_first.insert(entry.first, cid);
-        if let Some(peer) = entry.peer {
-            self.by_peer.insert(peer, cid);
+        if let Some(whose) = entry.whose() {
+            self.by_peer.insert(whose, cid);
         }
         self.shares.add(entry.origin);
         self.ends.push_back((end, cid));
@@ -132,28 +141,30 @@ impl<S> HalfOpens<S> {
         self.get(self.by_first.get(first)?)
     }
 
-    /// The entry of a peer.
-    pub(super) fn of_peer(&self, peer: &PeerId) -> Option<&HalfOpen<S>> {
-        self.get(self.by_peer.get(peer)?)
+    /// The entries of a peer.
+    pub(super) fn of_peer(&self, peer: &PeerId) -> impl Iterator<Item = &HalfOpen<S>> {
+        [false, true].into_iter().filter_map(|is_resumed| self.get(self.by_peer.get(&(*peer, is_resumed))?))
     }
 
     /// Ends an entry: it goes on as a session, or not at all.
     pub(super) fn remove(&mut self, cid: &[u8; 8]) -> Option<HalfOpen<S>> {
         let entry = *self.entries.remove(cid)?;
         self.by_first.remove(&entry.first);
-        if let Some(peer) = entry.peer
-            && self.by_peer.get(&peer) == Some(cid)
+        if let Some(whose) = entry.whose()
+            && self.by_peer.get(&whose) == Some(cid)
         {
-            self.by_peer.remove(&peer);
+            self.by_peer.remove(&whose);
         }
         self.shares.remove(entry.origin);
         Some(entry)
     }
 
-    /// Ends the entry of a peer.
+    /// Ends the entries of a peer.
     pub(super) fn remove_peer(&mut self, peer: &PeerId) {
-        if let Some(cid) = self.by_peer.get(peer).copied() {
-            self.remove(&cid);
+        for is_resumed in [false, true] {
+            if let Some(cid) = self.by_peer.get(&(*peer, is_resumed)).copied() {
+                self.remove(&cid);
+            }
         }
     }
 
@@ -215,6 +226,7 @@ mod tests {
         HalfOpen {
             first: First { cid: cid(number), ephemeral },
             peer,
+            is_resumed: false,
             timestamp: 0,
             path: Path::udp(([127, 0, 0, 1], 1).into(), (from, 2).into()),
             origin: Origin::of(IpAddr::from(from), SubnetLimits::Public),
@@ -235,24 +247,26 @@ mod tests {
         table.insert(cid(2), entry(2, None, [8, 8, 8, 8]), now).expect("room");
         assert_eq!(stage(table.get_mut(&cid(1)).map(|entry| &*entry)), Some(1));
         assert_eq!(stage(table.of_first(&entry(2, None, [1; 4]).first)), Some(2));
-        assert_eq!(stage(table.of_peer(&peer(1))), Some(1));
+        assert_eq!(stage(table.of_peer(&peer(1)).next()), Some(1));
         assert_eq!((table.len(), table.strangers()), (2, 1));
         assert_eq!(table.insert(cid(1), entry(3, None, [8, 8, 8, 8]), now), Err(Rejected::Duplicate), "the id");
         assert_eq!(table.insert(cid(4), entry(2, None, [8, 8, 8, 8]), now), Err(Rejected::Duplicate), "the message");
         assert_eq!(stage(table.remove(&cid(1)).as_ref()), Some(1));
-        assert!(table.of_peer(&peer(1)).is_none() && table.of_first(&entry(1, None, [1; 4]).first).is_none());
+        assert!(table.of_peer(&peer(1)).next().is_none() && table.of_first(&entry(1, None, [1; 4]).first).is_none());
         assert_eq!(table.len(), 1);
     }
 
     #[test]
-    fn one_for_a_peer_the_newest() {
+    fn one_of_each_kind_for_a_peer_the_newest() {
         let now = sim::clock::base();
         let mut table = HalfOpens::new();
         for number in 0..100 {
-            table.insert(cid(number), entry(number, Some(peer(1)), [8, 8, 8, 8]), now).expect("its own place is free");
+            let mut entry = entry(number, Some(peer(1)), [8, 8, 8, 8]);
+            entry.is_resumed = number % 2 == 1;
+            table.insert(cid(number), entry, now).expect("its own place is free");
         }
-        assert_eq!(table.len(), 1);
-        assert_eq!(stage(table.of_peer(&peer(1))), Some(99));
+        assert_eq!((table.len(), table.strangers()), (2, 0));
+        assert_eq!(table.of_peer(&peer(1)).map(|entry| entry.stage).collect::<Vec<_>>(), [98, 99]);
         table.remove_peer(&peer(1));
         assert_eq!(table.len(), 0);
         assert!(table.shares.has_room(Origin::of([8, 8, 8, 8].into(), SubnetLimits::Public)));

@@ -4,7 +4,6 @@
 //! behind; but of two dials that crossed, both sides keep the one that the smaller id began.
 
 use std::net::IpAddr;
-use std::time::Instant;
 
 use crypto::PeerId;
 use framing::Role;
@@ -150,12 +149,6 @@ impl Endpoint {
 
     pub(super) fn origin(&self, ip: IpAddr) -> Option<Origin> {
         Origin::of(ip, self.shared.config.subnet_limits)
-    }
-
-    /// Remembers when the handshake began that a peer has just confirmed.
-    pub(super) fn confirm(&mut self, id: PeerId, timestamp: u64, now: Instant) {
-        // Cannot be too heavy: no weight is bounded.
-        let _inserted = self.confirmed.insert(id, timestamp, 0, now);
     }
 
     /// Whether one more session fits, which `origin` opened.

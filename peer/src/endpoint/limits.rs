@@ -40,7 +40,7 @@ pub(super) const SESSIONS_PER_SUBNET: u32 = 128;
 /// For how long a dial of ours waits for that of the other side, counted from each message of that one.
 pub(super) const YIELD: Duration = Duration::from_secs(2);
 
-/// First messages that are recognised when they come again after their handshake is over; the oldest is forgotten.
+/// First messages that are recognised when they come again after they were confirmed; the oldest is forgotten.
 pub(super) const RECENT: usize = 1024;
 /// Keys of which is remembered when their last confirmed handshake began; the one not used for longest is forgotten.
 pub(super) const CONFIRMED: usize = 4096;

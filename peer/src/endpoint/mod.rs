@@ -98,7 +98,7 @@ pub struct Endpoint {
     half_open: HalfOpens<Stage>,
     admission: Admission,
     cookies: CookieJar,
-    /// Ephemeral keys of first messages that were answered.
+    /// Ephemeral keys of first messages that led to sessions.
     recent: Lru<[u8; 32], ()>,
     /// When the last confirmed handshake of a key began, by the clock of its holder.
     confirmed: Lru<PeerId, u64>,
@@ -194,7 +194,7 @@ impl Endpoint {
         let index = self.table.insert(entry);
         if let Some(id) = known {
             self.table.dialling.insert(id, index);
-            if self.half_open.of_peer(&id).is_some() {
+            if self.half_open.of_peer(&id).next().is_some() {
                 // The other side was faster: its first packet may be on the way.
                 self.yield_dial(index);
             }
@@ -248,6 +248,19 @@ impl Endpoint {
             let now = self.now;
             if let Some(entry) = self.table.get_mut(index) {
                 entry.peer.close(code, reason, grace, now);
+            }
+            self.touch(index);
+        }
+    }
+
+    /// The network has changed, or the machine was asleep: every session asks every path anew, and silence so far is
+    /// forgiven.
+    pub fn handle_resume(&mut self, now: Instant) {
+        self.tick(now);
+        for index in self.table.indexes() {
+            let now = self.now;
+            if let Some(entry) = self.table.get_mut(index) {
+                entry.peer.handle_resume(now);
             }
             self.touch(index);
         }

@@ -121,6 +121,7 @@ fn a_dial_that_gave_way_goes_on_if_the_other_one_stops() {
     // Bob has answered; Alice, whose dial counts, gives it up before she hears.
     pair.with_a(|a, now| a.with(handle, now, |peer, now| peer.close(BYE, "", ms(0), now)));
     assert!(pair.run_until(both_open, 5 * SECOND));
+    pair.run_for(10 * SECOND);
     check(&pair, "given up");
     assert_eq!(connected(pair.b_events())[0].1.role, Role::Dialler);
 }

@@ -105,6 +105,40 @@ fn the_first_message_and_its_answer_are_repeated_byte_by_byte() {
 }
 
 #[test]
+fn a_dial_outlives_the_handshake_that_the_other_side_gave_up() {
+    let config = Config::default().fall_back_to_xx(false);
+    let mut pair = strangers(&config, setup(delayed(ms(10)), 1), 1);
+    pair.set_link(Side::B, Link::dead());
+    dial(&mut pair, Side::A, Target::Known(id("bob")));
+    pair.run_for(6 * SECOND);
+    assert_eq!(pair.b.stats().half_open, 0);
+    pair.set_link(Side::B, delayed(ms(10)));
+    assert!(pair.run_until(both_open, 4 * SECOND), "the same bytes begin anew");
+    assert_eq!(pair.b.stats().handshakes_answered, 2);
+}
+
+#[test]
+fn long_round_trips_do_not_confuse_a_ticket_and_what_joins_it() {
+    for delay in [100, 200, 300, 400, 500, 600, 800] {
+        let mut pair = friends(&Config::default(), delayed(ms(20)), 1);
+        assert!(pair.run_until(|pair| pair.a.stats().tickets_held > 0, SECOND));
+        pair.with_a(|a, now| a.close_all(BYE, "", now));
+        assert!(pair.run_until(|pair| pair.a.stats().peers + pair.b.stats().peers == 0, 20 * SECOND));
+        pair.take_a_events();
+        pair.take_b_events();
+        for side in [Side::A, Side::B] {
+            pair.set_link(side, delayed(ms(delay)));
+        }
+        dial(&mut pair, Side::A, Target::Known(id("bob")));
+        assert!(pair.run_until(both_open, 5 * SECOND), "{delay} ms");
+        pair.run_for(20 * SECOND);
+        assert_eq!([closed(pair.a_events()), closed(pair.b_events())], [vec![], vec![]], "{delay} ms");
+        assert!(connected(pair.a_events())[0].1.resumed);
+        assert_eq!((open(&pair.a), open(&pair.b), pair.b.stats().resets_sent), (1, 1, 0));
+    }
+}
+
+#[test]
 fn a_dial_that_nobody_answers_ends_in_time() {
     let mut pair = strangers(&Config::default(), setup(Link::dead(), 1), 1);
     let handle = dial(&mut pair, Side::A, Target::Known(id("bob")));

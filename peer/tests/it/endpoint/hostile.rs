@@ -89,7 +89,7 @@ fn a_distorted_first_message_of_a_stranger_gets_no_more_than_it_has() {
     }
     let stats = pair.b.stats();
     assert!(stats.half_open <= 64, "{} half open", stats.half_open);
-    assert!(stats.cookies_sent > 1000, "{} cookies", stats.cookies_sent);
+    assert!(stats.cookies_sent > 200, "{} cookies: each new key is another stranger", stats.cookies_sent);
     assert_eq!((stats.peers, stats.accepted), (0, 0));
     pair.run_for(6 * SECOND);
     assert_eq!(pair.b.stats().half_open, 0);
@@ -140,7 +140,8 @@ fn a_distorted_answer_does_not_disturb_a_dial() {
         assert_eq!(answer[0], kind);
         let [a, b] = [at(&pair, Side::A), at(&pair, Side::B)];
         let before = sent(&pair, a).len();
-        for (datagram, _) in distorted(&answer) {
+        // With another first byte it may be a first message, which is not about the dial.
+        for (datagram, _) in distorted(&answer).into_iter().filter(|(datagram, _)| datagram[0] == kind) {
             for from in [b, stranger()] {
                 pair.inject(Side::A, from, &datagram);
             }
@@ -216,25 +217,25 @@ fn a_recorded_first_message_gains_nothing() {
 }
 
 #[test]
-fn a_recorded_first_message_that_was_forgotten_has_to_bring_a_cookie() {
-    let mut pair = friends_recorded();
+fn an_older_first_message_than_that_of_the_session_has_to_bring_a_cookie() {
+    let config = Config::default().fall_back_to_xx(false);
+    let mut pair = strangers(&config, setup(delayed(ms(20)), 1), 1);
+    pair.capture(16 << 20);
+    // Somebody on the way keeps one of Alice's first messages to himself.
+    pair.set_link(Side::A, Link::dead());
+    dial(&mut pair, Side::A, Target::Known(id("bob")));
+    pair.run_for(11 * SECOND);
     let message = sent_kind(&pair, at(&pair, Side::A), 0xd0).remove(0);
-    // Bob forgets its ephemeral key: more than a thousand others come between, each dropped before it is confirmed.
-    let path = Path::udp(([10, 0, 8, 8], 8).into(), at(&pair, Side::B));
-    for seed in 0..1100 {
-        pair.run_for(ms(6));
-        let other = first_message("carol", Target::Known(id("bob")), path, seed, pair.now());
-        pair.inject(Side::B, path.local, &other);
-    }
-    assert!(pair.b.stats().handshakes_answered > 1100, "{:?}", pair.b.stats());
-    pair.run_for(6 * SECOND);
-    let (before, cookies) = (state(&pair.b), pair.b.stats().cookies_sent);
+    pair.set_link(Side::A, delayed(ms(20)));
+    dial(&mut pair, Side::A, Target::Known(id("bob")));
+    assert!(pair.run_until(both_open, SECOND));
+    let (before, session) = (state(&pair.b), pair.b.by_id(&id("alice")));
     for _ in 0..10 {
         pair.inject(Side::B, stranger(), &message);
     }
-    assert_eq!(pair.b.stats().cookies_sent, cookies + 10);
+    assert_eq!(pair.b.stats().cookies_sent, 10);
     assert_eq!(bytes_to(&pair, stranger()), 680);
-    assert_eq!(state(&pair.b), before);
+    assert_eq!((state(&pair.b), pair.b.by_id(&id("alice"))), (before, session));
 }
 
 /// Alice and Bob in a session, with everything recorded.

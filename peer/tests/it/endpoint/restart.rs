@@ -52,7 +52,7 @@ fn a_half_open_handshake_replaces_nothing() {
     // Bob's first message arrives, Alice's answer does not.
     pair.set_link(Side::A, sim::Link::dead());
     dial(&mut pair, Side::B, Target::Known(id("alice")));
-    pair.run_for(2 * SECOND);
+    pair.run_for(ms(500));
     assert_eq!((pair.a.stats().half_open, open(&pair.a)), (1, 1));
     assert!(closed(pair.a_events()).is_empty());
     pair.run_for(20 * SECOND);
