@@ -16,6 +16,7 @@ fn main() -> io::Result<()> {
         fs::create_dir_all(&folder)?;
         let mut rng = Seed::fixed(1).fork(target).rng();
         let seeds = match *target {
+            "handshake" => (0..=255).map(|n| meddling(n, &mut rng)).collect(),
             "v12_frame" => frames()?,
             "v12_peer" => (0..512).map(|n| conversation(n, PEER, &mut rng)).collect(),
             "v12_node" => (0..512).map(|n| conversation(n, NODE, &mut rng)).collect(),
@@ -93,6 +94,27 @@ fn conversation(number: u16, script: Script, rng: &mut Rng) -> Vec<u8> {
             let [operation, arguments] = rng.array();
             seed.push(operation % script.operations);
             seed.extend((0..arguments % 8).flat_map(|_| rng.array::<1>()).map(|byte| byte >> (byte & 7)));
+        }
+    }
+    seed
+}
+
+/// A handshake with somebody between its ends who mostly lets messages pass: the pattern, whether the responder asks for
+/// cookies, a number, and then for each message an operation with arguments.
+fn meddling(number: u8, rng: &mut Rng) -> Vec<u8> {
+    let mut seed = vec![number % 4, number / 4 % 2, number / 8];
+    if number % 4 == 0 {
+        // A single message: its kind, whether its MAC is made right, and what is in it.
+        seed[1] = number / 4;
+        let len =
+            if rng.below(4) == 0 { rng.below(1300) } else { [12, 68, 132, 148, 180, 240][usize::from(number) % 6] };
+        seed.extend((0..len).map(|at| if at == 1 { 1 } else { rng.array::<1>()[0] }));
+    } else {
+        for _ in 0..rng.below(24) {
+            match rng.below(10) {
+                0..5 => seed.push(0),
+                operation => seed.extend([operation.to_le_bytes()[0], rng.array::<1>()[0], rng.array::<1>()[0], 1]),
+            }
         }
     }
     seed

@@ -6,6 +6,7 @@
 //! | module | content |
 //! |---|---|
 //! | `frame`, `reassembly`, `reorder`, `chunks` | the parts of the framing, most of them against a naive model |
+//! | `handshake` | the native handshakes, with somebody between the two ends |
 //! | `peer` | two peers, or one and a forger, and a network that the input commands |
 //! | `node` | two nodes and strangers, with commands and multicast |
 //! | `actors` | identities, sealed packets and frames that pass the first checks |
@@ -18,6 +19,7 @@ mod account;
 mod actors;
 mod chunks;
 mod frame;
+mod handshake;
 mod input;
 mod node;
 mod peer;
@@ -28,6 +30,7 @@ use std::{env, fs, io};
 
 pub use chunks::v12_chunks;
 pub use frame::v12_frame;
+pub use handshake::handshake;
 pub use node::v12_node;
 pub use peer::v12_peer;
 pub use reassembly::v12_reassembly;
@@ -38,6 +41,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder below `corpus` and `regressions`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("handshake", handshake),
     ("v12_frame", v12_frame),
     ("v12_reassembly", v12_reassembly),
     ("v12_reorder", v12_reorder),
