@@ -16,6 +16,7 @@ fn main() -> io::Result<()> {
         fs::create_dir_all(&folder)?;
         let mut rng = Seed::fixed(1).fork(target).rng();
         let seeds = match *target {
+            "frame" => native()?,
             "handshake" => (0..=255).map(|n| meddling(n, &mut rng)).collect(),
             "v12_frame" => frames()?,
             "v12_peer" => (0..512).map(|n| conversation(n, PEER, &mut rng)).collect(),
@@ -29,16 +30,30 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Every frame of the vectors, alone and two at a time in a BATCH.
-fn frames() -> io::Result<Vec<Vec<u8>>> {
+/// Every native frame, header and record of the vectors, and frames two at a time.
+fn native() -> io::Result<Vec<Vec<u8>>> {
+    let mut seeds = vectors("native")?;
+    let pairs: Vec<Vec<u8>> = seeds.windows(2).map(<[Vec<u8>]>::concat).collect();
+    seeds.extend(pairs);
+    Ok(seeds)
+}
+
+/// Everything in a folder of vectors that goes over the network.
+fn vectors(folder: &str) -> io::Result<Vec<Vec<u8>>> {
     let mut frames = Vec::new();
-    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors/v12");
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors").join(folder);
     let mut paths: Vec<_> =
         fs::read_dir(vectors)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
     paths.sort();
     for path in paths.iter().filter(|path| path.extension().is_some_and(|name| name == "json")) {
         collect(&serde_json::from_slice(&fs::read(path)?)?, &mut frames);
     }
+    Ok(frames)
+}
+
+/// Every frame of the vectors, alone and two at a time in a BATCH.
+fn frames() -> io::Result<Vec<Vec<u8>>> {
+    let mut frames = vectors("v12")?;
     let batches: Vec<Vec<u8>> = frames
         .windows(2)
         .filter_map(|pair| {
@@ -50,14 +65,14 @@ fn frames() -> io::Result<Vec<Vec<u8>>> {
     Ok(frames)
 }
 
-/// Members named `frame_hex` or `frames_hex`, wherever they are.
+/// Members with the names of what goes over the network, wherever they are.
 fn collect(value: &Value, frames: &mut Vec<Vec<u8>>) {
     let hex = |text: &Value| data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_str()?.as_bytes()).ok();
     match value {
         Value::Object(members) => {
             for (name, member) in members {
                 match (name.as_str(), member) {
-                    ("frame_hex", text) => frames.extend(hex(text)),
+                    ("frame_hex" | "payload_hex" | "header_hex" | "record_hex", text) => frames.extend(hex(text)),
                     ("frames_hex", Value::Array(texts)) => frames.extend(texts.iter().filter_map(hex)),
                     (_, other) => collect(other, frames),
                 }

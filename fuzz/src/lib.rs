@@ -5,7 +5,8 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `frame`, `reassembly`, `reorder`, `chunks` | the parts of the framing, most of them against a naive model |
+//! | `native_frame` | the native codec |
+//! | `frame`, `reassembly`, `reorder`, `chunks` | the parts of the framing of v12, most of them against a naive model |
 //! | `handshake` | the native handshakes, with somebody between the two ends |
 //! | `peer` | two peers, or one and a forger, and a network that the input commands |
 //! | `node` | two nodes and strangers, with commands and multicast |
@@ -21,6 +22,7 @@ mod chunks;
 mod frame;
 mod handshake;
 mod input;
+mod native_frame;
 mod node;
 mod peer;
 mod reassembly;
@@ -31,6 +33,7 @@ use std::{env, fs, io};
 pub use chunks::v12_chunks;
 pub use frame::v12_frame;
 pub use handshake::handshake;
+pub use native_frame::frame;
 pub use node::v12_node;
 pub use peer::v12_peer;
 pub use reassembly::v12_reassembly;
@@ -41,6 +44,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder below `corpus` and `regressions`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("frame", frame),
     ("handshake", handshake),
     ("v12_frame", v12_frame),
     ("v12_reassembly", v12_reassembly),
