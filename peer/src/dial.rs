@@ -112,14 +112,20 @@ impl Dial {
         let Ok(initiator) = initiator else { return };
         self.attempts.push(Attempt { kind: Kind::Ik, initiator });
         self.fall_back_at = shared.config.fall_back_to_xx.then(|| now + FALL_BACK_AFTER);
-        self.send_all();
+        self.send_last();
     }
 
     fn start_xx(&mut self, shared: &Shared, rng: &mut Rng, now: Instant) {
         let payload = shared.init_payload(now);
         let Ok(initiator) = Initiator::xx(&shared.identity, self.cid, &payload, shared.network(), rng) else { return };
         self.attempts.push(Attempt { kind: Kind::Xx, initiator });
-        self.send_all();
+        self.send_last();
+    }
+
+    /// Puts the newest attempt on every path into the outbox.
+    fn send_last(&mut self) {
+        let Some(last) = self.attempts.len().checked_sub(1) else { return };
+        self.outbox.extend((0..self.paths.len()).map(|path| (last as u8, path as u8)));
     }
 
     /// Puts every attempt on every path into the outbox.

@@ -7,6 +7,9 @@ pub(crate) const MIN_DATAGRAM: usize = 1200;
 /// A sealed packet without its plaintext: 13 bytes of header, 16 of tag (SPEC 5.3).
 pub(crate) const OVERHEAD: usize = 29;
 pub(crate) const HEADER: usize = 13;
+/// Packets that want an answer have at least this many bytes: whoever forgot the session may answer them with a reset,
+/// which must be shorter (SPEC 9.8).
+pub(crate) const MIN_RESETTABLE: usize = 43;
 pub(crate) const TAG: usize = 16;
 
 /// The first message is repeated after this long, then after twice as long, and so on (SPEC 9.1).

@@ -90,7 +90,8 @@ impl Peer {
 
     fn new(shared: Arc<Shared>, role: Role, id: Option<PeerId>, seed: Seed, now: Instant) -> Self {
         let config = &shared.config;
-        let mux = Mux::new(role, Arc::clone(&config.protocols), config.mux_limits(), now);
+        // Who dialled is no matter to the multiplexer: crossing dials may change it when streams are open already.
+        let mux = Mux::new(Role::Dialler, Arc::clone(&config.protocols), config.mux_limits(), now);
         Self {
             rng: seed.rng(),
             phase: Phase::Closed,

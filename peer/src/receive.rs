@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crypto::record::{OpenError, RekeyError};
-use framing::{Frame, Frames, Role};
+use framing::{Frame, Frames, Role, Stream};
 use structs::{Datagram, Path, Rejected};
 use subtle::ConstantTimeEq;
 
@@ -198,17 +198,17 @@ impl Session {
         cx: &mut Context<'_>,
     ) -> Result<(), Violation> {
         match frame {
-            Frame::Stream(stream) => match cx.mux.on_stream(&stream)? {
+            Frame::Stream(stream) => match cx.mux.on_stream(&Stream { id: stream.id.mirrored(), ..stream })? {
                 Received::Taken => {}
                 Received::Refused => contents.refused = true,
             },
             Frame::Ack(ack) => self.on_ack(&ack, cx)?,
             Frame::Datagram { protocol, data } => cx.mux.on_datagram(protocol, data)?,
             Frame::MaxData(max) => cx.mux.on_max_data(max),
-            Frame::MaxStreamData { id, max } => cx.mux.on_max_stream_data(id, max)?,
+            Frame::MaxStreamData { id, max } => cx.mux.on_max_stream_data(id.mirrored(), max)?,
             Frame::MaxStreams(max) => cx.mux.on_max_streams(max),
-            Frame::StreamReset { id, code, final_size } => cx.mux.on_reset(id, code, final_size)?,
-            Frame::StreamStop { id, code } => cx.mux.on_stop(id, code)?,
+            Frame::StreamReset { id, code, final_size } => cx.mux.on_reset(id.mirrored(), code, final_size)?,
+            Frame::StreamStop { id, code } => cx.mux.on_stop(id.mirrored(), code)?,
             Frame::Goaway { code } => cx.mux.on_goaway(code),
             Frame::Hello(hello) => self.on_hello(&hello, cx)?,
             Frame::Close { code, reason } => {

@@ -7,7 +7,7 @@ use framing::{CloseCode, DataHeader, Frame, Hello, PacketWriter, Role};
 use structs::{Ecn, Path, Transmit, TransmitBuf};
 
 use crate::event::{Event, Reason};
-use crate::limits::{HEADER, MIN_DATAGRAM, OVERHEAD, TAG, TICKET_LIFE};
+use crate::limits::{HEADER, MIN_DATAGRAM, MIN_RESETTABLE, OVERHEAD, TAG, TICKET_LIFE};
 use crate::recovery::{Budget, PathSlot, SentPacket};
 use crate::sent::{Sent, SentFrames};
 use crate::session::{Context, Session};
@@ -123,6 +123,9 @@ impl Session {
             if left > 0 && left < 64 && cx.mux.has_output(cx.now) {
                 let _ = Frame::Padding(left).encode(&mut writer);
             }
+        }
+        if frames.len() > acks {
+            pad_to(&mut writer, MIN_RESETTABLE - OVERHEAD);
         }
         let len = writer.len();
         if len == 0 {
@@ -423,5 +426,14 @@ impl Session {
             self.rekey.on_exchange(ours, &self.keys, cx.now);
             self.control.rekey = true;
         }
+    }
+}
+
+/// Adds padding up to `len` bytes of frames, as far as there is room.
+fn pad_to(writer: &mut PacketWriter<'_>, len: usize) {
+    let missing = len.saturating_sub(writer.len()).min(writer.remaining());
+    if missing > 0 {
+        let fits = Frame::Padding(missing).encode(writer);
+        debug_assert!(fits, "no more than the room");
     }
 }

@@ -60,6 +60,13 @@ impl StreamId {
         if self.0 & 1 == 0 { Role::Dialler } else { Role::Responder }
     }
 
+    /// The same stream as the other side numbers it: frames name a stream from the view of their sender.
+    #[must_use]
+    #[inline]
+    pub const fn mirrored(self) -> Self {
+        Self(self.0 ^ 1)
+    }
+
     #[inline]
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Self::from_value(reader.varint()?).ok_or(DecodeError::OutOfRange)

@@ -261,7 +261,8 @@ impl Campaign {
         } else {
             live[usize::try_from(self.rng.below(live.len() as u64)).unwrap()]
         };
-        let offset = self.sessions.entry(session).or_default()[side as usize].written.get(&stream).copied().unwrap_or(0);
+        let offset =
+            self.sessions.entry(session).or_default()[side as usize].written.get(&stream).copied().unwrap_or(0);
         let len = 1 + self.rng.below(60_000);
         let data: Vec<u8> = (offset..offset + len).map(|at| stream_byte(stream, side, at)).collect();
         let finish = self.rng.below(3) == 0;
@@ -323,7 +324,8 @@ impl Campaign {
         for stream in streams {
             let mut out = vec![0; 70_000];
             loop {
-                match self.with(side, handle, |peer| peer.read(stream, &mut out)) {
+                // The other side numbers it from its own view.
+                match self.with(side, handle, |peer| peer.read(stream.mirrored(), &mut out)) {
                     Ok(Read::Bytes(n)) => {
                         let flow = &mut self.sessions.get_mut(&session).unwrap()[from as usize];
                         let at = flow.read.entry(stream).or_default();
@@ -381,7 +383,8 @@ impl Campaign {
     fn restart(&mut self) {
         self.collect();
         self.generation += 1;
-        let epoch = structs::Epoch { instant: self.pair.now(), unix: Duration::from_secs(1_790_000_000 + self.generation) };
+        let epoch =
+            structs::Epoch { instant: self.pair.now(), unix: Duration::from_secs(1_790_000_000 + self.generation) };
         let seed = Seed::fixed(self.seed).fork("restart");
         let fresh = Endpoint::new(identity(2), config(), epoch, &seed, self.pair.now());
         drop(self.pair.replace_b(fresh));
@@ -451,7 +454,10 @@ impl Campaign {
                 for (handle, peer) in self.pair.a.peers().chain(self.pair.b.peers()) {
                     eprintln!("{handle}: {:?}", peer.stats());
                 }
-                panic!("seed {}: not all arrived two minutes after the network got well: {:?}", self.seed, self.sessions[&a]);
+                panic!(
+                    "seed {}: not all arrived two minutes after the network got well: {:?}",
+                    self.seed, self.sessions[&a]
+                );
             }
         }
     }
@@ -507,7 +513,8 @@ fn random_link(rng: &mut Rng) -> Link {
 /// The message with this number: its length and content follow from where it belongs.
 fn message(session: &[u8; 32], side: Side, channel: (usize, Urgency), number: u64) -> Vec<u8> {
     let mut rng = Seed::from_bytes(*session).fork("message").rng();
-    let salt = rng.next_u64() ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (side as u64) << 60 ^ (channel.0 as u64) << 50;
+    let salt =
+        rng.next_u64() ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (side as u64) << 60 ^ (channel.0 as u64) << 50;
     let len = match salt % 10 {
         0..6 => 9 + salt % 200,
         6..9 => 9 + salt % 3000,

@@ -8,4 +8,5 @@
 
 mod campaign;
 mod connect;
+mod crossing;
 mod support;
