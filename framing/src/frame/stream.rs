@@ -23,7 +23,10 @@ impl Role {
     }
 }
 
-/// The number of a stream: its index among those its opener opened, and the opener in the lowest bit.
+/// The number of a stream: its index among those its opener opened, and in the lowest bit who that was.
+///
+/// In a frame the bit is 0 for streams that the sender of the frame opened ([`Role::Dialler`]) and 1 for those of its receiver, so
+/// that it does not matter which of two crossing dials became the session: see [`mirrored`](Self::mirrored).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(u64);
 
@@ -54,7 +57,7 @@ impl StreamId {
         self.0 >> 1
     }
 
-    /// Who opened it.
+    /// Who opened it, from the view of whoever names the stream.
     #[must_use]
     pub const fn opener(self) -> Role {
         if self.0 & 1 == 0 { Role::Dialler } else { Role::Responder }

@@ -117,6 +117,8 @@ fn numbers_of_streams() {
     assert_eq!(StreamId::from_value(11), Some(id));
     assert_eq!(StreamId::from_value((1 << 61) - 1), Some(StreamId::new((1 << 60) - 1, Role::Responder)));
     assert_eq!(StreamId::from_value(1 << 61), None);
+    assert_eq!(id.mirrored(), StreamId::new(5, Role::Dialler));
+    assert_eq!(id.mirrored().mirrored(), id);
     assert_eq!(Role::Dialler.other(), Role::Responder);
     assert_eq!(Role::Responder.other(), Role::Dialler);
 }
