@@ -385,7 +385,7 @@ impl XxPending {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError`]; a good XX3 is still accepted afterwards. Who has seen XX2 can make each call cost five key
+    /// [`HandshakeError`]; a good XX3 is still accepted afterwards. Who has seen XX2 can make each call cost three key
     /// agreements, so bound the calls for one XX1.
     pub fn finish(&mut self, datagram: &[u8]) -> Result<Established<InitPayload>, HandshakeError> {
         if self.finished {
