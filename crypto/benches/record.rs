@@ -1,5 +1,7 @@
 //! Sealing and opening packets: per implementation and cipher, beside the bare AEAD operation; generations; envelopes.
 
+#![allow(clippy::unwrap_used, reason = "a bench")]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// How far behind the highest number seen a number is still known to be new or not. A power of two, in whole words.
-pub(crate) const WINDOW: u64 = 8192;
+/// How far behind the highest number seen a number is still known to be new or not: 8192.
+pub(crate) const WINDOW: u64 = 64 * (WORDS as u64 - 1);
 
 /// A window over packet numbers that takes each number once, in the manner of RFC 6479: a ring of words of bits, one
 /// word longer than the window, so that moving on clears whole words and never shifts bits.
@@ -18,7 +18,7 @@ pub(crate) struct Replay {
     ring: Option<Box<[u64; WORDS]>>,
 }
 
-const WORDS: usize = (WINDOW / 64 + 1) as usize;
+const WORDS: usize = 129;
 
 impl Replay {
     /// One above the highest number marked so far; 0 if none was.
@@ -112,7 +112,6 @@ const fn bit(number: u64) -> u64 {
     1 << (number % 64)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "below the number of words")]
 const fn slot(number: u64) -> usize {
     (number / 64 % WORDS as u64) as usize
 }

@@ -123,6 +123,10 @@ pub struct Refused;
 /// It leaves the choice of nonces to the caller: two texts under one nonce give both away.
 pub struct AeadKey(Aead);
 
+#[cfg_attr(
+    feature = "fast",
+    expect(clippy::large_enum_variant, reason = "keys are kept in boxes, where they do not move")
+)]
 enum Aead {
     RustCrypto(rustcrypto::Aead),
     #[cfg(feature = "fast")]
@@ -183,6 +187,10 @@ impl fmt::Debug for AeadKey {
 /// A key that hides the numbers in a header (RFC 9001, section 5.4), set up once and wiped on drop.
 pub struct HeaderKey(Mask);
 
+#[cfg_attr(
+    feature = "fast",
+    expect(clippy::large_enum_variant, reason = "keys are kept in boxes, where they do not move")
+)]
 enum Mask {
     RustCrypto(rustcrypto::Mask),
     #[cfg(feature = "fast")]

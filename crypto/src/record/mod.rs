@@ -204,7 +204,6 @@ impl Generation {
 }
 
 /// The number of a generation as far as a header tells it.
-#[expect(clippy::cast_possible_truncation, reason = "below 4")]
 const fn phase(generation: u64) -> u8 {
     (generation % 4) as u8
 }
