@@ -262,7 +262,8 @@ impl Mux {
             Front::Partial { end } => {
                 // Credit for the rest: it must not wait for reading, since nothing can be read before it is whole.
                 let len = end - half.data.start();
-                if half.window.max() < end && half.window.widen(len) {
+                if half.window.max() < end {
+                    half.window.widen(len);
                     self.queue_credit(slot);
                 }
                 if self.window.widen(2 * len) {

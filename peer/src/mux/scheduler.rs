@@ -124,6 +124,11 @@ impl Scheduler {
         }
     }
 
+    /// Whether a protocol may still send something in its turn.
+    pub(super) fn has_claim(&self, at: usize) -> bool {
+        self.shares.get(at).is_some_and(|share| share.deficit > 0)
+    }
+
     /// A protocol sent so many bytes of frames.
     pub(super) fn charge(&mut self, at: usize, bytes: usize, now: Instant) {
         let Some(share) = self.shares.get_mut(at) else { return };

@@ -18,10 +18,13 @@ impl Mux {
     pub(crate) fn fill(&mut self, out: &mut PacketWriter<'_>, sent: &mut SentFrames, now: Instant) {
         let (before, room) = (out.len(), out.remaining());
         self.scheduler.wake(now);
+        let others_wait = self.others_wait();
         let whole = self.write_control(out, sent, now)
-            && self.write_urgent(out, sent, now)
+            && self.write_urgent(others_wait, out, sent, now)
             && self.write_again(out, sent, now)
-            && self.write_turns(out, sent, now);
+            && self.write_turns(out, sent, now)
+            // Whoever else waits can send nothing: what is left is not taken from anybody.
+            && (!others_wait || self.write_urgent(false, out, sent, now));
         // Nothing can be sent until something changes: whoever asks whether there is something is told so.
         if whole && out.len() == before && room >= MIN_ROOM {
             self.stalled = true;
@@ -133,7 +136,7 @@ impl Mux {
         !self.again.is_empty() || self.scheduler.unparked(new | self.datagrams_ready) != 0
     }
 
-    fn write_urgent(&mut self, out: &mut PacketWriter<'_>, sent: &mut SentFrames, now: Instant) -> bool {
+    fn write_urgent(&mut self, bounded: bool, out: &mut PacketWriter<'_>, sent: &mut SentFrames, now: Instant) -> bool {
         let mut left = self.scheduler.unparked(self.urgent_ready);
         while left != 0 && self.credit.left() > 0 {
             // Who comes behind the last that was served is first.
@@ -141,13 +144,12 @@ impl Mux {
             let at = if behind == 0 { left } else { behind }.trailing_zeros();
             left &= !(1 << at);
             self.urgent_turn = at;
-            let others_wait = self.others_wait();
-            let allowed = self.scheduler.urgent_allowance(others_wait);
+            let allowed = self.scheduler.urgent_allowance(bounded);
             let Some(slot) = self.lanes.get(at as usize).map(|lane| lane.urgent.send) else { continue };
             match self.write_new(at as usize, slot, allowed, out, sent, now) {
                 Wrote::Full => return false,
                 Wrote::Nothing => {}
-                Wrote::Frame { bytes, .. } if others_wait => self.scheduler.on_urgent(bytes),
+                Wrote::Frame { bytes, .. } if bounded => self.scheduler.on_urgent(bytes),
                 Wrote::Frame { .. } => {}
             }
             if !self.streams.sends.get(slot).is_some_and(SendHalf::has_new) {
@@ -196,7 +198,12 @@ impl Mux {
         // What did not fit in the last packet, and was owed to its protocol there.
         if let Some(at) = self.unfit.take() {
             match self.write_datagram(usize::from(at), out, sent, now) {
-                Wrote::Frame { bytes, .. } => self.scheduler.on_others(bytes),
+                Wrote::Frame { bytes, .. } => {
+                    self.scheduler.on_others(bytes);
+                    // And the next, if the turn was not over: behind the others there is never room for it.
+                    let more = self.datagrams_ready >> at & 1 == 1 && self.scheduler.has_claim(usize::from(at));
+                    self.unfit = Some(at).filter(|_| more);
+                }
                 _ => passed |= 1 << at,
             }
         }

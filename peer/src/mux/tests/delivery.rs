@@ -202,12 +202,7 @@ fn messages_arrive_once_in_order_and_are_accounted_for_at_every_step() {
             if step > 300 && all && received {
                 break;
             }
-            assert!(
-                step < 20_000,
-                "seed {seed} does not end: {:?} {:#?}",
-                sent.iter().map(|(key, (a, b, c))| (key, a.len(), b, c)).collect::<Vec<_>>(),
-                net.sides
-            );
+            assert!(step < 20_000, "seed {seed} does not end");
         }
         for ((side, protocol, urgency), (lens, received, _)) in &sent {
             let account = net.sides[*side].account(ProtocolId(*protocol), *urgency);
@@ -295,7 +290,7 @@ fn large_messages_on_many_channels_do_not_starve_each_other() {
             if received == 10 * each {
                 break;
             }
-            assert!(step < 60_000, "{len}: {received} of {sent:?}");
+            assert!(step < 20_000, "{len}: {received} of {sent:?}");
         }
     }
 }
@@ -338,7 +333,7 @@ fn only_what_is_reliable_is_sent_again() {
     lost.iter().for_each(|frame| a.on_lost(frame));
     assert_eq!(a.stats().datagrams_lost, 1);
     let (bytes, _) = packet(&mut a, ROOM, now);
-    deliver(&mut b, &bytes).unwrap();
+    let _taken = deliver(&mut b, &bytes).unwrap();
     assert_eq!(b.recv_datagram(ProtocolId(0)), None);
     assert_eq!(b.recv(ProtocolId(0), &mut Vec::new()), Some(7));
 }
@@ -368,7 +363,7 @@ fn what_is_sent_before_hello_is_kept_or_comes_to_nothing() {
         a.write(early, b"stream").unwrap();
         let (bytes, sent) = packet(&mut a, ROOM, now);
         // It overtakes our own HELLO, and the acknowledgement the other side's.
-        deliver(&mut b, &bytes).unwrap();
+        let _taken = deliver(&mut b, &bytes).unwrap();
         assert!(events(&mut b).is_empty());
         sent.iter().for_each(|frame| a.on_acked(frame));
         assert_eq!(a.account(chat, Urgency::Normal).acked, 0, "nobody knows yet whether they were understood");

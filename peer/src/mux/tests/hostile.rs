@@ -101,7 +101,7 @@ fn what_is_late_is_no_violation() {
     let mut victim = victim();
     let bytes = open(StreamKind::Bytes);
     let frame = stream(theirs(0), 0, bytes, true, b"all");
-    victim.on_stream(&frame).unwrap();
+    let _taken = victim.on_stream(&frame).unwrap();
     assert_eq!(victim.on_stream(&frame), Ok(Received::Taken));
     let mut out = [0; 10];
     assert_eq!(victim.read(theirs(0), &mut out), Ok(Read::Bytes(3)));
@@ -128,7 +128,7 @@ fn a_length_above_the_maximum_stops_that_protocol_before_anything_is_allocated()
     let header = (1_u32 << 30 | 0b10 << 30).to_be_bytes();
     let header = [&[0xc0, 0, 0, 0, 0x40][..], &header[1..]].concat();
     let before = victim.buffered_bytes();
-    victim.on_stream(&stream(theirs(0), 0, open(StreamKind::Messages), false, &header)).unwrap();
+    let _taken = victim.on_stream(&stream(theirs(0), 0, open(StreamKind::Messages), false, &header)).unwrap();
     assert!(victim.buffered_bytes() <= before + 1024);
     let code = StreamCode::TOO_LARGE;
     assert!(events(&mut victim).contains(&Event::ProtocolFailed { protocol: ProtocolId(0), code }));
@@ -157,7 +157,7 @@ fn a_length_above_the_maximum_stops_that_protocol_before_anything_is_allocated()
 #[test]
 fn a_stream_that_ends_within_a_message_stops_that_protocol() {
     let mut victim = victim();
-    victim.on_stream(&stream(theirs(0), 0, open(StreamKind::Messages), true, b"\x02ok\x05sho")).unwrap();
+    let _taken = victim.on_stream(&stream(theirs(0), 0, open(StreamKind::Messages), true, b"\x02ok\x05sho")).unwrap();
     let mut out = Vec::new();
     assert_eq!(victim.recv(ProtocolId(0), &mut out), Some(2));
     assert_eq!(victim.recv(ProtocolId(0), &mut out), None);
@@ -168,7 +168,7 @@ fn a_stream_that_ends_within_a_message_stops_that_protocol() {
 #[test]
 fn messages_that_were_whole_are_delivered_before_a_reset() {
     let mut victim = victim();
-    victim.on_stream(&stream(theirs(0), 0, open(StreamKind::Messages), false, b"\x02ok\x05sho")).unwrap();
+    let _taken = victim.on_stream(&stream(theirs(0), 0, open(StreamKind::Messages), false, b"\x02ok\x05sho")).unwrap();
     victim.on_reset(theirs(0), StreamCode::CANCELLED, 5000).unwrap();
     let mut out = Vec::new();
     assert_eq!(victim.recv(ProtocolId(0), &mut out), Some(2));
@@ -176,7 +176,7 @@ fn messages_that_were_whole_are_delivered_before_a_reset() {
     assert_eq!((victim.received, victim.consumed, victim.buffered_bytes()), (5000, 5000, 0));
     assert_eq!(victim.streams.find(theirs(0)), stream::Found::Closed);
     // A new one may follow.
-    victim.on_stream(&stream(theirs(1), 0, open(StreamKind::Messages), false, b"\x01!")).unwrap();
+    let _taken = victim.on_stream(&stream(theirs(1), 0, open(StreamKind::Messages), false, b"\x01!")).unwrap();
     assert_eq!(victim.recv(ProtocolId(0), &mut out), Some(1));
 }
 
@@ -189,7 +189,7 @@ fn unknown_protocols_are_refused_and_counted_and_too_many_end_the_session() {
             if datagrams {
                 victim.on_datagram(9, b"what").unwrap();
             } else {
-                victim.on_stream(&stream(theirs(index), 0, open, false, b"what")).unwrap();
+                let _taken = victim.on_stream(&stream(theirs(index), 0, open, false, b"what")).unwrap();
             }
         }
         assert_eq!(victim.stats().unknown_protocol, 64);

@@ -135,7 +135,7 @@ fn lost_credit_is_given_again() {
                 // Every second packet with credit is lost, and no packet with data.
                 let lost = from == 1 && random.chance(50);
                 if !lost {
-                    deliver(&mut sides[1 - from], &bytes).unwrap();
+                    let _taken = deliver(&mut sides[1 - from], &bytes).unwrap();
                 }
                 for frame in &sent {
                     if lost { sides[from].on_lost(frame) } else { sides[from].on_acked(frame) }
@@ -218,7 +218,7 @@ fn closed_streams_make_room_for_others_for_ever() {
         sides[0].reset(*id, code).unwrap();
         sides[0].stop(*id, code).unwrap();
         settle(&mut sides, now);
-        drop(sides[1].read(*id, &mut [0; 9]));
+        let _reset = sides[1].read(*id, &mut [0; 9]);
     }
     settle(&mut sides, now);
     assert!(events(&mut sides[0]).contains(&Event::StreamsAvailable));
@@ -278,7 +278,7 @@ fn a_datagram_that_did_not_fit_is_first_in_the_next_packet_and_none_waits_for_ev
     let mut received = 0;
     for _ in 0..40 {
         let (bytes, _) = packet(&mut a, ROOM, now);
-        deliver(&mut b, &bytes).unwrap();
+        let _taken = deliver(&mut b, &bytes).unwrap();
         while b.recv_datagram(A).is_some() {
             received += 1;
         }
