@@ -226,6 +226,30 @@ fn the_delay_of_the_peer_is_subtracted_up_to_what_it_announced() {
 }
 
 #[test]
+fn only_the_largest_packet_of_a_frame_tells_the_round_trip_and_only_once() {
+    let mut s = Sender::new(None);
+    for _ in 0..3 {
+        s.send(A);
+    }
+    s.at(ms(50)).ack(&[2..=2]).unwrap();
+    s.at(ms(55)).ack(&[0..=2]).unwrap();
+    assert_eq!((s.acked(), s.recovery.rtt(A).unwrap().latest()), (vec![0, 1], ms(50)));
+}
+
+#[test]
+fn an_acknowledgement_that_was_passed_over_is_forgotten_later() {
+    let mut s = Sender::new(Some(ms(50)));
+    s.send_as(A, 60, false, false, false);
+    s.send(A);
+    s.send(A);
+    s.at(ms(50)).ack(&[1..=1]).unwrap();
+    assert_eq!((s.out.lost.len(), s.deadline().unwrap().1), (0, "probe timeout"), "not worth a timer");
+    s.send(A);
+    s.at(ms(51)).ack(&[2..=3]).unwrap();
+    assert_eq!((&s.out.lost[..], s.recovery.counts().lost), (&[Sent::Ack { largest: 0 }][..], 1));
+}
+
+#[test]
 fn paths_do_not_reorder_each_other() {
     let mut s = Sender::new(Some(ms(200)));
     s.recovery.add_path(B, &path_start(Some(ms(5))), start());
@@ -297,10 +321,11 @@ fn losing_all_of_three_probe_timeouts_is_persistent_congestion() {
 #[test]
 fn one_arrival_in_between_means_that_congestion_is_not_persistent() {
     let mut s = Sender::new(Some(ms(10)));
-    for at in [1, 1000, 2000] {
-        s.at(ms(at)).send(A);
-    }
-    s.at(ms(2001)).ack(&[1..=1]).unwrap();
+    s.at(ms(1)).send(A);
+    s.at(ms(1000)).send(A);
+    s.at(ms(1010)).ack(&[1..=1]).unwrap();
+    assert_eq!(s.lost(), [0]);
+    s.at(ms(2000)).send(A);
     s.at(ms(3000)).send(A);
     s.at(ms(3010)).ack(&[3..=3]).unwrap();
     assert_eq!((s.lost(), s.out.paths.len()), (vec![2], 0));
@@ -523,6 +548,16 @@ fn marks_are_tested_confirmed_and_given_up() {
     s.send_as(A, 100, true, false, true);
     s.ack_with(&[10..=11], Duration::ZERO, ecn(10, 1)).unwrap();
     assert_eq!(s.recovery.ecn(A), Ecn::NotEct, "a mark was cleared");
+
+    // Frames that overtook each other are not held against the path.
+    let mut s = Sender::new(Some(ms(10)));
+    for _ in 0..10 {
+        s.send_as(A, 100, true, false, true);
+    }
+    for (last, count) in [(9, 10), (4, 5), (7, 8)] {
+        s.ack_with(&[0..=last], Duration::ZERO, ecn(count, 0)).unwrap();
+        assert!(s.path(A).ecn.is_capable());
+    }
 
     let mut s = Sender::new(Some(ms(10)));
     for _ in 0..10 {
