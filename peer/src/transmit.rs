@@ -76,7 +76,7 @@ impl Session {
             if !out.fits(mtu) {
                 break;
             }
-            let size = match self.packet(out, mtu, slot, fill, cx) {
+            let size = match self.packet(out, mtu, slot, ecn, fill, cx) {
                 Some(size) => size,
                 None => break,
             };
@@ -98,6 +98,7 @@ impl Session {
         out: &mut TransmitBuf,
         mtu: usize,
         slot: PathSlot,
+        ecn: Ecn,
         fill: Fill,
         cx: &mut Context<'_>,
     ) -> Option<usize> {
@@ -112,6 +113,10 @@ impl Session {
             frames.push(sent);
         }
         let acks = frames.len();
+        // Whoever only receives learns nothing of its acknowledgements, unless it asks for one now and then.
+        if fill == Fill::Acks && self.recovery.wants_ping() && Frame::Ping.encode(&mut writer) {
+            frames.push(Sent::Ping);
+        }
         if let Fill::All { probe } = fill {
             self.write_control(&mut writer, &mut frames, cx);
             cx.mux.fill(&mut writer, &mut frames, cx.now);
@@ -146,7 +151,7 @@ impl Session {
             size: size as u32,
             ack_eliciting: eliciting,
             mtu_probe: false,
-            marked: self.recovery.ecn(slot) != Ecn::NotEct,
+            marked: ecn != Ecn::NotEct,
             frames,
         };
         self.on_sent(packet, cx);

@@ -317,6 +317,11 @@ impl Mux {
 
     #[cold]
     fn affordable_now(&mut self, slot: Slot, wanted: usize, credit: u64) -> usize {
+        // The oversized one may have ended, and nothing follows it on its own channel.
+        let ended = |half: &mut SendHalf| half.message_end() == half.next;
+        if self.oversized != NONE && self.streams.sends.get_mut(self.oversized).is_none_or(ended) {
+            self.oversized = NONE;
+        }
         let free = credit.saturating_sub(self.reserved(slot));
         let wanted = wanted as u64;
         let Some(half) = self.streams.sends.get_mut(slot) else { return 0 };
