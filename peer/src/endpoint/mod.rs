@@ -323,6 +323,7 @@ impl Machine for Endpoint {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.tick(now);
+        self.table.settle_deadlines();
         while let Some(index) = self.table.deadlines.pop_due(self.now) {
             if let Some(entry) = self.table.get_mut(index) {
                 entry.peer.handle_timeout(self.now);
@@ -374,7 +375,10 @@ impl Machine for Endpoint {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        let peers = self.table.deadlines.next().map(|(at, _)| Deadline { at, reason: "peer" });
+        let peers = self.table.deadlines.next().map(|(at, &index)| {
+            let deadline = self.table.get(index).and_then(|entry| entry.peer.poll_timeout());
+            Deadline { at, reason: deadline.map_or("peer", |deadline| deadline.reason) }
+        });
         let half_open = self.half_open.deadline().map(|at| Deadline { at, reason: "half-open" });
         Deadline::earliest(peers, half_open)
     }

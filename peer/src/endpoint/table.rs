@@ -1,7 +1,8 @@
 //! The peers of an endpoint: where each is, what leads to it, and whose turn it is.
 //!
-//! Invariants: every index (connection ids, tokens, keys) names a peer that is there; a peer with output is in the ready
-//! queue once; a peer that may have events is in the event queue once.
+//! Invariants: every index (connection ids, tokens, keys) names a peer that is there; a peer that may have output is in
+//! the ready queue, one that may have events in the event queue, one whose deadline may be another than the queue of
+//! deadlines says in the list of touched ones, each once.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -37,6 +38,7 @@ pub(super) struct Entry {
     pub(super) credit: i64,
     is_ready: bool,
     is_eventful: bool,
+    is_touched: bool,
 }
 
 impl Entry {
@@ -53,6 +55,7 @@ impl Entry {
             credit: QUANTUM,
             is_ready: false,
             is_eventful: false,
+            is_touched: false,
         }
     }
 
@@ -89,6 +92,8 @@ pub(super) struct Table {
     pub(super) deadlines: Deadlines<u32>,
     ready: VecDeque<u32>,
     eventful: VecDeque<u32>,
+    /// Those that something was done with since they last had nothing to send: their deadlines may be others now.
+    touched: Vec<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -217,9 +222,13 @@ impl Table {
         }
     }
 
-    /// A peer may have something to send and to tell.
+    /// A peer may have something to send and to tell, and another deadline.
     pub(super) fn wake(&mut self, index: u32) {
         let Some(entry) = entry(&mut self.slots, index) else { return };
+        if !entry.is_touched {
+            entry.is_touched = true;
+            self.touched.push(index);
+        }
         if !entry.is_ready {
             entry.is_ready = true;
             self.ready.push_back(index);
@@ -242,7 +251,24 @@ impl Table {
             entry.credit = entry.credit.saturating_add(QUANTUM);
             self.ready.push_back(index);
         }
+        // All have come to rest, and told their deadlines.
+        while let Some(index) = self.touched.pop() {
+            if let Some(entry) = self.get_mut(index) {
+                entry.is_touched = false;
+            }
+        }
         None
+    }
+
+    /// Asks those for their deadlines that have not been drained since something was done with them.
+    pub(super) fn settle_deadlines(&mut self) {
+        while let Some(index) = self.touched.pop() {
+            if let Some(entry) = self.get_mut(index) {
+                entry.is_touched = false;
+                let at = entry.peer.poll_timeout().map(|deadline| deadline.at);
+                self.deadlines.set(index, at);
+            }
+        }
     }
 
     /// The peer whose turn it was has sent so much and may have more.

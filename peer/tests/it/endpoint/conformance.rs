@@ -78,8 +78,8 @@ impl Subject for Two {
 
 #[test]
 fn an_endpoint_keeps_the_laws_of_machines() {
-    for subnets in [SubnetLimits::Public, SubnetLimits::All] {
-        check_all(&Two { subnets }, 1..4).unwrap_or_else(|violation| panic!("{violation}"));
+    for (subnets, seed) in [(SubnetLimits::Public, 1), (SubnetLimits::All, 2)] {
+        check_all(&Two { subnets }, [seed]).unwrap_or_else(|violation| panic!("{violation}"));
     }
 }
 
@@ -87,5 +87,5 @@ fn an_endpoint_keeps_the_laws_of_machines() {
 #[test]
 #[ignore = "takes minutes"]
 fn an_endpoint_keeps_the_laws_of_machines_whatever_the_seed() {
-    check_all(&Two { subnets: SubnetLimits::All }, 4..60).unwrap_or_else(|violation| panic!("{violation}"));
+    check_all(&Two { subnets: SubnetLimits::All }, 3..40).unwrap_or_else(|violation| panic!("{violation}"));
 }
