@@ -4,6 +4,7 @@
 //! the ready queue, one that may have events in the event queue, one whose deadline may be another than the queue of
 //! deadlines says in the list of touched ones, each once.
 
+use std::collections::hash_map::Entry::Vacant;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
@@ -186,8 +187,8 @@ impl Table {
     pub(super) fn add_cid(&mut self, index: u32, cid: [u8; 8]) {
         let Some(entry) = entry(&mut self.slots, index) else { return };
         // Random, and ours: two peers never have the same one. Should they, the first keeps it.
-        if !self.by_cid.contains_key(&cid) {
-            self.by_cid.insert(cid, index);
+        if let Vacant(place) = self.by_cid.entry(cid) {
+            place.insert(index);
             entry.cids.push(cid);
         }
     }
@@ -196,8 +197,8 @@ impl Table {
     fn add_token(&mut self, index: u32, token: [u8; 16]) {
         let Some(entry) = entry(&mut self.slots, index) else { return };
         // The other side's choice: one who names the token of another peer gains nothing by it.
-        if !self.by_token.contains_key(&token) {
-            self.by_token.insert(token, index);
+        if let Vacant(place) = self.by_token.entry(token) {
+            place.insert(index);
             entry.tokens.push(token);
         }
     }
@@ -245,10 +246,12 @@ impl Table {
         while let Some(index) = self.ready.pop_front() {
             // One that was removed while it waited may have left its place to another, which is not in the queue.
             let Some(entry) = self.get_mut(index).filter(|entry| entry.is_ready) else { continue };
+            if entry.credit <= 0 {
+                entry.credit = entry.credit.saturating_add(QUANTUM);
+            }
             if entry.credit > 0 {
                 return Some(index);
             }
-            entry.credit = entry.credit.saturating_add(QUANTUM);
             self.ready.push_back(index);
         }
         // All have come to rest, and told their deadlines.
@@ -271,10 +274,14 @@ impl Table {
         }
     }
 
-    /// The peer whose turn it was has sent so much and may have more.
+    /// The peer whose turn it was has sent so much and may have more. Its turn goes on while it has credit: otherwise
+    /// those with small batches would get less.
     pub(super) fn sent(&mut self, index: u32, len: usize) {
-        if let Some(entry) = self.get_mut(index) {
-            entry.credit = entry.credit.saturating_sub(i64::try_from(len).unwrap_or(i64::MAX));
+        let Some(entry) = self.get_mut(index) else { return };
+        entry.credit = entry.credit.saturating_sub(i64::try_from(len).unwrap_or(i64::MAX));
+        if entry.credit > 0 {
+            self.ready.push_front(index);
+        } else {
             self.ready.push_back(index);
         }
     }
@@ -341,4 +348,93 @@ impl Hasher for FirstBytes {
 
     /// The length prefix of arrays says nothing.
     fn write_usize(&mut self, _: usize) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use crypto::{Identity, Seed};
+    use structs::{Epoch, Path};
+
+    use super::*;
+    use crate::shared::Shared;
+    use crate::{Config, Target};
+
+    fn table(peers: u32) -> Table {
+        let now = sim::clock::base();
+        let epoch = Epoch { instant: now, unix: Duration::ZERO };
+        let shared = Arc::new(Shared::new(Identity::from_seed([1; 32]), Config::default(), epoch));
+        let path = Path::udp(([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into());
+        let mut table = Table::default();
+        for number in 0..peers {
+            let seed = Seed::fixed(number.into());
+            let peer = Peer::dial(Arc::clone(&shared), Target::Anyone, None, path, seed, now);
+            let index = table.insert(Entry::new(peer, Phase::Dialling, None, None));
+            table.wake(index);
+        }
+        table
+    }
+
+    #[test]
+    fn peers_that_never_rest_get_the_same_number_of_bytes() {
+        let mut table = table(4);
+        let batch = [65_000, 1200, 16_384, 9000_usize];
+        let mut sent = [0; 4];
+        for _ in 0..10_000 {
+            let index = table.next_ready().expect("all have more");
+            let len = batch[index as usize];
+            table.sent(index, len);
+            sent[index as usize] += len;
+            let (least, most) = (sent.iter().min(), sent.iter().max());
+            let apart = most.zip(least).map(|(most, least)| most - least);
+            // One batch overdrawn and one quantum ahead, and as much behind.
+            assert!(apart < Some(2 * (65_000 + 16_384)), "{sent:?}");
+        }
+        // Who always sends less than a quantum cannot fall behind for ever.
+        assert!(sent.iter().all(|bytes| *bytes > 2_500_000), "{sent:?}");
+    }
+
+    #[test]
+    fn one_that_rests_saves_nothing_up() {
+        let mut table = table(2);
+        let first = table.next_ready().expect("both wait");
+        table.rest(first);
+        let second = table.next_ready().expect("the other one");
+        for _ in 0..100 {
+            table.sent(second, 60_000);
+            assert_eq!(table.next_ready(), Some(second), "alone");
+        }
+        table.sent(second, 1000);
+        table.wake(first);
+        assert_eq!(table.get(first).map(|entry| entry.credit), Some(QUANTUM));
+    }
+
+    #[test]
+    fn a_place_is_used_again_under_another_handle() {
+        let mut table = table(2);
+        let old = table.handle(0);
+        assert_eq!(table.index(old), Some(0));
+        table.add_cid(0, [7; 8]);
+        assert_eq!(table.of_cid(&[7; 8]), Some(0));
+        let entry = table.remove(0).expect("it was there");
+        assert_eq!((table.index(old), table.len(), table.of_cid(&[7; 8])), (None, 1, None));
+        assert_eq!(table.next_ready(), Some(1), "who left is passed over");
+        let index = table.insert(*entry);
+        assert_eq!((index, table.len()), (0, 2));
+        assert_ne!(table.handle(index), old);
+        assert_eq!(table.index(old), None);
+    }
+
+    #[test]
+    fn a_connection_id_of_another_is_not_taken_away() {
+        let mut table = table(2);
+        table.add_cid(0, [7; 8]);
+        table.add_cid(1, [7; 8]);
+        table.add_token(0, [8; 16]);
+        table.add_token(1, [8; 16]);
+        table.remove(1);
+        assert_eq!((table.of_cid(&[7; 8]), table.of_token(&[8; 16])), (Some(0), Some(0)));
+    }
 }

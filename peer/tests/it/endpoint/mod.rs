@@ -7,3 +7,4 @@ mod hostile;
 mod load;
 mod restart;
 mod support;
+mod traffic;
