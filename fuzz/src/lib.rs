@@ -6,8 +6,9 @@
 //! | module | content |
 //! |---|---|
 //! | `native_frame` | the native codec |
-//! | `frame`, `reassembly`, `reorder`, `chunks` | the parts of the framing of v12, most of them against a naive model |
 //! | `handshake` | the native handshakes, with somebody between the two ends |
+//! | `record` | the record keys of two ends, against a model |
+//! | `frame`, `reassembly`, `reorder`, `chunks` | the parts of the framing of v12, most of them against a naive model |
 //! | `peer` | two peers, or one and a forger, and a network that the input commands |
 //! | `node` | two nodes and strangers, with commands and multicast |
 //! | `actors` | identities, sealed packets and frames that pass the first checks |
@@ -26,6 +27,7 @@ mod native_frame;
 mod node;
 mod peer;
 mod reassembly;
+mod record;
 mod reorder;
 
 use std::{env, fs, io};
@@ -37,6 +39,7 @@ pub use native_frame::frame;
 pub use node::v12_node;
 pub use peer::v12_peer;
 pub use reassembly::v12_reassembly;
+pub use record::record;
 pub use reorder::v12_reorder;
 
 /// A target: it panics on a finding.
@@ -46,6 +49,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("frame", frame),
     ("handshake", handshake),
+    ("record", record),
     ("v12_frame", v12_frame),
     ("v12_reassembly", v12_reassembly),
     ("v12_reorder", v12_reorder),

@@ -221,3 +221,85 @@ fn toggle_mask(header: &mut [u8; HEADER_LEN], mask: [u8; 5]) {
     *p2 ^= m2;
     *p3 ^= m3;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> [RecordKeys; 2] {
+        [true, false].map(|initiator| {
+            let secrets = SessionSecrets::new([1; 32], [2; 32], [3; 32], [4; 20], initiator);
+            RecordKeys::new(&secrets, Cipher::ChaCha20Poly1305).unwrap()
+        })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn a_generation_that_is_used_up_seals_nothing_more() {
+        let [mut a, mut b] = pair();
+        a.sender.use_up(1);
+        let mut last = [0; 40];
+        a.seal(&mut last, 7).unwrap();
+        assert_eq!(a.sealed_in_generation(), MAX_GENERATION);
+        assert_eq!(a.seal(&mut [0; 40], 8), Err(SealError::UpdateDue));
+        a.on_ack(7);
+        a.update().unwrap();
+        let mut next = [0; 40];
+        // The number was not used up by the refusal.
+        a.seal(&mut next, 8).unwrap();
+        assert!(b.open(&mut last, now()).is_ok() && b.open(&mut next, now()).is_ok());
+    }
+
+    #[test]
+    fn a_session_that_failed_too_often_opens_nothing_more() {
+        let [mut a, mut b] = pair();
+        let [mut first, mut second] = [[0; 40]; 2];
+        a.seal(&mut first, 0).unwrap();
+        a.seal(&mut second, 1).unwrap();
+        b.receiver.use_up(1);
+        assert!(b.open(&mut first, now()).is_ok());
+        assert_eq!(b.open(&mut [0xE0; 40], now()), Err(OpenError::Unauthentic));
+        assert_eq!(b.failures(), MAX_FAILURES);
+        assert_eq!(b.open(&mut second, now()), Err(OpenError::Exhausted));
+        assert_eq!(b.open(&mut [0; 28], now()), Err(OpenError::TooShort));
+    }
+
+    /// However many packets claim to be of the next generation, its keys are derived once.
+    #[test]
+    fn forgeries_cost_one_derivation() {
+        let [mut a, mut b] = pair();
+        let mut packet = [0; 40];
+        a.seal(&mut [0; 40], 0).unwrap();
+        a.on_ack(0);
+        a.update().unwrap();
+        a.seal(&mut packet, 1).unwrap();
+        assert!(b.receiver.next_keys().is_none());
+        let mut made = None;
+        for byte in 29..40 {
+            let mut forged = packet;
+            forged[byte] ^= 1;
+            assert_eq!(b.open(&mut forged, now()), Err(OpenError::Unauthentic));
+            let keys = b.receiver.next_keys().unwrap();
+            assert_eq!(*made.get_or_insert(keys), keys);
+        }
+        assert!(b.open(&mut packet, now()).unwrap().advanced);
+        assert!(b.receiver.next_keys().is_none());
+    }
+
+    #[test]
+    fn what_later_generations_follow_from_is_gone_from_old_keys() {
+        let [mut a, mut b] = pair();
+        let [mut first, mut second] = [[0; 40]; 2];
+        a.seal(&mut first, 0).unwrap();
+        a.on_ack(0);
+        a.update().unwrap();
+        a.seal(&mut second, 1).unwrap();
+        b.open(&mut second, now()).unwrap();
+        assert_eq!(b.receiver.old_secret(), Some(&[0; 32]));
+        assert!(b.open(&mut first, now()).is_ok(), "but its packets still open");
+    }
+}

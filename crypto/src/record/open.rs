@@ -66,6 +66,23 @@ impl Receiver {
         self.mixed = true;
     }
 
+    /// As if all but `left` packets that may fail had failed.
+    #[cfg(test)]
+    pub(super) const fn use_up(&mut self, left: u64) {
+        self.failures = MAX_FAILURES - left;
+    }
+
+    /// Where the keys of the next generation are.
+    #[cfg(test)]
+    pub(super) fn next_keys(&self) -> Option<*const Generation> {
+        self.next.as_deref().map(std::ptr::from_ref)
+    }
+
+    #[cfg(test)]
+    pub(super) fn old_secret(&self) -> Option<&[u8; 32]> {
+        self.old.as_ref().map(|(old, _)| &*old.secret)
+    }
+
     pub(super) const fn number(&self) -> u64 {
         self.generation.number
     }

@@ -41,6 +41,12 @@ impl Sender {
         }
     }
 
+    /// As if all but `left` packets of the generation were sealed.
+    #[cfg(test)]
+    pub(super) const fn use_up(&mut self, left: u64) {
+        self.in_generation = MAX_GENERATION - left;
+    }
+
     /// What the secret of the next generation becomes if it is mixed with these ephemeral keys.
     pub(super) fn mix(&mut self, shared: &[u8; 32], e_i: &[u8; 32], e_r: &[u8; 32]) {
         self.mixed = Some(Box::new(schedule::mixed(&self.generation.secret, shared, e_i, e_r)));

@@ -262,7 +262,7 @@ impl World {
 fn generations_survive_any_network() {
     let mut total = Seen::default();
     for combination in combinations() {
-        for seed in 0..150 {
+        for seed in 0..60 {
             // The seed of a failure is in the output.
             println!("{combination:?} seed {seed}");
             let mut world = World::new(combination, seed);
@@ -280,5 +280,5 @@ fn generations_survive_any_network() {
     println!("{total:?}");
     // The schedules really go everywhere.
     let least = [total.opened, total.late, total.replayed, total.gone, total.forged, total.updates, total.rekeys];
-    assert!(least.iter().all(|&count| count > 500), "{total:?}");
+    assert!(least.iter().all(|&count| count > 300), "{total:?}");
 }
