@@ -11,7 +11,7 @@ pub(crate) struct Pacer {
     rate: u64,
     /// What may leave. Probes may overdraw it.
     tokens: i64,
-    /// What remains of a byte, in 2^-30ths of a second times the rate: keeps slow rates exact.
+    /// Up to when the bucket has been filled.
     filled_at: Instant,
     mtu: u32,
 }
@@ -100,3 +100,97 @@ const MAX_BURST: usize = 64 * 1024;
 const BURST_PACKETS: i64 = 10;
 /// A rate near zero must not push the wake-up out of sight.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MTU: u32 = 1_452;
+
+    fn start() -> Instant {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        Instant::now()
+    }
+
+    /// Sends as the transport does, waking up `late` after each deadline; returns what left in a second.
+    fn second(rate: u64, late: Duration) -> u64 {
+        let origin = start();
+        let mut pacer = Pacer::new(MTU, origin);
+        pacer.set_rate(Some(rate), origin);
+        let mut now = origin;
+        let mut sent = 0;
+        while now < origin + Duration::from_secs(1) {
+            match pacer.ready_at(now) {
+                Some(at) => {
+                    assert!(at > now, "a wait must end later than now");
+                    now = at + late;
+                }
+                None => {
+                    let packets = (pacer.burst() / MTU as usize).max(1);
+                    for _ in 0..packets {
+                        pacer.on_sent(MTU);
+                        sent += u64::from(MTU);
+                    }
+                }
+            }
+        }
+        sent
+    }
+
+    #[test]
+    fn the_rate_is_kept_from_slow_to_fast_with_late_wake_ups() {
+        for rate in [20_000_u64, 125_000, 12_500_000, 1_250_000_000] {
+            for late in [0, 300, 1_000] {
+                let sent = second(rate, Duration::from_micros(late));
+                let burst = (u64::from(MTU) * 10).max(rate / 500);
+                assert!(sent <= rate + burst + u64::from(MTU), "{rate} {late}: {sent}");
+                assert!(sent + burst >= rate * 97 / 100, "{rate} {late}: {sent}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_is_a_millisecond_and_never_more_than_the_socket_takes() {
+        let now = start();
+        let mut pacer = Pacer::new(MTU, now);
+        pacer.set_rate(Some(12_500_000), now);
+        while pacer.ready_at(now).is_none() {
+            pacer.on_sent(MTU);
+        }
+        let at = pacer.ready_at(now).expect("blocked");
+        assert!((Duration::from_micros(850)..Duration::from_micros(1_200)).contains(&(at - now)), "{:?}", at - now);
+        assert!(pacer.ready_at(at).is_none());
+        assert!((12_000..=13_000).contains(&pacer.burst()), "{}", pacer.burst());
+        pacer.set_rate(Some(u64::MAX / 4), at);
+        assert!(pacer.ready_at(at + Duration::from_secs(1)).is_none());
+        assert_eq!(pacer.burst(), 65_536);
+    }
+
+    #[test]
+    fn idleness_earns_a_burst_and_no_more() {
+        let now = start();
+        let mut pacer = Pacer::new(MTU, now);
+        pacer.set_rate(Some(125_000), now);
+        let later = now + Duration::from_secs(3_600);
+        let mut packets = 0;
+        while pacer.ready_at(later).is_none() {
+            pacer.on_sent(MTU);
+            packets += 1;
+        }
+        assert_eq!(packets, 10);
+    }
+
+    #[test]
+    fn without_a_rate_nothing_waits_and_probes_may_overdraw() {
+        let now = start();
+        let mut pacer = Pacer::new(MTU, now);
+        pacer.on_sent(u32::MAX);
+        assert_eq!(pacer.ready_at(now), None);
+        pacer.set_rate(Some(1_000), now);
+        for _ in 0..50 {
+            pacer.on_sent(MTU);
+        }
+        let at = pacer.ready_at(now).expect("overdrawn");
+        assert!(at <= now + Duration::from_secs(1), "a slow path must still be looked at");
+    }
+}

@@ -1,575 +1,648 @@
-//! A controller that models the path.
+//! A controller that models the path: its bandwidth, its round trip, and who else is on it.
+//!
+//! The family is BBR (draft-ietf-ccwg-bbr): the rate follows the best delivery rate of the last cycles, the window
+//! the bandwidth-delay product, and neither is reduced for losses as such. What differs:
+//!
+//! - Losses count only where they exceed what the path loses with an empty queue, and come with a queue. So random
+//!   loss costs what it loses and no more, while an overflowing queue or a fallen bandwidth is answered in a round trip.
+//! - While a standing queue does not go away when we stop feeding it, somebody else holds it, and the window follows
+//!   [`Rival`] instead of the model.
+//! - The window is cut to one half, not to four packets, to measure the round trip, every 5 s.
+
 use std::time::{Duration, Instant};
 
-use super::cubic::Curve;
 use super::rate::{carried, per_second};
-use super::{Controller, PacketInfo, Sample, Summary, initial_window};
+use super::rival::{Point, Rival, Verdict};
+use super::{Controller, PacketInfo, Sample, Summary, initial_window, least_window, scale, window_rate};
 
+/// What the sender is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// Doubles the rate until the bandwidth stops growing.
     Startup,
+    /// Gets rid of the queue that this made.
     Drain,
-    Down,
+    /// Sends at the bandwidth.
     Cruise,
+    /// Sends faster, to find more.
     Up,
-    ProbeRtt,
+    /// Gets rid of the queue that this made.
+    Down,
+    /// Others hold a queue: the window of [`Rival`].
     Compete,
+    /// Half the window, to see the round trip without our queue.
+    Probe,
 }
 
-/// The state on one path.
+/// The state of the model on one path.
 #[derive(Debug, Clone)]
 pub struct Bbr {
     mtu: u64,
-    phase: Phase,
-    phase_since: Instant,
-    phase_rounds: u32,
     window: u64,
-    rate: Option<u64>,
-
-    /// Bandwidth: best of the current and of the previous cycle.
-    best: [u64; 2],
-    /// Bound while losses say that the bandwidth fell.
-    low: u64,
-    /// The most the path gave, over a long time.
-    capacity: u64,
-    capacity_at: Instant,
-    min_rtt: Duration,
-    min_rtt_at: Instant,
-
-    // this round trip
-    round_end: u64,
-    rounds: u64,
-    round_min_rtt: Duration,
-    last_min_rtt: Duration,
-    round_best: u64,
-    last_best: u64,
-    round_delivered: u64,
-    round_lost: u64,
-    round_ce: u64,
-    /// Share of losses when no queue stands, in 2^-16.
-    floor_loss: f32,
-
-    full: u64,
-    full_rounds: u8,
-    cruise_rounds: u32,
-    slow_rounds: u8,
-    inflated: u8,
-
-    // aggregation
-    extra: [u64; 2],
-    extra_rounds: u8,
-    epoch: Instant,
-    epoch_acked: u64,
-
-    curve: Curve,
-    compete_window: u64,
-    recovery_start: Option<Instant>,
-    max_rtt: Duration,
+    /// Bytes per second; zero before the first round trip.
+    rate: u64,
+    phase: Phase,
+    phase_rounds: u32,
+    /// How many rounds to cruise.
+    cruise: u32,
     last_update: Instant,
     smoothed_rtt: Duration,
-    saved: Phase,
-    probe_end: Option<Instant>,
-    before_probe: (u64, Duration),
+
+    /// Bandwidth, bytes per second: the best of this cycle and of the one before.
+    best: [u64; 2],
+    /// Bound on it while losses say that it fell.
+    low: u64,
+    /// Best when the growth was last worth mentioning, and rounds since then.
+    full: u64,
+    stalled: u8,
+    /// Rounds far below the bandwidth.
+    slow: u8,
+    /// The part of the packets that is lost while no queue stands.
+    floor_loss: f32,
+
+    /// The round trip without our queue, as of the last probe.
+    min_rtt: Duration,
+    /// The least ever.
     base_rtt: Duration,
-    probe_rtt: Duration,
-    probe_interval: Duration,
-    saved_window: u64,
+    /// About the longest: that of a full queue if `overflows`.
+    max_rtt: Duration,
+    overflows: bool,
+    latest: Point,
+
+    round: Round,
+    surplus: Surplus,
+    probe: Probe,
+    rival: Rival,
+    /// The window to compete with again unless the path turns out to be ours.
+    resume: u64,
+    /// Rounds in a row with a queue (cruising) or without one (competing).
+    odd: u8,
+    /// Rounds in a row without any queue.
     calm: u8,
-    known: bool,
-    point: (u64, Duration),
-    after: (u64, Duration),
+}
+
+/// What one round trip gathers.
+#[derive(Debug, Clone)]
+struct Round {
+    min_rtt: Duration,
+    best: u64,
+    marked: u64,
+    /// Totals at its start. It is over when a packet is acknowledged that left later.
+    delivered: u64,
+    lost: u64,
+    /// Results of the round before.
+    last_min_rtt: Duration,
+    last_best: u64,
+}
+
+/// How far acknowledgements run ahead of the bandwidth when they come in lumps.
+#[derive(Debug, Clone)]
+struct Surplus {
+    most: [u64; 2],
+    rounds: u8,
+    since: Instant,
+    acked: u64,
+}
+
+/// The probe of the round trip.
+#[derive(Debug, Clone)]
+struct Probe {
+    last: Instant,
+    interval: Duration,
+    /// What it interrupted.
+    from: Phase,
+    before: Point,
+    /// There was a long queue all through the round before it.
+    from_queue: bool,
+    /// The shortest round trip so far that still had a queue in it.
+    after: Option<Point>,
+    /// The shortest round trip so far.
+    least: Duration,
+    /// The window has been small enough since, and stays so until then.
+    hold: Option<Instant>,
 }
 
 impl Bbr {
-    /// Startup.
+    /// Startup from the initial window.
     #[must_use]
     pub fn new(mtu: u64, now: Instant) -> Self {
+        let nowhere = Point { in_flight: 0, rtt: Duration::MAX };
         Self {
             mtu,
-            phase: Phase::Startup,
-            phase_since: now,
-            phase_rounds: 0,
             window: initial_window(mtu),
-            rate: None,
-            best: [0; 2],
-            low: u64::MAX,
-            capacity: 0,
-            capacity_at: now,
-            min_rtt: Duration::MAX,
-            min_rtt_at: now,
-            round_end: 0,
-            rounds: 0,
-            round_min_rtt: Duration::MAX,
-            last_min_rtt: Duration::MAX,
-            round_best: 0,
-            last_best: 0,
-            round_delivered: 0,
-            round_lost: 0,
-            round_ce: 0,
-            floor_loss: 0.0,
-            full: 0,
-            full_rounds: 0,
-            cruise_rounds: 8,
-            slow_rounds: 0,
-            inflated: 0,
-            extra: [0; 2],
-            extra_rounds: 0,
-            epoch: now,
-            epoch_acked: 0,
-            curve: Curve::default(),
-            compete_window: 0,
-            recovery_start: None,
-            max_rtt: Duration::ZERO,
+            rate: 0,
+            phase: Phase::Startup,
+            phase_rounds: 0,
+            cruise: CRUISE_ROUNDS,
             last_update: now,
             smoothed_rtt: Duration::ZERO,
-            saved: Phase::Cruise,
-            probe_end: None,
-            before_probe: (0, Duration::ZERO),
+            best: [0; 2],
+            low: u64::MAX,
+            full: 0,
+            stalled: 0,
+            slow: 0,
+            floor_loss: 0.0,
+            min_rtt: Duration::MAX,
             base_rtt: Duration::MAX,
-            probe_rtt: Duration::MAX,
-            probe_interval: Duration::from_secs(2),
-            saved_window: 0,
+            max_rtt: Duration::ZERO,
+            overflows: false,
+            latest: nowhere,
+            round: Round {
+                min_rtt: Duration::MAX,
+                best: 0,
+                marked: 0,
+                delivered: 0,
+                lost: 0,
+                last_min_rtt: Duration::MAX,
+                last_best: 0,
+            },
+            surplus: Surplus { most: [0; 2], rounds: 0, since: now, acked: 0 },
+            probe: Probe {
+                last: now,
+                interval: FIRST_PROBE,
+                from: Phase::Cruise,
+                before: nowhere,
+                from_queue: false,
+                after: None,
+                least: Duration::MAX,
+                hold: None,
+            },
+            rival: Rival::new(),
+            resume: 0,
+            odd: 0,
             calm: 0,
-            known: false,
-            point: (0, Duration::MAX),
-            after: (0, Duration::MAX),
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn describe(&self) -> String {
-        format!(
-            "{:8} bw {:5.1} C {:5.1} m {:5.1} r {:5.1} base {:.0} inf {}",
-            format!("{:?}", self.phase),
-            self.bandwidth() as f64 * 8e-6,
-            self.capacity as f64 * 8e-6,
-            self.min_rtt.as_secs_f64() * 1e3,
-            self.last_min_rtt.as_secs_f64() * 1e3,
-            self.base_rtt.as_secs_f64() * 1e3,
-            self.inflated
-        )
+    // The model.
+
+    fn bandwidth(&self) -> u64 {
+        self.most().min(self.low)
     }
 
-    fn max_bandwidth(&self) -> u64 {
+    fn most(&self) -> u64 {
         self.best[0].max(self.best[1])
     }
 
-    fn bandwidth(&self) -> u64 {
-        self.max_bandwidth().min(self.low)
+    /// The bandwidth-delay product.
+    fn product(&self) -> u64 {
+        if self.min_rtt == Duration::MAX { initial_window(self.mtu) } else { carried(self.bandwidth(), self.min_rtt) }
     }
 
-    fn bdp(&self) -> u64 {
-        if self.min_rtt == Duration::MAX {
-            return initial_window(self.mtu);
+    /// `above` plus a part of it, and what two packets and a busy machine add: longer round trips have a queue in them.
+    fn limit(&self, above: Duration, part: u32) -> Duration {
+        let packets = u128::from(self.mtu).saturating_mul(2_000_000_000) / u128::from(self.bandwidth().max(1));
+        let packets = Duration::from_nanos(u64::try_from(packets).unwrap_or(u64::MAX));
+        above.saturating_add((above / part).max(LEAST_QUEUE)).saturating_add(packets)
+    }
+
+    /// Whether there was a queue all through the last round.
+    fn queued(&self) -> bool {
+        self.round.last_min_rtt != Duration::MAX && self.round.last_min_rtt > self.limit(self.min_rtt, 5)
+    }
+
+    fn shift_best(&mut self) {
+        self.best = [0, self.best[0]];
+    }
+
+    fn on_rtt(&mut self, rtt: Duration, sample: &Sample) {
+        self.round.min_rtt = self.round.min_rtt.min(rtt);
+        self.max_rtt = self.max_rtt.max(self.smoothed_rtt);
+        if let Some(newest) = sample.newest {
+            self.latest = Point { in_flight: newest.snapshot.in_flight(), rtt };
+            let shortest = self.probe.after.is_none_or(|after| rtt < after.rtt);
+            if matches!(self.phase, Phase::Probe | Phase::Drain) && shortest && rtt > self.limit(self.base_rtt, 16) {
+                self.probe.after = Some(self.latest);
+            }
         }
-        carried(self.bandwidth(), self.min_rtt)
+        self.min_rtt = self.min_rtt.min(rtt);
+        self.base_rtt = self.base_rtt.min(rtt);
+        if self.phase_rounds >= 1 {
+            self.probe.least = self.probe.least.min(rtt);
+        }
     }
 
-    fn enter(&mut self, phase: Phase, now: Instant) {
+    fn on_rate(&mut self, rate: u64, app_limited: bool) {
+        if !app_limited || rate >= self.most() {
+            self.best[0] = self.best[0].max(rate);
+            self.round.best = self.round.best.max(rate);
+            self.rival.on_rate(rate);
+        }
+    }
+
+    // Phases.
+
+    fn enter(&mut self, phase: Phase) {
         self.phase = phase;
-        self.phase_since = now;
         self.phase_rounds = 0;
+        self.odd = 0;
+        self.calm = 0;
         match phase {
             Phase::Up => {
                 self.low = u64::MAX;
                 self.full = 0;
-                self.best[1] = self.best[0];
-                self.best[0] = 0;
+                self.shift_best();
             }
-            Phase::Down => {}
+            // Flows that share a queue must not look for more at the same time.
             Phase::Cruise => {
-                self.inflated = 0;
-                self.calm = 0;
-                let dice = (self.round_end ^ u64::from(now.saturating_duration_since(self.epoch).subsec_nanos()))
-                    .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-                    >> 62;
-                self.cruise_rounds = 6 + dice as u32;
+                let dice =
+                    (self.round.delivered ^ u64::from(self.smoothed_rtt.subsec_nanos())).wrapping_mul(GOLDEN) >> 62;
+                self.cruise = CRUISE_ROUNDS.saturating_add(u32::try_from(dice).unwrap_or(0));
             }
             _ => {}
         }
     }
 
-    fn queue_stands(&self, rtt: Duration) -> bool {
-        rtt != Duration::MAX && rtt > self.min_rtt + self.slack(self.min_rtt / 5)
-    }
-
-    fn slack(&self, part: Duration) -> Duration {
-        let packet = Duration::from_secs_f64(2.0 * self.mtu as f64 / self.bandwidth().max(1) as f64);
-        part.max(Duration::from_micros(500)) + packet
-    }
-
-    fn end_round(&mut self, sample: &Sample, summary: &Summary, app_limited: bool, now: Instant) {
-        self.rounds += 1;
-        self.phase_rounds += 1;
-        self.round_end = sample.delivered;
-        let delivered = sample.delivered - self.round_delivered;
-        let lost = sample.total_lost - self.round_lost;
-        self.round_delivered = sample.delivered;
-        self.round_lost = sample.total_lost;
-        self.last_min_rtt = std::mem::replace(&mut self.round_min_rtt, Duration::MAX);
-        self.last_best = std::mem::take(&mut self.round_best);
-        let ce = std::mem::take(&mut self.round_ce);
-        let sent = (delivered + lost).max(1);
-        let rate = lost as f32 / sent as f32;
-        let stands = self.queue_stands(self.last_min_rtt);
-        let margin = 4.0 * self.mtu as f32 / sent as f32;
-        let excess = rate > 1.5 * self.floor_loss + 0.02 + margin || ce * self.mtu * 10 > sent;
-        if !stands && matches!(self.phase, Phase::Cruise | Phase::Down) && sent > 10 * self.mtu {
-            let weight = (sent as f32 / (sent as f32 + 500.0 * self.mtu as f32)).min(0.25);
-            self.floor_loss = (self.floor_loss + weight * (rate - self.floor_loss)).min(0.15);
+    fn compete(&mut self, window: u64) {
+        if !self.rival.is_measured() {
+            self.probe.interval = UNMEASURED_PROBE;
         }
+        self.low = u64::MAX;
+        self.rival.start(window, self.mtu);
+        self.enter(Phase::Compete);
+    }
+
+    /// A round trip is over.
+    fn end_round(&mut self, sample: &Sample, summary: &Summary, app_limited: bool, now: Instant) {
+        self.phase_rounds = self.phase_rounds.saturating_add(1);
+        let round = &mut self.round;
+        let delivered = sample.delivered.saturating_sub(round.delivered);
+        let lost = sample.total_lost.saturating_sub(round.lost);
+        let marked = round.marked.saturating_mul(self.mtu);
+        *round = Round {
+            min_rtt: Duration::MAX,
+            best: 0,
+            marked: 0,
+            delivered: sample.delivered,
+            lost: sample.total_lost,
+            last_min_rtt: round.min_rtt,
+            last_best: round.best,
+        };
+        let sent = delivered.saturating_add(lost).max(1);
+        let queued = self.queued();
+        let (excess, heavy) = self.weigh_losses(lost, sent, queued);
+        let congested = queued && (excess || marked > sent / 10);
         if app_limited {
             return;
         }
-        self.extra_rounds += 1;
-        if self.extra_rounds >= 5 {
-            self.extra_rounds = 0;
-            self.extra[1] = self.extra[0];
-            self.extra[0] = 0;
-        }
-
-        // the bandwidth fell
-        if self.last_best < self.bandwidth() / 2
-            && stands
-            && self.phase != Phase::Startup
-            && self.phase != Phase::ProbeRtt
-        {
-            self.slow_rounds += 1;
-            if self.slow_rounds >= 3 {
-                self.best = [self.last_best, self.last_best];
-                self.slow_rounds = 0;
-                self.low = u64::MAX;
-            }
-        } else {
-            self.slow_rounds = 0;
-        }
-
+        self.surplus.end_round();
+        self.notice_fall(queued);
         match self.phase {
-            Phase::Startup => {
-                if self.max_bandwidth() >= self.full + self.full / 4 {
-                    self.full = self.max_bandwidth();
-                    self.full_rounds = 0;
-                } else {
-                    self.full_rounds += 1;
-                }
-                if self.full_rounds >= 3 || (excess && stands) {
-                    self.before_probe = self.point;
-                    self.after = (0, Duration::MAX);
-                    self.enter(Phase::Drain, now);
-                }
-            }
-            Phase::Drain => {
-                if self.phase_rounds >= 3 {
-                    self.estimate();
-                    if self.last_min_rtt > self.base_rtt + self.slack(self.base_rtt / 4) {
-                        self.saved_window = self.before_probe.0 / 10 * 7;
-                        self.compete(self.saved_window, now);
-                        self.probe_interval = Duration::from_millis(1500);
-                        self.min_rtt_at = now;
-                    } else {
-                        self.enter(Phase::Cruise, now);
-                    }
-                }
-            }
+            Phase::Startup => self.end_startup_round(congested),
+            Phase::Drain if self.phase_rounds >= 3 => self.give_up_draining(now),
             Phase::Cruise => {
-                if self.last_min_rtt <= self.min_rtt + self.slack(self.min_rtt / 16) {
-                    self.calm += 1;
-                } else {
-                    self.calm = 0;
-                }
-                if self.calm >= 5 {
-                    self.saved_window = 0;
-                    self.capacity = self.max_bandwidth();
-                    self.known = true;
+                self.notice_calm();
+                if congested || heavy {
+                    self.low = self.round.last_best.max(scale(self.bandwidth(), 0.7));
                 }
                 if self.phase_rounds >= 2 {
-                    if stands {
-                        self.inflated += 1;
-                    } else {
-                        self.inflated = 0;
-                    }
+                    self.odd = if queued { self.odd.saturating_add(1) } else { 0 };
                 }
-                if excess && stands {
-                    self.low = self.last_best.max(self.bandwidth() / 10 * 7);
-                }
-                if self.inflated >= 2 || self.inflated >= 1 && self.saved_window != 0 {
-                    self.compete(summary.in_flight.max(self.saved_window), now);
-                } else if self.phase_rounds >= self.cruise_rounds
-                    && now.saturating_duration_since(self.phase_since) > Duration::from_millis(20)
-                {
-                    self.enter(Phase::Up, now);
+                let rested = self.smoothed_rtt.saturating_mul(self.phase_rounds) > LEAST_CRUISE;
+                if self.odd >= 2 || (self.odd >= 1 && self.resume != 0) {
+                    self.compete(summary.in_flight.max(self.resume));
+                } else if self.phase_rounds >= self.cruise && rested {
+                    self.enter(Phase::Up);
                 }
             }
             Phase::Down => {
-                if excess && stands {
-                    self.low = self.last_best.max(self.bandwidth() / 10 * 7);
+                if congested || heavy {
+                    self.low = self.round.last_best.max(scale(self.bandwidth(), 0.7));
                 }
                 if self.phase_rounds >= 4 {
-                    self.enter(Phase::Cruise, now);
+                    self.enter(Phase::Cruise);
                 }
             }
             Phase::Up => {
-                let grew = self.last_best > self.full + self.full / 10;
-                self.full = self.full.max(self.last_best);
-                if self.phase_rounds >= 2 && (!grew || (excess && stands)) {
-                    self.enter(Phase::Down, now);
+                let grew = self.round.last_best > scale(self.full, 1.1);
+                self.full = self.full.max(self.round.last_best);
+                if self.phase_rounds >= 2 && (!grew || congested) {
+                    self.enter(Phase::Down);
                 }
             }
             Phase::Compete => {
-                if self.queue_stands(self.last_min_rtt) {
-                    self.inflated = 0;
-                } else {
-                    self.inflated += 1;
-                }
-                if self.last_min_rtt <= self.base_rtt + self.slack(self.base_rtt / 16) {
-                    self.calm += 1;
-                } else {
-                    self.calm = 0;
-                }
-                if self.calm >= 3 || self.inflated >= 4 && self.bandwidth() >= self.capacity / 5 * 4 {
-                    self.saved_window = 0;
-                    self.enter(Phase::Cruise, now);
-                } else if self.phase_rounds % 8 == 0 {
-                    self.best[1] = self.best[0];
-                    self.best[0] = 0;
+                self.odd = if queued { 0 } else { self.odd.saturating_add(1) };
+                let empty = self.round.last_min_rtt <= self.limit(self.base_rtt, 16);
+                self.calm = if empty { self.calm.saturating_add(1) } else { 0 };
+                let ours = self.rival.is_measured() && !self.rival.leaves_room(self.bandwidth());
+                if self.calm >= 3 || (self.odd >= 4 && ours) {
+                    self.resume = 0;
+                    self.enter(Phase::Cruise);
+                } else if self.phase_rounds.is_multiple_of(8) {
+                    self.shift_best();
                 }
             }
             _ => {}
         }
     }
 
-    fn compete(&mut self, in_flight: u64, now: Instant) {
-        self.calm = 0;
-        self.inflated = 0;
-        if !self.known {
-            self.probe_interval = Duration::from_millis(500);
+    /// Whether the round lost more than the path does by itself, and whether it lost more than any path should.
+    fn weigh_losses(&mut self, lost: u64, sent: u64, queued: bool) -> (bool, bool) {
+        let rate = ratio(lost, sent);
+        // Four packets: a small round proves little.
+        let margin = ratio(self.mtu.saturating_mul(4), sent);
+        let excess = rate > 1.5 * self.floor_loss + 0.02 + margin;
+        if !queued && matches!(self.phase, Phase::Cruise | Phase::Down) && sent > self.mtu.saturating_mul(10) {
+            let weight = ratio(sent, sent.saturating_add(self.mtu.saturating_mul(500))).min(0.25);
+            self.floor_loss = (self.floor_loss + weight * (rate - self.floor_loss)).min(MOST_FLOOR_LOSS);
         }
-        self.enter(Phase::Compete, now);
-        self.curve = Curve::default();
-        self.compete_window = in_flight.max(4 * self.mtu);
-        self.recovery_start = None;
-        self.max_rtt = self.last_min_rtt;
+        (excess, rate > HEAVY_LOSS + margin)
     }
 
-    fn each_ack(&mut self, sample: &Sample, summary: &Summary, now: Instant) {
-        match self.phase {
-            Phase::Drain => {
-                if summary.in_flight <= self.bdp() {
-                    self.enter(Phase::Cruise, now);
-                }
-            }
-            Phase::Down => {
-                if summary.in_flight <= self.bdp() {
-                    self.enter(Phase::Cruise, now);
-                }
-            }
-            Phase::Up => {
-                let over = summary.in_flight >= self.bdp() + self.bdp() / 4;
-                if self.phase_rounds >= 1 && over && self.bandwidth() <= self.full + self.full / 10 {
-                    self.enter(Phase::Down, now);
-                }
-            }
-            Phase::ProbeRtt => {
-                if self.probe_end.is_none() && summary.in_flight <= self.probe_window() {
-                    self.probe_end = Some(now + Duration::from_millis(200));
-                    self.phase_rounds = 0;
-                }
-                if self.phase_rounds >= 1 && self.probe_end.is_some_and(|end| now >= end) {
-                    self.min_rtt_at = now;
-                    self.estimate();
-                    self.min_rtt = self.probe_rtt;
-                    self.probe_interval = Duration::from_secs(5);
-                    if self.saved == Phase::Compete
-                        && (self.probe_rtt > self.base_rtt + self.slack(self.base_rtt / 8)
-                            || self.known && self.bandwidth() < self.capacity / 5 * 4)
-                    {
-                        self.enter(Phase::Compete, now);
-                        self.calm = 0;
-                        self.inflated = 0;
-                    } else {
-                        self.saved_window = if self.saved == Phase::Compete { self.compete_window } else { 0 };
-                        self.enter(Phase::Cruise, now);
-                    }
-                }
-            }
-            Phase::Compete => {
-                let newest = match sample.newest {
-                    Some(n) => n,
-                    None => return,
-                };
-                if self.recovery_start.is_none_or(|s| newest.sent_at > s) && !newest.snapshot.is_app_limited() {
-                    let dt = now.saturating_duration_since(self.last_update).min(summary.smoothed_rtt);
-                    let half = carried(self.capacity / 100 * 55, summary.smoothed_rtt);
-                    let gap = half.abs_diff(self.compete_window);
-                    let step = (gap as f64 * dt.as_secs_f64() / 2.0) as u64;
-                    if self.known && self.compete_window > half + half / 10 {
-                        if self.queue_stands(self.last_min_rtt) {
-                            self.compete_window -= step;
-                        } else {
-                            self.compete_window += sample.acked / 64;
-                        }
-                    } else {
-                        self.compete_window =
-                            self.curve.grow(self.compete_window, self.mtu, sample.acked, dt, summary.smoothed_rtt);
-                        if self.known && self.compete_window < half {
-                            self.compete_window += step;
-                        }
-                    }
-                }
-            }
-            _ => {}
+    /// The filter holds on to its best for two cycles, which last long if the queue does: a bandwidth that fell by
+    /// half or more shows earlier.
+    fn notice_fall(&mut self, queued: bool) {
+        let fell = self.round.last_best < self.bandwidth() / 2 && queued;
+        if !fell || matches!(self.phase, Phase::Startup | Phase::Probe) {
+            self.slow = 0;
+            return;
         }
-        if self.phase != Phase::ProbeRtt
-            && self.phase != Phase::Startup
-            && now.saturating_duration_since(self.min_rtt_at) > self.probe_interval
-        {
-            self.saved = self.phase;
-            self.before_probe = self.point;
-            self.after = (0, Duration::MAX);
-            self.enter(Phase::ProbeRtt, now);
-            self.probe_end = None;
-            self.probe_rtt = Duration::MAX;
+        self.slow = self.slow.saturating_add(1);
+        if self.slow >= 3 {
+            self.slow = 0;
+            self.best = [self.round.last_best; 2];
+            self.low = u64::MAX;
         }
     }
 
-    fn estimate(&mut self) {
-        let (before, was) = self.before_probe;
-        let (after, is) = self.after;
-        if is == Duration::MAX || was == Duration::MAX || was < is + self.base_rtt / 16 || after + before / 8 >= before
-        {
-            return;
-        }
-        if let Some(estimate) = per_second(before - after, was - is) {
-            let estimate = estimate.min(6 * self.max_bandwidth());
-            let blend = if self.known { self.capacity / 2 + estimate / 2 } else { estimate };
-            self.capacity = blend.max(self.max_bandwidth());
-            self.known = true;
+    /// With the pipe full, no queue in five rounds: nobody else is there.
+    fn notice_calm(&mut self) {
+        let rtt = self.round.last_min_rtt;
+        self.calm = if rtt <= self.limit(self.min_rtt, 16) { self.calm.saturating_add(1) } else { 0 };
+        if self.calm >= 5 && rtt <= self.limit(self.base_rtt, 16) {
+            self.resume = 0;
+            self.rival.set_alone(self.most());
         }
     }
 
-    fn probe_window(&self) -> u64 {
-        (self.bdp() / 2).max(self.before_probe.0 / 2).max(4 * self.mtu)
-    }
-
-    fn control(&mut self, summary: &Summary, acked: u64) {
-        let bandwidth = self.bandwidth();
-        let (pace, gain) = match self.phase {
-            Phase::Startup => (2.77, 2.0),
-            Phase::Drain => (0.36, 2.0),
-            Phase::Down => (0.75, 1.5),
-            Phase::Cruise => (1.0, 1.5),
-            Phase::Up => (1.25, 1.75),
-            Phase::ProbeRtt => (1.0, 0.5),
-            Phase::Compete => (1.25, 1.0),
-        };
-        if bandwidth == 0 || self.min_rtt == Duration::MAX && self.phase != Phase::ProbeRtt {
-            self.rate = per_second(self.window, summary.smoothed_rtt).map(|r| (r as f64 * 2.77) as u64);
-            self.window += acked;
-            return;
-        }
-        let least = 4 * self.mtu;
-        if self.phase == Phase::Compete {
-            self.window = self.compete_window.max(least);
-            self.rate = per_second(self.window, summary.smoothed_rtt).map(|r| r + r / 4);
-            return;
-        }
-        self.rate = Some((bandwidth as f64 * pace * 0.99) as u64);
-        if self.phase == Phase::ProbeRtt {
-            self.window = self
-                .window
-                .min(summary.in_flight + acked)
-                .saturating_sub(acked / 2)
-                .max(self.probe_window())
-                .max(least);
-            return;
-        }
-        let extra = self.extra[0].max(self.extra[1]);
-        let target = (self.bdp() as f64 * gain) as u64 + extra + 3 * self.mtu;
-        if self.phase == Phase::Startup {
-            let rate = (bandwidth as f64 * pace) as u64;
-            self.rate = Some(self.rate.unwrap_or(0).max(rate));
-            self.window = (self.window + acked).min(target.max(self.window));
+    fn end_startup_round(&mut self, congested: bool) {
+        if self.most() >= scale(self.full, 1.25) {
+            self.full = self.most();
+            self.stalled = 0;
         } else {
-            self.window = (self.window + acked).min(target);
+            self.stalled = self.stalled.saturating_add(1);
         }
-        self.window = self.window.max(least);
+        // One lossy round may be the end of somebody else's slow start.
+        if congested {
+            self.odd = self.odd.saturating_add(1);
+        }
+        if self.stalled >= 3 || self.odd >= 2 || (congested && self.stalled > 0) {
+            self.probe.before = self.latest;
+            self.probe.after = None;
+            self.enter(Phase::Drain);
+        }
     }
 
-    fn aggregation(&mut self, acked: u64, now: Instant) {
-        let expected = carried(self.bandwidth(), now.saturating_duration_since(self.epoch));
-        if self.epoch_acked <= expected {
-            self.epoch = now;
-            self.epoch_acked = 0;
+    /// The queue stays although we drain it.
+    fn give_up_draining(&mut self, now: Instant) {
+        self.judge();
+        if self.round.last_min_rtt > self.limit(self.base_rtt, 4) {
+            self.resume = scale(self.probe.before.in_flight, 0.7);
+            self.compete(self.resume);
+            self.probe.interval = DRAINED_PROBE;
+            self.probe.last = now;
+        } else {
+            self.enter(Phase::Cruise);
         }
-        self.epoch_acked += acked;
-        let expected = carried(self.bandwidth(), now.saturating_duration_since(self.epoch));
-        let extra = self.epoch_acked.saturating_sub(expected).min(self.window);
-        self.extra[0] = self.extra[0].max(extra);
+    }
+
+    /// What may happen with any acknowledgement.
+    fn advance(&mut self, sample: &Sample, summary: &Summary, now: Instant) {
+        match self.phase {
+            Phase::Drain | Phase::Down if summary.in_flight <= self.product() => self.enter(Phase::Cruise),
+            Phase::Up => {
+                let over = summary.in_flight >= scale(self.product(), 1.25);
+                if self.phase_rounds >= 1 && over && self.bandwidth() <= scale(self.full, 1.1) {
+                    self.enter(Phase::Down);
+                }
+            }
+            Phase::Probe => self.hold_probe(sample, summary, now),
+            Phase::Compete => {
+                if let Some(newest) = sample.newest
+                    && !newest.snapshot.is_app_limited()
+                {
+                    let time = now.saturating_duration_since(self.last_update);
+                    let (rtt, queued) = (summary.smoothed_rtt, self.queued());
+                    self.rival.on_acked(sample.acked, newest.sent_at, time, rtt, queued, self.mtu);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    // The probe of the round trip.
+
+    fn start_probe(&mut self, sample: &Sample, summary: &Summary, now: Instant) {
+        let interval = self.probe.interval.max(summary.smoothed_rtt.saturating_mul(2));
+        if matches!(self.phase, Phase::Probe | Phase::Startup)
+            || now.saturating_duration_since(self.probe.last) < interval
+        {
+            return;
+        }
+        let app_limited = sample.newest.is_some_and(|newest| newest.snapshot.is_app_limited());
+        if app_limited && self.phase != Phase::Compete && summary.in_flight <= self.product() / 2 {
+            // The application has made room for it already.
+            self.probe.last = now;
+            self.min_rtt = self.round.min_rtt.min(self.round.last_min_rtt).min(self.latest.rtt);
+            return;
+        }
+        self.probe = Probe {
+            last: self.probe.last,
+            interval: self.probe.interval,
+            from: self.phase,
+            before: self.latest,
+            from_queue: self.round.last_min_rtt.min(self.latest.rtt) > self.limit(self.base_rtt, 4),
+            after: None,
+            least: Duration::MAX,
+            hold: None,
+        };
+        self.enter(Phase::Probe);
+    }
+
+    /// Half of what was in flight, or of the model; never so much that there is nothing to see.
+    fn probe_window(&self) -> u64 {
+        let before = self.probe.before.in_flight;
+        (self.product() / 2).min(before / 4 * 3).max(before / 2).max(least_window(self.mtu))
+    }
+
+    /// Waits for the window to be small for 200 ms and a round trip.
+    fn hold_probe(&mut self, sample: &Sample, summary: &Summary, now: Instant) {
+        match self.probe.hold {
+            None if summary.in_flight <= self.probe_window() => {
+                self.probe.hold = Some(now + PROBE_HOLD);
+                self.phase_rounds = 0;
+                self.round.delivered = sample.delivered;
+                self.round.lost = sample.total_lost;
+            }
+            Some(end) if self.phase_rounds >= 1 && now >= end => self.end_probe(now),
+            _ => {}
+        }
+    }
+
+    fn end_probe(&mut self, now: Instant) {
+        self.probe.last = now;
+        self.probe.interval = PROBE;
+        let verdict = self.judge();
+        if self.probe.least != Duration::MAX {
+            self.min_rtt = self.probe.least;
+        }
+        self.shift_best();
+        self.max_rtt = self.max_rtt.saturating_sub(self.max_rtt / 32);
+
+        let stays = self.probe.from_queue && self.min_rtt > self.limit(self.base_rtt, 4);
+        let Point { in_flight, rtt } = self.probe.before;
+        let ours = per_second(in_flight, rtt).unwrap_or(0);
+        let competing = self.probe.from == Phase::Compete;
+        let room = self.rival.is_measured() && self.rival.leaves_room(self.bandwidth());
+        if verdict == Verdict::Unseen && stays && ours > self.rival.capacity() / 4 {
+            // Half of ours is not noticeable in a long queue, so ours is an eighth of it at most.
+            let window = if self.rival.take_reduced() {
+                self.rival.window().max(in_flight)
+            } else {
+                in_flight.saturating_mul(3)
+            };
+            self.compete(window);
+            self.probe.interval = UNSEEN_PROBE;
+        } else if !competing && verdict != Verdict::Unseen && room {
+            let interval = self.probe.interval;
+            self.compete(in_flight);
+            self.probe.interval = interval;
+        } else if competing && (room || self.min_rtt > self.limit(self.base_rtt, 8)) {
+            self.enter(Phase::Compete);
+        } else {
+            self.resume = if competing { self.rival.window() } else { 0 };
+            self.enter(Phase::Cruise);
+        }
+    }
+
+    /// Measures what the link carries from what the probe changed.
+    fn judge(&mut self) -> Verdict {
+        let full = self.overflows && self.probe.before.rtt > self.max_rtt / 100 * 93;
+        let verdict = self.rival.judge(self.probe.before, self.probe.after, self.base_rtt, full);
+        match verdict {
+            Verdict::Unclear | Verdict::Shared { agrees: false } => self.probe.interval = DOUBTFUL_PROBE,
+            Verdict::Alone => {
+                self.best = [self.rival.capacity(); 2];
+                self.probe.from = Phase::Cruise;
+                // Each probe halves the queue that is left.
+                if self.probe.least > self.limit(self.base_rtt, 4) {
+                    self.probe.interval = UNSEEN_PROBE;
+                }
+            }
+            Verdict::Unseen | Verdict::Shared { agrees: true } => {}
+        }
+        verdict
+    }
+
+    // What comes out.
+
+    fn set_window(&mut self, acked: u64, summary: &Summary) {
+        let bandwidth = self.bandwidth();
+        let least = least_window(self.mtu);
+        if summary.persistent {
+            self.window = least;
+            return;
+        }
+        if bandwidth == 0 || self.min_rtt == Duration::MAX {
+            self.rate = scale(window_rate(self.window, summary.smoothed_rtt).unwrap_or(0), STARTUP_PACE);
+            self.window = self.window.saturating_add(acked);
+            return;
+        }
+        let (pace, gain) = match self.phase {
+            Phase::Startup => (STARTUP_PACE, 2.0),
+            Phase::Drain => (1.0 / STARTUP_PACE, 2.0),
+            Phase::Cruise | Phase::Probe => (1.0, 1.5),
+            Phase::Up => (1.25, 1.75),
+            Phase::Down => (0.75, 1.5),
+            Phase::Compete => {
+                self.window = self.rival.window();
+                self.rate = scale(window_rate(self.window, summary.smoothed_rtt).unwrap_or(0), 1.25);
+                return;
+            }
+        };
+        // One per cent below, so that the estimate does not feed itself.
+        self.rate = scale(bandwidth, pace * 0.99);
+        let grown = self.window.saturating_add(acked);
+        let target =
+            scale(self.product(), gain).saturating_add(self.surplus.most()).saturating_add(self.mtu.saturating_mul(3));
+        self.window = match self.phase {
+            // Half a packet for each one acknowledged: the packets between show how the round trip shrinks.
+            Phase::Probe => {
+                let held = self.window.min(summary.in_flight.saturating_add(acked));
+                held.saturating_sub(acked / 2).max(self.probe_window())
+            }
+            Phase::Startup => grown.min(target.max(self.window)),
+            _ => grown.min(target),
+        }
+        .max(least);
+    }
+}
+
+impl Surplus {
+    fn most(&self) -> u64 {
+        self.most[0].max(self.most[1])
+    }
+
+    fn on_acked(&mut self, acked: u64, bandwidth: u64, window: u64, now: Instant) {
+        if self.acked <= carried(bandwidth, now.saturating_duration_since(self.since)) {
+            self.since = now;
+            self.acked = 0;
+        }
+        self.acked = self.acked.saturating_add(acked);
+        let expected = carried(bandwidth, now.saturating_duration_since(self.since));
+        self.most[0] = self.most[0].max(self.acked.saturating_sub(expected).min(window));
+    }
+
+    fn end_round(&mut self) {
+        self.rounds = self.rounds.saturating_add(1);
+        if self.rounds >= 5 {
+            self.rounds = 0;
+            self.most = [0, self.most[0]];
+        }
     }
 }
 
 impl Controller for Bbr {
     fn on_lost(&mut self, packet: &PacketInfo, now: Instant) {
-        if self.phase == Phase::Compete && self.recovery_start.is_none_or(|s| packet.sent_at > s) {
-            let rtt = self.smoothed_rtt;
+        let rtt = self.smoothed_rtt;
+        self.overflows |= rtt > self.max_rtt / 10 * 9;
+        if self.phase == Phase::Compete {
             self.max_rtt = self.max_rtt.max(rtt);
-            if rtt >= self.min_rtt + (self.max_rtt.saturating_sub(self.min_rtt)) / 2 {
-                self.recovery_start = Some(now);
-                self.compete_window = self.curve.reduce(self.compete_window, self.mtu).max(4 * self.mtu);
+            // Losses at a short queue are not made by it.
+            if rtt >= self.min_rtt.saturating_add(self.max_rtt.saturating_sub(self.min_rtt) / 2) {
+                self.rival.on_congestion(packet.sent_at, self.mtu, now);
             }
         }
     }
 
     fn on_round(&mut self, sample: &Sample, summary: &Summary, now: Instant) {
         self.smoothed_rtt = summary.smoothed_rtt;
-        self.round_ce += summary.newly_ce;
+        self.round.marked = self.round.marked.saturating_add(summary.newly_ce);
         if let Some(rtt) = summary.latest_rtt {
-            self.round_min_rtt = self.round_min_rtt.min(rtt);
-            self.max_rtt = self.max_rtt.max(summary.smoothed_rtt);
-            if let Some(newest) = sample.newest {
-                self.point = (newest.snapshot.in_flight(), rtt);
-                if matches!(self.phase, Phase::ProbeRtt | Phase::Drain)
-                    && rtt < self.after.1
-                    && rtt > self.base_rtt + self.slack(self.base_rtt / 16)
-                {
-                    self.after = self.point;
-                }
-            }
-            if self.min_rtt == Duration::MAX {
-                self.min_rtt_at = now;
-            }
-            self.min_rtt = self.min_rtt.min(rtt);
-            self.base_rtt = self.base_rtt.min(rtt);
-            if self.phase_rounds >= 1 {
-                self.probe_rtt = self.probe_rtt.min(rtt);
-            }
+            self.on_rtt(rtt, sample);
         }
         if let Some(newest) = sample.newest {
             let app_limited = newest.snapshot.is_app_limited();
             if let Some(rate) = newest.rate {
-                if !app_limited || rate >= self.max_bandwidth() {
-                    self.best[0] = self.best[0].max(rate);
-                    self.round_best = self.round_best.max(rate);
-                    if rate >= self.capacity
-                        || now.saturating_duration_since(self.capacity_at) > Duration::from_secs(30)
-                    {
-                        self.capacity = rate;
-                        self.capacity_at = now;
-                    }
-                }
+                self.on_rate(rate, app_limited);
             }
-            self.aggregation(sample.acked, now);
-            if newest.snapshot.delivered() >= self.round_end {
+            if summary.newly_ce > 0 && self.phase == Phase::Compete {
+                self.rival.on_congestion(newest.sent_at, self.mtu, now);
+            }
+            self.surplus.on_acked(sample.acked, self.bandwidth(), self.window, now);
+            if newest.snapshot.delivered() >= self.round.delivered {
                 self.end_round(sample, summary, app_limited, now);
             }
         }
-        self.each_ack(sample, summary, now);
+        self.advance(sample, summary, now);
+        self.start_probe(sample, summary, now);
         self.last_update = now;
-        self.control(summary, sample.acked);
+        self.set_window(sample.acked, summary);
     }
 
     fn on_mtu(&mut self, mtu: u64) {
         self.mtu = mtu;
+        self.window = self.window.max(least_window(mtu));
     }
 
     fn window(&self) -> u64 {
@@ -577,6 +650,39 @@ impl Controller for Bbr {
     }
 
     fn pacing_rate(&self) -> Option<u64> {
-        self.rate
+        (self.rate > 0).then_some(self.rate)
     }
 }
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio")]
+fn ratio(part: u64, whole: u64) -> f32 {
+    part as f32 / whole.max(1) as f32
+}
+
+/// Doubles the rate each round trip: 4 ln 2 (draft-ietf-ccwg-bbr, section 2.4).
+const STARTUP_PACE: f64 = 2.77;
+/// Rounds between looking for more, plus up to three.
+const CRUISE_ROUNDS: u32 = 6;
+const LEAST_CRUISE: Duration = Duration::from_millis(20);
+/// What a busy machine adds to a round trip.
+const LEAST_QUEUE: Duration = Duration::from_micros(500);
+/// A path that loses more than this by itself is not believed to.
+const MOST_FLOOR_LOSS: f32 = 0.1;
+/// Losses that are answered even if no queue shows: shallow buffers overflow without one.
+const HEAVY_LOSS: f32 = 0.25;
+/// Between probes of the round trip; a fifth of a second at half the rate costs 2 %.
+const PROBE: Duration = Duration::from_secs(5);
+/// The first, since the path may have been in use when we started.
+const FIRST_PROBE: Duration = Duration::from_secs(2);
+/// After a drain that failed.
+const DRAINED_PROBE: Duration = Duration::from_millis(1_500);
+/// After a measurement that contradicts the one before.
+const DOUBTFUL_PROBE: Duration = Duration::from_secs(1);
+/// While competing without any measurement.
+const UNMEASURED_PROBE: Duration = Duration::from_millis(500);
+/// While the window must change by far.
+const UNSEEN_PROBE: Duration = Duration::from_millis(300);
+/// How long the window stays small (draft-ietf-ccwg-bbr, section 2.5).
+const PROBE_HOLD: Duration = Duration::from_millis(200);
+/// 2^64 divided by the golden ratio: spreads what it multiplies.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -264,3 +264,157 @@ const MAX_RISE: Duration = Duration::from_millis(16);
 const RTT_SAMPLES: u8 = 8;
 const CSS_DIVISOR: u64 = 4;
 const CSS_ROUNDS: u8 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::super::rate::Sampler;
+    use super::*;
+
+    const MTU: u64 = 1_000;
+    const RTT: Duration = Duration::from_millis(100);
+
+    struct Path {
+        cubic: Cubic,
+        sampler: Sampler,
+        now: Instant,
+        rtt: Duration,
+        app_limited: bool,
+    }
+
+    impl Path {
+        fn new() -> Self {
+            #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+            let now = Instant::now();
+            Self { cubic: Cubic::new(MTU, now), sampler: Sampler::new(now), now, rtt: RTT, app_limited: false }
+        }
+
+        fn packet(&mut self) -> PacketInfo {
+            if self.app_limited {
+                self.sampler.set_app_limited(0);
+            }
+            let snapshot = self.sampler.on_sent(1_000, 0, self.now);
+            PacketInfo { sent_at: self.now, size: 1_000, snapshot }
+        }
+
+        /// A window of packets leaves at once; each is acknowledged by itself a round trip later.
+        fn round(&mut self) {
+            let packets: Vec<_> = (0..self.cubic.window() / MTU).map(|_| self.packet()).collect();
+            let last = packets.len() as u32;
+            for packet in packets {
+                self.now += self.rtt / last;
+                self.sampler.on_acked(&packet, self.now);
+                self.tell(|_| {});
+            }
+        }
+
+        fn tell(&mut self, change: impl FnOnce(&mut Summary)) {
+            let mut summary = Summary {
+                in_flight: 0,
+                latest_rtt: Some(self.rtt),
+                smoothed_rtt: self.rtt,
+                min_rtt: RTT,
+                newly_ce: 0,
+                persistent: false,
+            };
+            change(&mut summary);
+            let sample = self.sampler.take();
+            self.cubic.on_round(&sample, &summary, self.now);
+        }
+
+        fn lose(&mut self) -> PacketInfo {
+            let packet = self.packet();
+            self.now += self.rtt;
+            self.cubic.on_lost(&packet, self.now);
+            packet
+        }
+    }
+
+    #[test]
+    fn slow_start_doubles_and_ends_when_the_round_trip_grows() {
+        let mut path = Path::new();
+        path.round();
+        path.round();
+        assert_eq!(path.cubic.window(), 40 * MTU);
+        for _ in 0..12 {
+            path.rtt += Duration::from_millis(20);
+            path.round();
+        }
+        assert!(!path.cubic.in_slow_start());
+        assert!(path.cubic.window() < 200 * MTU, "{}", path.cubic.window());
+    }
+
+    #[test]
+    fn a_round_trip_of_losses_costs_three_tenths_once() {
+        let mut path = Path::new();
+        let (one, two) = (path.packet(), path.packet());
+        path.now += RTT;
+        path.cubic.on_lost(&one, path.now);
+        path.cubic.on_lost(&two, path.now);
+        assert_eq!(path.cubic.window(), 7 * MTU);
+        path.now += RTT;
+        path.lose();
+        assert_eq!(path.cubic.window(), 4_899, "truncated");
+    }
+
+    #[test]
+    fn the_window_is_back_where_it_was_after_k_seconds() {
+        let mut path = Path::new();
+        path.cubic.window = 1_000 * MTU;
+        path.lose();
+        path.now += RTT;
+        let reduced = path.now;
+        // K = cbrt(1000 * 0.3 / 0.4) = 9.1 s
+        while path.now < reduced + Duration::from_millis(9_100) {
+            path.round();
+        }
+        let window = path.cubic.window() / MTU;
+        assert!((960..=1_010).contains(&window), "{window}");
+    }
+
+    #[test]
+    fn small_windows_grow_as_reno_does() {
+        let mut path = Path::new();
+        path.lose();
+        path.now += RTT;
+        let before = path.cubic.window();
+        for _ in 0..10 {
+            path.round();
+        }
+        let grown = path.cubic.window() - before;
+        assert!((4 * MTU..12 * MTU).contains(&grown), "{grown}");
+    }
+
+    #[test]
+    fn a_refuted_loss_gives_the_window_back() {
+        let mut path = Path::new();
+        path.cubic.window = 100 * MTU;
+        path.cubic.threshold = 50 * MTU;
+        let packet = path.lose();
+        assert_eq!(path.cubic.window(), 70 * MTU);
+        path.cubic.on_spurious(&packet, path.now);
+        assert_eq!(path.cubic.window(), 100 * MTU);
+    }
+
+    #[test]
+    fn marks_count_as_losses_and_persistent_congestion_starts_over() {
+        let mut path = Path::new();
+        let packet = path.packet();
+        path.now += RTT;
+        path.sampler.on_acked(&packet, path.now);
+        path.tell(|summary| summary.newly_ce = 1);
+        assert_eq!(path.cubic.window(), 7 * MTU);
+        path.tell(|summary| summary.persistent = true);
+        assert_eq!(path.cubic.window(), 2 * MTU);
+        assert!(path.cubic.in_slow_start());
+    }
+
+    #[test]
+    fn what_the_application_limits_does_not_grow_the_window() {
+        let mut path = Path::new();
+        path.app_limited = true;
+        for _ in 0..5 {
+            path.round();
+        }
+        assert_eq!(path.cubic.window(), 10 * MTU);
+    }
+}

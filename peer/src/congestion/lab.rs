@@ -53,13 +53,11 @@ pub(crate) struct Flow {
 pub(crate) struct Report {
     /// Application bytes of each flow, as a share of what the link carries.
     pub(crate) goodput: Vec<f64>,
-    /// Of all flows.
+    /// Packets lost or dropped, as a share of those sent, over the whole run.
     pub(crate) lost: Vec<f64>,
     /// Time a packet waited: mean, and the largest.
     pub(crate) wait: Duration,
     pub(crate) worst_wait: Duration,
-    /// Every tenth of a second: seconds, queue in ms, and of each flow goodput in Mbit/s and window in packets.
-    pub(crate) trace: Vec<String>,
 }
 
 impl Lab {
@@ -114,7 +112,6 @@ struct Run<'a> {
     waited: f64,
     worst: f64,
     packets: u64,
-    trace: Vec<String>,
 }
 
 struct Sender {
@@ -130,7 +127,6 @@ struct Sender {
     last_sent: f64,
     timer: f64,
     app: f64,
-    app_limited: bool,
     started: bool,
     // the other end
     got: Vec<u64>,
@@ -140,10 +136,8 @@ struct Sender {
     ack_due: f64,
     ack_at: f64,
     immediate: bool,
-    delivered: u64,
     lost: u64,
     out: u64,
-    last_report: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -172,7 +166,6 @@ enum What {
     Timer,
     App,
     Step(f64),
-    Trace,
 }
 
 struct Event {
@@ -217,7 +210,6 @@ impl<'a> Run<'a> {
             waited: 0.0,
             worst: 0.0,
             packets: 0,
-            trace: Vec::new(),
         };
         for (index, flow) in lab.flows.iter().enumerate() {
             let start = flow.start.as_secs_f64();
@@ -227,7 +219,6 @@ impl<'a> Run<'a> {
         for &(at, factor) in &lab.steps {
             run.push(at.as_secs_f64(), 0, What::Step(factor));
         }
-        run.push(0.1, 0, What::Trace);
         run
     }
 
@@ -298,22 +289,6 @@ impl<'a> Run<'a> {
                     self.rate = self.lab.rate * factor;
                     self.busy_until = now + backlog / self.rate;
                 }
-                What::Trace => {
-                    let mut line = format!("{now:6.1} {:6.1}", (self.busy_until - now).max(0.0) * 1e3);
-                    for sender in &mut self.senders {
-                        let delivered = sender.delivered - sender.last_report;
-                        sender.last_report = sender.delivered;
-                        line += &format!(
-                            " | {:6.1} w {:5} fl {:5} {}",
-                            delivered as f64 * f64::from(PACKET) * 8e-5,
-                            sender.congestion.window() / u64::from(PACKET),
-                            sender.in_flight / u64::from(PACKET),
-                            sender.congestion.describe(),
-                        );
-                    }
-                    self.trace.push(line);
-                    self.push(now + 0.1, 0, What::Trace);
-                }
             }
         }
         let measured = (self.lab.until - self.lab.from).as_secs_f64();
@@ -322,7 +297,6 @@ impl<'a> Run<'a> {
             lost: self.senders.iter().map(|s| s.lost as f64 / s.next.max(1) as f64).collect(),
             wait: Duration::from_secs_f64(self.waited / self.packets.max(1) as f64),
             worst_wait: Duration::from_secs_f64(self.worst),
-            trace: self.trace,
         }
     }
 
@@ -334,7 +308,6 @@ impl<'a> Run<'a> {
                 return;
             }
             if sender.app < f64::from(PACKET) {
-                sender.app_limited = true;
                 sender.congestion.set_app_limited(sender.in_flight);
                 break;
             }
@@ -409,7 +382,6 @@ impl<'a> Run<'a> {
         let measured = now >= self.lab.from.as_secs_f64();
         let hold = 0.025f64.min(self.lab.rtt.as_secs_f64() / 4.0);
         let sender = &mut self.senders[flow];
-        sender.delivered += 1;
         sender.out += u64::from(measured);
         let gap = sender.got_largest.map_or(number > 0, |(largest, _)| number != largest + 1);
         if sender.got_largest.is_none_or(|(largest, _)| number > largest) {
@@ -546,7 +518,6 @@ impl Sender {
             last_sent: 0.0,
             timer: f64::INFINITY,
             app: f64::INFINITY,
-            app_limited: false,
             started: false,
             got: Vec::new(),
             got_largest: None,
@@ -555,10 +526,8 @@ impl Sender {
             ack_due: f64::INFINITY,
             ack_at: 0.0,
             immediate: false,
-            delivered: 0,
             lost: 0,
             out: 0,
-            last_report: 0,
         }
     }
 

@@ -6,6 +6,9 @@ mod fixed;
 #[cfg(test)]
 mod lab;
 mod rate;
+mod rival;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 
@@ -86,17 +89,29 @@ pub trait Controller {
     fn pacing_rate(&self) -> Option<u64>;
 }
 
+/// Which controller runs.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one per path; a box would cost an allocation and a cache miss")]
 enum State {
     Cubic(Cubic),
     Bbr(Bbr),
     Fixed(Fixed),
 }
 
+/// Runs the same call on whichever controller it is: static calls, unlike a boxed trait object.
+macro_rules! dispatch {
+    ($state:expr, $controller:ident => $call:expr) => {
+        match $state {
+            State::Cubic($controller) => $call,
+            State::Bbr($controller) => $call,
+            State::Fixed($controller) => $call,
+        }
+    };
+}
+
 /// The controller of one path with its pacer and its rate measurement.
 #[derive(Debug)]
 pub(crate) struct Congestion {
-    algorithm: Algorithm,
     sampler: Sampler,
     pacer: Pacer,
     state: State,
@@ -111,7 +126,7 @@ impl Congestion {
             Algorithm::Bbr => State::Bbr(Bbr::new(u64::from(mtu), now)),
             Algorithm::Fixed(window) => State::Fixed(Fixed::new(window)),
         };
-        Self { algorithm, sampler: Sampler::new(now), pacer: Pacer::new(mtu, now), state }
+        Self { sampler: Sampler::new(now), pacer: Pacer::new(mtu, now), state }
     }
 
     /// A packet left that counts as in flight. What it returns is kept with the packet.
@@ -123,25 +138,26 @@ impl Congestion {
     /// A packet was acknowledged.
     pub(crate) fn on_acked(&mut self, packet: &PacketInfo, now: Instant) {
         self.sampler.on_acked(packet, now);
-        self.state.controller().on_acked(packet, now);
+        dispatch!(&mut self.state, controller => controller.on_acked(packet, now));
     }
 
     /// A packet was declared lost. Packets that were too large (MTU probes) must not be reported.
     pub(crate) fn on_lost(&mut self, packet: &PacketInfo, now: Instant) {
         self.sampler.on_lost(packet);
-        self.state.controller().on_lost(packet, now);
+        dispatch!(&mut self.state, controller => controller.on_lost(packet, now));
     }
 
     /// A packet that had been declared lost was acknowledged after all.
     pub(crate) fn on_spurious(&mut self, packet: &PacketInfo, now: Instant) {
-        self.state.controller().on_spurious(packet, now);
+        dispatch!(&mut self.state, controller => controller.on_spurious(packet, now));
     }
 
     /// Once per ACK frame or loss pass, after its packets were reported.
     pub(crate) fn on_round(&mut self, summary: &Summary, now: Instant) {
         let sample = self.sampler.take();
-        self.state.controller().on_round(&sample, summary, now);
-        self.pacer.set_rate(self.state.peek().pacing_rate(), now);
+        dispatch!(&mut self.state, controller => controller.on_round(&sample, summary, now));
+        let rate = dispatch!(&self.state, controller => controller.pacing_rate());
+        self.pacer.set_rate(rate, now);
     }
 
     /// There is nothing more to send although the window and the pacer would allow it.
@@ -153,7 +169,7 @@ impl Congestion {
 
     /// How many bytes may be in flight.
     pub(crate) fn window(&self) -> u64 {
-        self.state.peek().window()
+        dispatch!(&self.state, controller => controller.window())
     }
 
     /// When the pacer lets the next packet leave; `None` is now.
@@ -170,32 +186,33 @@ impl Congestion {
     pub(crate) fn on_mtu(&mut self, mtu: usize) {
         let mtu = clamp_mtu(mtu);
         self.pacer.set_mtu(mtu);
-        self.state.controller().on_mtu(u64::from(mtu));
-    }
-
-    #[cfg(test)]
-    pub(crate) fn describe(&self) -> String {
-        if let State::Bbr(b) = &self.state { b.describe() } else { String::new() }
+        dispatch!(&mut self.state, controller => controller.on_mtu(u64::from(mtu)));
     }
 
     /// Forgets everything: the path leads elsewhere now.
     pub(crate) fn reset(&mut self, mtu: usize, now: Instant) {
-        *self = Self::new(self.algorithm, mtu, now);
-    }
-}
-
-impl State {
-    fn controller(&mut self) -> &mut dyn Controller {
-        match self { Self::Cubic(c) => c, Self::Bbr(c) => c, Self::Fixed(c) => c }
-    }
-    fn peek(&self) -> &dyn Controller {
-        match self { Self::Cubic(c) => c, Self::Bbr(c) => c, Self::Fixed(c) => c }
+        let algorithm = match &self.state {
+            State::Cubic(_) => Algorithm::Cubic,
+            State::Bbr(_) => Algorithm::Bbr,
+            State::Fixed(fixed) => Algorithm::Fixed(fixed.window()),
+        };
+        *self = Self::new(algorithm, mtu, now);
     }
 }
 
 /// RFC 9002 7.2.
 fn initial_window(mtu: u64) -> u64 {
-    (10 * mtu).min(14_720.max(2 * mtu))
+    mtu.saturating_mul(10).min(14_720.max(mtu.saturating_mul(2)))
+}
+
+/// What a model-based controller never goes below: with less, a lost packet stops the acknowledgements that show it.
+fn least_window(mtu: u64) -> u64 {
+    mtu.saturating_mul(4)
+}
+
+/// `value * factor`; not-a-number and negative products are zero, large ones saturate.
+fn scale(value: u64, factor: f64) -> u64 {
+    (value as f64 * factor) as u64
 }
 
 /// A window per round trip, as a rate; `None` before the first round trip.

@@ -137,7 +137,7 @@ impl Sampler {
 
     /// What leaves from now on, until everything in flight has been delivered, does not show what the path can do.
     pub(super) fn set_app_limited(&mut self, in_flight: u64) {
-        self.app_limited_until = self.delivered.saturating_add(in_flight).max(1);
+        self.app_limited_until = self.delivered.saturating_add(in_flight).saturating_add(1);
     }
 
     /// Closes the books on what was reported since the last call.
@@ -188,4 +188,86 @@ pub(super) fn carried(rate: u64, time: Duration) -> u64 {
 #[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
 const fn low(value: u64) -> u32 {
     value as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> Instant {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        Instant::now()
+    }
+
+    /// Sends `count` packets of 1,000 bytes a millisecond apart, 10 ms of travel each way; `ack` says when each is
+    /// acknowledged. Returns the rates seen.
+    fn rates(count: u64, ack: impl Fn(u64) -> u64) -> Vec<u64> {
+        let origin = start();
+        let at = |ms| origin + Duration::from_millis(ms);
+        let mut sampler = Sampler::new(origin);
+        let mut packets = Vec::new();
+        let mut rates = Vec::new();
+        let mut acked = 0;
+        for ms in 0..count * 2 + 100 {
+            while acked < packets.len() as u64 && ack(acked) == ms {
+                sampler.on_acked(&packets[acked as usize], at(ms));
+                acked += 1;
+            }
+            rates.extend(sampler.take().newest.and_then(|newest| newest.rate));
+            if ms < count {
+                let in_flight = (packets.len() as u64 - acked) * 1_000;
+                let snapshot = sampler.on_sent(1_000, in_flight, at(ms));
+                packets.push(PacketInfo { sent_at: at(ms), size: 1_000, snapshot });
+            }
+        }
+        rates
+    }
+
+    #[test]
+    fn a_steady_flow_shows_its_rate() {
+        let rates = rates(200, |number| number + 20);
+        assert!(rates.iter().skip(40).all(|rate| (980_000..=1_020_000).contains(rate)), "{rates:?}");
+    }
+
+    #[test]
+    fn lumps_of_acknowledgements_do_not_look_like_bandwidth() {
+        let rates = rates(400, |number| (number + 20).div_ceil(30) * 30);
+        assert!(rates.iter().all(|rate| *rate <= 1_050_000), "{rates:?}");
+    }
+
+    #[test]
+    fn what_the_application_limited_is_marked_until_it_is_delivered() {
+        let now = start();
+        let later = now + Duration::from_millis(10);
+        let mut sampler = Sampler::new(now);
+        let before = PacketInfo { sent_at: now, size: 1_000, snapshot: sampler.on_sent(1_000, 0, now) };
+        assert!(!before.snapshot.is_app_limited());
+        sampler.set_app_limited(1_000);
+        let marked = sampler.on_sent(1_000, 1_000, now);
+        assert!(marked.is_app_limited());
+        sampler.on_acked(&before, later);
+        let second = PacketInfo { sent_at: now, size: 1_000, snapshot: marked };
+        sampler.on_acked(&second, later);
+        assert!(!sampler.on_sent(1_000, 0, later).is_app_limited());
+    }
+
+    #[test]
+    fn losses_since_a_packet_left_are_counted() {
+        let now = start();
+        let later = now + Duration::from_millis(10);
+        let mut sampler = Sampler::new(now);
+        let packets: Vec<_> = (0..3_u32)
+            .map(|number| {
+                let snapshot = sampler.on_sent(1_000, u64::from(number) * 1_000, now);
+                PacketInfo { sent_at: now, size: 1_000, snapshot }
+            })
+            .collect();
+        sampler.on_lost(&packets[0]);
+        sampler.on_lost(&packets[1]);
+        sampler.on_acked(&packets[2], later);
+        let sample = sampler.take();
+        assert_eq!((sample.acked, sample.lost, sample.delivered), (1_000, 2_000, 1_000));
+        assert_eq!(sample.newest.map(|newest| (newest.lost_since, newest.rate)), Some((2_000, Some(100_000))));
+        assert_eq!(sampler.take().newest, None, "each sample starts anew");
+    }
 }
