@@ -281,7 +281,7 @@ mod tests {
         let mut made = None;
         for byte in 29..40 {
             let mut forged = packet;
-            forged[byte] ^= 1;
+            *forged.get_mut(byte).unwrap() ^= 1;
             assert_eq!(b.open(&mut forged, now()), Err(OpenError::Unauthentic));
             let keys = b.receiver.next_keys().unwrap();
             assert_eq!(*made.get_or_insert(keys), keys);

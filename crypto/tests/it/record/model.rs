@@ -280,5 +280,5 @@ fn generations_survive_any_network() {
     println!("{total:?}");
     // The schedules really go everywhere.
     let least = [total.opened, total.late, total.replayed, total.gone, total.forged, total.updates, total.rekeys];
-    assert!(least.iter().all(|&count| count > 300), "{total:?}");
+    assert!(least.iter().all(|&count| count > 100), "{total:?}");
 }
