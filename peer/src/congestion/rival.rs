@@ -196,3 +196,100 @@ const MOST_SHARE: f32 = 0.52;
 const LEAST_SHARE: f32 = 0.02;
 /// A reduction every four seconds or so, as against one CUBIC flow, leaves the share where it is.
 const SHARE_PER_SECOND: f32 = 0.025;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLOOR: Duration = Duration::from_millis(50);
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn point(in_flight: u64, rtt: u64) -> Point {
+        Point { in_flight, rtt: ms(rtt) }
+    }
+
+    /// A link of 10 MB/s on which we have 500,000 of 1,000,000 bytes: 100 ms. We withhold half of ours.
+    fn judge(rival: &mut Rival, after: u64) -> Verdict {
+        rival.judge(point(500_000, 100), Some(point(250_000, after)), FLOOR, false)
+    }
+
+    #[test]
+    fn the_capacity_is_what_was_withheld_over_what_was_gained() {
+        let mut rival = Rival::new();
+        assert_eq!(judge(&mut rival, 75), Verdict::Shared { agrees: false });
+        assert_eq!((rival.capacity(), rival.is_measured()), (10_000_000, true));
+        assert!(rival.leaves_room(5_000_000) && !rival.leaves_room(9_000_000));
+        assert_eq!(judge(&mut rival, 75), Verdict::Shared { agrees: true });
+    }
+
+    #[test]
+    fn a_queue_that_halves_with_our_window_was_ours() {
+        let mut rival = Rival::new();
+        assert_eq!(judge(&mut rival, 50), Verdict::Alone);
+        assert_eq!(rival.capacity(), 5_000_000);
+    }
+
+    #[test]
+    fn what_does_not_add_up_changes_nothing() {
+        let mut rival = Rival::new();
+        assert_eq!(rival.judge(point(500_000, 100), None, FLOOR, false), Verdict::Unseen);
+        assert_eq!(judge(&mut rival, 98), Verdict::Unseen, "too little gained");
+        assert_eq!(rival.judge(point(500_000, 100), Some(point(480_000, 60)), FLOOR, false), Verdict::Unseen);
+        assert_eq!(judge(&mut rival, 30), Verdict::Unclear, "somebody else gave way");
+        let full = rival.judge(point(500_000, 100), Some(point(250_000, 62)), FLOOR, true);
+        assert_eq!(full, Verdict::Unclear, "at a full queue others are about to");
+        assert!(!rival.is_measured());
+    }
+
+    #[test]
+    fn a_measurement_is_bounded_and_blended() {
+        let mut rival = Rival::new();
+        let tiny = rival.judge(point(50_000, 100), Some(point(25_000, 96)), ms(50), false);
+        assert_eq!(tiny, Verdict::Shared { agrees: false });
+        assert_eq!(rival.capacity(), 5_000_000, "at most ten times ours");
+        judge(&mut rival, 75);
+        assert_eq!(rival.capacity(), 10_000_000, "far more: taken as it is");
+        judge(&mut rival, 68);
+        assert!((8_000_000..9_500_000).contains(&rival.capacity()), "less: half the way");
+    }
+
+    #[test]
+    fn the_window_goes_to_its_share_and_gives_way_above_it() {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let sent_at = Instant::now();
+        let rtt = ms(100);
+        let run = |mut rival: Rival, queued: bool| {
+            for _ in 0..80 {
+                let acked = rival.window();
+                rival.on_acked(acked, sent_at, rtt, rtt, queued, 1_000);
+            }
+            rival.window()
+        };
+        let mut rival = Rival::new();
+        judge(&mut rival, 75);
+        rival.start(100_000, 1_000);
+        assert!((450_000..600_000).contains(&run(rival.clone(), true)));
+        rival.start(900_000, 1_000);
+        assert!((500_000..600_000).contains(&run(rival.clone(), true)));
+        assert!(run(rival, false) > 900_000, "nobody takes what we would give");
+    }
+
+    #[test]
+    fn congestion_counts_once_per_round_trip_and_lowers_the_aim() {
+        #[expect(clippy::disallowed_methods, reason = "the origin of virtual time")]
+        let start = Instant::now();
+        let mut rival = Rival::new();
+        rival.start(100_000, 1_000);
+        rival.on_congestion(start, 1_000, start + ms(100));
+        rival.on_congestion(start + ms(50), 1_000, start + ms(150));
+        assert_eq!(rival.window(), 70_000);
+        assert!(rival.share < MOST_SHARE && rival.take_reduced() && !rival.take_reduced());
+        for round in 0..1_000 {
+            rival.on_congestion(start + ms(200 + round * 100), 1_000, start + ms(250 + round * 100));
+        }
+        assert_eq!(rival.window(), 4_000, "never nothing");
+    }
+}
