@@ -199,7 +199,7 @@ const SLACK: usize = 64;
 /// half empty.
 pub(super) const ENTRY_BYTES: usize = ITSELF + limits::ANSWER_LEN + INDEXES;
 /// An entry with its box; see the assertion where its stage is known.
-pub(super) const ITSELF: usize = 640;
+pub(super) const ITSELF: usize = 448;
 const INDEXES: usize = 16 * 2 + 48 * 2 + 40 * 2 + 24 * 3;
 
 #[cfg(test)]

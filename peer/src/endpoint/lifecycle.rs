@@ -137,12 +137,18 @@ impl Endpoint {
         self.touch(index);
     }
 
-    /// Lets the other side's dial go first for a while.
+    /// Lets the other side's dial go first for a while. Not for ever: its first message may be a recorded one, and
+    /// without this the two dials would still come to one session.
     pub(super) fn yield_dial(&mut self, index: u32) {
-        let Some(until) = self.now.checked_add(limits::YIELD) else { return };
+        let after = |span| self.now.checked_add(span).unwrap_or(self.now);
+        let (until, limit) = (after(limits::YIELD), after(limits::YIELD_IN_ALL));
         if let Some(entry) = self.table.get_mut(index) {
-            entry.yields_until = Some(until);
-            entry.peer.suspend_dial(until);
+            let limit = entry.yields_until.map_or(limit, |(_, limit)| limit);
+            if self.now < limit {
+                let until = until.min(limit);
+                entry.yields_until = Some((until, limit));
+                entry.peer.suspend_dial(until);
+            }
         }
         self.touch(index);
     }

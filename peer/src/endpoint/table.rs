@@ -29,8 +29,8 @@ pub(super) struct Entry {
     pub(super) id: Option<PeerId>,
     /// Whose share of the sessions it takes: that of who opened it, unless we did.
     pub(super) origin: Option<Origin>,
-    /// Our dial waits for that of the other side.
-    pub(super) yields_until: Option<Instant>,
+    /// Our dial waits for that of the other side until then, and at the latest until then.
+    pub(super) yields_until: Option<(Instant, Instant)>,
     /// Where our dial is sent to.
     pub(super) tried: SmallVec<[SocketAddr; 1]>,
     cids: SmallVec<[[u8; 8]; 2]>,
@@ -62,7 +62,7 @@ impl Entry {
 
     /// Whether our dial waits for that of the other side.
     pub(super) fn yields(&self, now: Instant) -> bool {
-        self.phase == Phase::Dialling && self.yields_until.is_some_and(|until| now < until)
+        self.phase == Phase::Dialling && self.yields_until.is_some_and(|(until, _)| now < until)
     }
 }
 

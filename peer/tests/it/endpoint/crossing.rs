@@ -148,3 +148,26 @@ fn a_dial_that_gave_way_goes_on_if_the_other_one_stops() {
     check(&pair, "given up");
     assert_eq!(connected(pair.b_events())[0].1.role, Role::Dialler);
 }
+
+#[test]
+fn a_recorded_first_message_does_not_hold_a_dial_for_ever() {
+    let [smaller, larger] = sorted();
+    let mut pair = named([smaller, larger], &Config::default(), setup(Link::dead(), 1), 1);
+    pair.capture(1 << 20);
+    dial(&mut pair, Side::A, Target::Known(id(larger)));
+    pair.run_for(15 * SECOND);
+    let recorded = sent_kind(&pair, at(&pair, Side::A), 0xd0).remove(0);
+    for side in [Side::A, Side::B] {
+        pair.set_link(side, delayed(ms(20)));
+    }
+    let begun = pair.elapsed();
+    let thief = ([10, 0, 7, 7], 7).into();
+    pair.inject(Side::B, thief, &recorded);
+    dial(&mut pair, Side::B, Target::Known(id(smaller)));
+    while !both_open(&pair) {
+        assert!(pair.elapsed() < begun + 8 * SECOND, "held for ever");
+        pair.inject(Side::B, thief, &recorded);
+        pair.run_for(ms(250));
+    }
+    assert_eq!(connected(pair.b_events())[0].1.role, Role::Dialler);
+}

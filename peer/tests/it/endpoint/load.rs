@@ -8,7 +8,8 @@ use crypto::handshake::{InitPayload, Initiator, NetworkId, VERSIONS};
 use crypto::{Identity, Seed};
 use peer::{Config, SubnetLimits, Target};
 use sim::pair::Side;
-use structs::Rejected;
+use sim::{Addresses, World};
+use structs::{Path, Rejected};
 
 use super::support::*;
 
@@ -92,6 +93,36 @@ fn a_cookie_is_asked_for_and_brought() {
     let inits = sent_kind(&pair, a, 0xd0);
     assert_eq!(inits[0][..164], inits[1][..164], "the same message with another MAC");
     assert_ne!(inits[0][164..], inits[1][164..]);
+}
+
+#[test]
+fn one_address_has_its_share_of_sessions() {
+    let config = Config::default().subnet_limits(SubnetLimits::All).fall_back_to_xx(false);
+    // All of them are at 127.0.0.1.
+    let mut world = World::new(Seed::fixed(1)).link(delayed(ms(10))).addresses(Addresses::Loopback);
+    let ids = world.spawn(80, |birth| {
+        let identity = identity(&format!("node {}", birth.id.index()));
+        peer::Endpoint::new(identity, config.clone(), birth.epoch, &birth.seed, birth.now)
+    });
+    let target = Target::Known(id("node 0"));
+    for &client in &ids[1..] {
+        let path = Path::udp(world.addr(client).expect("it runs"), world.addr(ids[0]).expect("it runs"));
+        world.with(client, |client, now| client.dial(target, path, now)).expect("it runs").expect("a dial");
+        world.run_for(ms(50));
+    }
+    world.run_for(15 * SECOND);
+    let hub = world.get(ids[0]).expect("it runs");
+    assert_eq!(open(hub), 64);
+    assert_eq!(ids[1..].iter().filter(|id| world.get(**id).is_some_and(|client| open(client) == 1)).count(), 64);
+    // One leaves, and another one may come.
+    let leaving = ids[1];
+    world.with(leaving, |client, now| client.close(BYE, "", SECOND, now));
+    world.run_for(SECOND);
+    let coming = ids[79];
+    let path = Path::udp(world.addr(coming).expect("it runs"), world.addr(ids[0]).expect("it runs"));
+    world.with(coming, |client, now| client.dial(target, path, now)).expect("it runs").expect("a dial");
+    world.run_for(SECOND);
+    assert_eq!(world.get(coming).map(open), Some(1));
 }
 
 #[test]
