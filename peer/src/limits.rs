@@ -27,6 +27,8 @@ pub(crate) const PATHS: usize = 8;
 pub(crate) const PROBED_PATHS: usize = 4;
 /// How often a PATH_CHALLENGE is sent before a path is given up.
 pub(crate) const CHALLENGES: u8 = 3;
+/// The longest wait for the answer to a challenge: a round trip measured while the other side slept says nothing.
+pub(crate) const CHALLENGE_PATIENCE: Duration = Duration::from_secs(5);
 /// Connection ids we issue ahead, so that every path can have its own.
 pub(crate) const CIDS_ISSUED: usize = 4;
 /// Connection ids of the other side that we keep.

@@ -300,14 +300,15 @@ impl Paths {
                 challenge.next_at <= now && (challenge.tries >= CHALLENGES || state.allowance() < 64)
             })
         };
-        let Some(at) = self.list.iter().position(over) else { return Outcome::Nothing };
-        let others = self.list.iter().enumerate().any(|(other, state)| other != at && state.is_full());
-        if self.list[at].is_full() && !others {
+        while let Some(at) = self.list.iter().position(over) {
+            let others = self.list.iter().enumerate().any(|(other, state)| other != at && state.is_full());
+            if !self.list[at].is_full() || others {
+                return self.remove(at);
+            }
             // It may come back: the session's own clock says when it is dead.
             self.list[at].challenge = None;
-            return Outcome::Nothing;
         }
-        self.remove(at)
+        Outcome::Nothing
     }
 
     /// Takes a path out, if another proved one is left.

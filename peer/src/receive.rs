@@ -33,6 +33,17 @@ struct Contents {
     closed: Option<Reason>,
 }
 
+/// Why another path is used from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Switch {
+    /// It is the quicker one of two that work.
+    Quicker,
+    /// The other side is there now.
+    Moved,
+    /// The one in use answers nothing.
+    Silent,
+}
+
 impl Session {
     /// Takes a sealed packet in.
     pub(crate) fn on_data(&mut self, datagram: Datagram<'_>, cx: &mut Context<'_>) -> Result<(), Rejected> {
@@ -132,7 +143,7 @@ impl Session {
             return;
         }
         if self.role == Role::Responder || self.is_silent(cx.now) {
-            self.switch(at, cx);
+            self.switch(at, Switch::Moved, cx);
         }
     }
 
@@ -143,16 +154,25 @@ impl Session {
     }
 
     /// Uses another proved path, and asks the one left behind whether it still works.
-    pub(crate) fn switch(&mut self, at: usize, cx: &mut Context<'_>) {
+    pub(crate) fn switch(&mut self, at: usize, why: Switch, cx: &mut Context<'_>) {
         let old = self.paths.best_index();
-        let left = self.paths.best().path;
+        let (left, slot) = (self.paths.best().path, self.paths.best().slot);
         if !self.paths.choose(at) {
             return;
         }
         // A change of the port alone is a NAT at work: the network between is the same, and so is what is known of it.
         let new = self.paths.best().path;
-        if left.link == new.link && left.remote.ip() == new.remote.ip() && left.local == new.local {
-            self.paths.swap_slots(old, at);
+        let rebound = left.link == new.link && left.remote.ip() == new.remote.ip() && left.local == new.local;
+        match why {
+            Switch::Moved if rebound => self.paths.swap_slots(old, at),
+            // What is under way there may never arrive, so it is sent again here; should the path come back, it begins
+            // anew.
+            Switch::Moved | Switch::Silent => {
+                self.drop_slot(slot, cx);
+                let start = self.path_start(&left, cx.shared);
+                self.recovery.add_path(slot, &start, cx.now);
+            }
+            Switch::Quicker => {}
         }
         let data = cx.challenge();
         self.paths.recheck(old, data, cx.now);
@@ -230,7 +250,8 @@ impl Session {
                     self.rekey.on_exchange(ours, &self.keys, cx.now);
                     self.control.rekey = true;
                 }
-                Err(RekeyError::Repeated) => {}
+                // Late copies of an exchange that is over.
+                Err(RekeyError::Repeated | RekeyError::Pending) => {}
                 Err(_) => return Err(Violation::Protocol),
             },
             Frame::RekeyAck(theirs) => match self.keys.on_rekey_ack(&theirs) {
@@ -280,18 +301,17 @@ impl Session {
         let best = self.paths.best();
         let (slot, rtt, path) = (proved.slot, proved.rtt, proved.path);
         let newer = proved.highest > best.highest;
-        let better = match self.role {
-            Role::Responder => newer,
-            Role::Dialler => {
-                let quicker =
-                    rtt.zip(self.recovery.rtt(best.slot)).is_some_and(|(new, old)| new + new / 4 < old.smoothed());
-                quicker || (newer && self.is_silent(cx.now))
-            }
+        let quicker = rtt.zip(self.recovery.rtt(best.slot)).is_some_and(|(new, old)| new + new / 4 < old.smoothed());
+        let why = match self.role {
+            _ if at == self.paths.best_index() => None,
+            Role::Responder => newer.then_some(Switch::Moved),
+            Role::Dialler if newer && self.is_silent(cx.now) => Some(Switch::Moved),
+            Role::Dialler => quicker.then_some(Switch::Quicker),
         };
-        if at != self.paths.best_index() && better {
+        if let Some(why) = why {
             let start = PathStart { rtt, ..self.path_start(&path, cx.shared) };
             self.recovery.reset_path(slot, &start, cx.now);
-            self.switch(at, cx);
+            self.switch(at, why, cx);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::Idle;
 use crate::event::Reason;
 use crate::limits::{KEEPALIVE_MAX, SUSPEND};
 use crate::path::{Outcome as PathOutcome, PathState};
+use crate::receive::Switch;
 use crate::recovery::PathSlot;
 use crate::session::{Closing, Context, Ending, Session};
 use crate::shared::{RouteChange, Shared};
@@ -122,27 +123,22 @@ impl Session {
         }
         self.keepalive = self.keepalive_base(cx.shared);
         if let Some(at) = self.paths.alternative() {
-            self.switch(at, cx);
-            // What is under way there is sent again here; should the path come back, it begins anew.
-            let mut outcome = std::mem::take(&mut self.outcome);
-            self.recovery.remove_path(silent, &mut outcome);
-            self.apply(&mut outcome, cx);
-            self.outcome = outcome;
-            let left = self.paths.iter().find(|state| state.slot == silent).map(|state| state.path);
-            if let Some(left) = left {
-                let start = self.path_start(&left, cx.shared);
-                self.recovery.add_path(silent, &start, cx.now);
-            }
+            self.switch(at, Switch::Silent, cx);
         }
     }
 
     /// A path was given up: what was under way on it is lost.
     pub(crate) fn drop_path(&mut self, slot: PathSlot, cid: u64, cx: &mut Context<'_>) {
+        self.drop_slot(slot, cx);
+        self.give_back(cid, cx);
+    }
+
+    /// Forgets what recovery knows of a path; what was under way on it is lost.
+    pub(crate) fn drop_slot(&mut self, slot: PathSlot, cx: &mut Context<'_>) {
         let mut outcome = std::mem::take(&mut self.outcome);
         self.recovery.remove_path(slot, &mut outcome);
         self.apply(&mut outcome, cx);
         self.outcome = outcome;
-        self.give_back(cid, cx);
     }
 
     /// The clock stood still, or the network changed: silence so far means nothing, and every path is asked anew.

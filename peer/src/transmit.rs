@@ -7,7 +7,7 @@ use framing::{CloseCode, DataHeader, Frame, Hello, PacketWriter, Role};
 use structs::{Ecn, Path, Transmit, TransmitBuf};
 
 use crate::event::{Event, Reason};
-use crate::limits::{HEADER, MIN_DATAGRAM, MIN_RESETTABLE, OVERHEAD, TAG, TICKET_LIFE};
+use crate::limits::{CHALLENGE_PATIENCE, HEADER, MIN_DATAGRAM, MIN_RESETTABLE, OVERHEAD, TAG, TICKET_LIFE};
 use crate::recovery::{Budget, PathSlot, SentPacket};
 use crate::sent::{Sent, SentFrames};
 use crate::session::{Context, Session};
@@ -276,6 +276,7 @@ impl Session {
         let probe = self.paths.due(cx.now)?;
         let slot = self.paths.get(probe.at)?.slot;
         let patience = self.recovery.pto(slot).max(self.recovery.pto(self.paths.best().slot)) * 3 / 2;
+        let patience = patience.min(CHALLENGE_PATIENCE);
         self.paths.on_challenge_sent(probe.at, patience, cx.now);
         let pad = if probe.padded { MIN_DATAGRAM } else { 0 };
         self.path_packet(out, probe.at, Frame::PathChallenge(probe.data), pad, cx)
