@@ -10,6 +10,7 @@ mod doctor;
 mod flags;
 mod fuzz;
 mod interop;
+mod model;
 mod network;
 mod process;
 mod python;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Some(XtaskCmd::Tidy(flags)) => tidy::run(&flags),
         Some(XtaskCmd::Bench(flags)) => bench::run(&flags),
         Some(XtaskCmd::Fuzz(flags)) => fuzz::run(&flags),
+        Some(XtaskCmd::Model(flags)) => model::run(&flags),
         Some(XtaskCmd::Doctor(flags)) => doctor::run(&flags),
     });
     match outcome {

@@ -57,8 +57,15 @@ pub(crate) const GIT: Tool = Tool {
     how_to_get: "apt-get install git",
 };
 
+pub(crate) const VERIFPAL: Tool = Tool {
+    name: "verifpal",
+    version: &["--version"],
+    wanted_by: "model",
+    how_to_get: "cargo install verifpal --version 1.6.7 --ignore-rust-version (`cargo xtask model` does it by itself)",
+};
+
 /// All of them.
-pub(crate) const ALL: [&Tool; 6] = [&GIT, &RUSTFMT, &CLIPPY, &PYTHON, &IP, &CARGO_FUZZ];
+pub(crate) const ALL: [&Tool; 7] = [&GIT, &RUSTFMT, &CLIPPY, &PYTHON, &IP, &CARGO_FUZZ, &VERIFPAL];
 
 impl Tool {
     /// Where it is, if it is in one of the folders of `PATH`.
