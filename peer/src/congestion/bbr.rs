@@ -282,9 +282,12 @@ impl Bbr {
         let queued = self.queued();
         let (excess, heavy) = self.weigh_losses(lost, sent, queued);
         let congested = queued && (excess || marked > sent / 10);
-        if app_limited {
+        // Rates that the application limits say nothing about the path, but a burst that overflows it does.
+        let overflown = excess && self.phase == Phase::Startup && sent > self.product();
+        if app_limited && !overflown {
             return;
         }
+        let congested = congested || (app_limited && overflown);
         self.surplus.end_round();
         self.notice_fall(queued);
         match self.phase {
@@ -622,7 +625,8 @@ impl Controller for Bbr {
             self.on_rtt(rtt, sample);
         }
         if let Some(newest) = sample.newest {
-            let app_limited = newest.snapshot.is_app_limited();
+            // With the pipe full it is the path that limits, whatever the application does next.
+            let app_limited = newest.snapshot.is_app_limited() && newest.snapshot.in_flight() < self.product();
             if let Some(rate) = newest.rate {
                 self.on_rate(rate, app_limited);
             }

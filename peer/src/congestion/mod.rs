@@ -1,4 +1,32 @@
 //! Congestion control: how much may be in flight on a path, and how fast it leaves.
+//!
+//! One `Congestion` per path holds a controller, the pacer it drives and the measurement of the delivery rate. It
+//! allocates nothing and costs a few comparisons per packet; all else happens once per ACK frame.
+//!
+//! # Which one, and why
+//!
+//! [`Algorithm::Bbr`] is the default, by measurement at the bottleneck of `lab.rs`: 100 Mbit/s, 50 ms, drop-tail queue
+//! of one bandwidth-delay product unless said otherwise, application bytes as a part of the link over 20 s from the
+//! fifth on (97.3 % is all that headers leave):
+//!
+//! | Case | CUBIC | BBR |
+//! |---|---|---|
+//! | no loss | 97.3 % | 94.2 % |
+//! | 1 % lost at random | 2.9 % | 92.9 % |
+//! | 5 % lost at random | 1.0 % | 86.0 % |
+//! | 20 % lost at random | 0.4 % | 61 % |
+//! | bursts (half of 10 packets, 2 % of the time) | 6.5 % | 93.2 % |
+//! | mean wait in the queue, alone; at 4 products | 40 ms; 165 ms | 1.5 ms; 1.5 ms |
+//! | beside one CUBIC flow, 75 runs: starts up to 5 s apart either way, three seeds | 16-81 % (9 runs) | 42-59 % |
+//! | the same at a queue of 2, of 4 products | | 42-56 %, 37-60 % |
+//! | beside 3, beside 7 CUBIC flows | | 44 %, 33 % |
+//! | bandwidth falls to a tenth, queue of 4 products: mean wait after it | 1,590 ms | 166 ms |
+//! | bandwidth rises tenfold: part of it used from the second second on | 96 % | 94 % |
+//!
+//! What BBR is not good at: queues of a tenth of a product and less, where it loses 3-5 % of its packets alone and 12 %
+//! beside its like; queues of 8 products that a slow start is just filling when it starts (4-10 % of the link for many
+//! seconds then; 37 % on average); and it takes more than an equal part beside many CUBIC flows. CUBIC is there for
+//! paths whose operator wants what everybody else does.
 
 mod bbr;
 mod cubic;
