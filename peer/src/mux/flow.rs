@@ -115,12 +115,13 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mux::tests::start;
 
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
     fn a_window_doubles_only_if_it_is_read_within_two_round_trips() {
-        let start = Instant::now();
+        let start = start();
         let rtt = 50 * MS;
         for (pace, expected) in [(90 * MS, 1 << 20), (110 * MS, 64 << 10)] {
             let mut window = Window::new(64 << 10, 1 << 20);
@@ -141,9 +142,9 @@ mod tests {
     fn a_window_doubles_if_it_is_used_up_behind_a_gap() {
         let mut window = Window::new(64 << 10, 1 << 20);
         window.press((64 << 10) * 3 / 4);
-        assert_eq!(window.announce(1000, MS, Instant::now()), (64 << 10) + 1000);
+        assert_eq!(window.announce(1000, MS, start()), (64 << 10) + 1000);
         window.press(64 << 10);
-        assert_eq!(window.announce(2000, MS, Instant::now()), (128 << 10) + 2000);
+        assert_eq!(window.announce(2000, MS, start()), (128 << 10) + 2000);
     }
 
     #[test]
@@ -151,7 +152,7 @@ mod tests {
         let mut window = Window::new(100, 400);
         assert!(window.widen(1000));
         assert!(!window.widen(300));
-        assert_eq!(window.announce(0, MS, Instant::now()), 400);
+        assert_eq!(window.announce(0, MS, start()), 400);
         assert_eq!(window.max(), 400);
         let mut credit = Credit::new(10);
         assert!(!credit.raise(10) && !credit.raise(3) && credit.raise(11));

@@ -20,7 +20,7 @@ pub(super) struct Pool {
 }
 
 /// Free pages that are kept.
-pub(super) const MAX_FREE: usize = 32;
+pub(super) const MAX_FREE: usize = 128;
 
 impl Pool {
     fn take(&mut self) -> Page {
@@ -160,17 +160,18 @@ impl Pages {
     #[inline]
     pub(super) fn varint(&self, offset: u64, end: u64) -> Option<(usize, u64)> {
         let max = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX).min(varint::MAX_LEN);
-        let run = self.run(offset, max);
-        let first = *run.first()?;
-        let len = 1 << (first >> 6);
-        if len == 1 {
-            return Some((1, u64::from(first)));
+        // The lengths of short messages, first: in one page but for one byte in a thousand.
+        match *self.run(offset, max) {
+            [first @ 0..0x40, ..] => Some((1, u64::from(first))),
+            [first @ 0x40..0x80, second, ..] => Some((2, u64::from(u16::from_be_bytes([first & 0x3f, second])))),
+            [first, ..] => self.long_varint(offset, 1 << (first >> 6), max),
+            [] => None,
         }
-        if max < len {
-            return None;
-        }
+    }
+
+    fn long_varint(&self, offset: u64, len: usize, max: usize) -> Option<(usize, u64)> {
         let mut bytes = [0; varint::MAX_LEN];
-        if self.copy_to(offset, bytes.get_mut(..len)?) < len {
+        if max < len || self.copy_to(offset, bytes.get_mut(..len)?) < len {
             return None;
         }
         let value = u64::from_be_bytes(bytes) & varint::MAX;

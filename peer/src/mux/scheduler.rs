@@ -213,6 +213,7 @@ impl Cap {
 mod tests {
     use super::*;
     use crate::mux::Protocol;
+    use crate::mux::tests::start;
     use std::num::{NonZeroU16, NonZeroU32};
     use std::time::Duration;
 
@@ -239,7 +240,7 @@ mod tests {
 
     #[test]
     fn shares_follow_weights_whatever_the_frames_are() {
-        let now = Instant::now();
+        let now = start();
         for weights in [&[1, 1][..], &[1, 2, 4], &[7, 7, 7, 7, 7], &[1, 300, 9], &[65_535, 20_000]] {
             let sum = weights.iter().map(|&weight| f64::from(weight)).sum::<f64>();
             for frames in [[0; 5], [1100, 0, 60, 1100, 9]] {
@@ -258,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_turn_is_never_longer_than_its_part_of_a_round() {
-        let now = Instant::now();
+        let now = start();
         for k in 2..=8_u32 {
             let mut scheduler = scheduler(&vec![1; k as usize], &[], now);
             for _ in 0..1000 {
@@ -273,7 +274,7 @@ mod tests {
 
     #[test]
     fn who_comes_back_has_no_claim_to_what_it_missed() {
-        let now = Instant::now();
+        let now = start();
         let mut scheduler = scheduler(&[1, 1], &[], now);
         run(&mut scheduler, 0b01, &[0, 0], 1_000_000, now);
         let bytes = run(&mut scheduler, 0b11, &[0, 0], 100_000, now);
@@ -282,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_cap_holds_in_the_long_run_and_names_the_time_to_go_on() {
-        let start = Instant::now();
+        let start = start();
         let mut scheduler = scheduler(&[1, 1], &[100_000], start);
         let (mut now, mut sent) = (start, 0);
         while now < start + Duration::from_secs(10) {
@@ -305,7 +306,7 @@ mod tests {
 
     #[test]
     fn urgent_bytes_are_at_most_half_while_others_wait() {
-        let mut scheduler = scheduler(&[1], &[], Instant::now());
+        let mut scheduler = scheduler(&[1], &[], start());
         let (mut urgent, mut others) = (0, 0);
         for _ in 0..1000 {
             let room = 1171;

@@ -286,6 +286,8 @@ impl Mux {
     ) -> Wrote {
         let Some(half) = self.streams.sends.get(slot) else { return Wrote::Nothing };
         let unsent = usize::try_from(half.unsent()).unwrap_or(usize::MAX);
+        // Hardly more than the packet has room for: what follows looks at each message of it.
+        let limit = limit.min(out.remaining() + 1);
         let wanted = self.scheduler.capped(at, unsent.min(limit), unsent.min(MIN_CAPPED), now);
         let wanted = self.affordable(slot, wanted);
         let Some(half) = self.streams.sends.get_mut(slot) else { return Wrote::Nothing };
@@ -322,6 +324,10 @@ impl Mux {
         if self.oversized != NONE && self.streams.sends.get_mut(self.oversized).is_none_or(ended) {
             self.oversized = NONE;
         }
+        // The oversized message may have been sent since.
+        if self.streams.sends.get_mut(self.oversized).is_none_or(|half| half.message_end() == half.next) {
+            self.oversized = NONE;
+        }
         let free = credit.saturating_sub(self.reserved(slot));
         let wanted = wanted as u64;
         let Some(half) = self.streams.sends.get_mut(slot) else { return 0 };
@@ -333,9 +339,10 @@ impl Mux {
         let mut end = half.message_end();
         if self.oversized == slot {
             let rest = end - half.next;
-            if rest > 0 && (rest > free || end > half.max) {
+            if rest > free || end > half.max {
                 return clamp(rest.min(free));
             }
+            // Now the credit allows it like any other.
             self.oversized = NONE;
         }
         while end - half.next < wanted {
@@ -349,6 +356,7 @@ impl Mux {
             }
             end = behind;
         }
+        half.begin(end);
         clamp((end - half.next).min(free))
     }
 

@@ -64,7 +64,7 @@ pub(in crate::mux) struct SendHalf {
     settled: u64,
     /// The end of the message behind `settled`, if part of it, and with it its length, was let go of; otherwise not above `settled`.
     partial: u64,
-    /// An end of a message, at most that of the one that `next` lies in.
+    /// An end of a message, behind all of those that were begun or may be.
     boundary: u64,
 }
 
@@ -327,7 +327,7 @@ impl SendHalf {
         if self.partial > self.settled { Some(self.partial) } else { self.message_end_at(self.settled) }
     }
 
-    /// The end of the message that `next` lies in; `next` if it lies between two.
+    /// The end of the messages that were begun, or may be: `next` if there is none.
     pub(in crate::mux) fn message_end(&mut self) -> u64 {
         self.boundary = self.boundary.max(self.settled).max(self.partial);
         while self.boundary < self.next {
@@ -335,6 +335,11 @@ impl SendHalf {
             self.boundary = end;
         }
         self.boundary
+    }
+
+    /// What is sent next is part of the messages up to `end`.
+    pub(in crate::mux) fn begin(&mut self, end: u64) {
+        self.boundary = self.boundary.max(end);
     }
 
     /// The end of the message behind `end`, which is an end itself.

@@ -15,7 +15,7 @@ enum Load {
 
 /// Sends for one virtual second over a link of so many packets a millisecond, and counts the bytes that arrive.
 fn share(list: &Arc<Protocols>, loads: &[Load], path: Path, seed: u64) -> (Vec<f64>, u64) {
-    let now = Instant::now();
+    let now = start();
     let mut net = Net::new(pair(list, now), path, seed, now);
     let mut bytes = vec![0.0; loads.len()];
     let mut out = vec![0; 100_000];
@@ -140,7 +140,7 @@ fn who_is_alone_has_the_link_and_a_capped_one_its_cap() {
 
 #[test]
 fn urgent_messages_leave_in_the_next_packet_and_never_take_more_than_half() {
-    let now = Instant::now();
+    let now = start();
     let list = protocols(&[("bulk", 1), ("control", 1)]);
     let [mut a, mut b] = pair(&list, now);
     let bulk = a.open_stream(ProtocolId(0)).unwrap();
@@ -161,7 +161,7 @@ fn urgent_messages_leave_in_the_next_packet_and_never_take_more_than_half() {
 
 #[test]
 fn frames_become_shorter_as_more_protocols_wait() {
-    let now = Instant::now();
+    let now = start();
     for k in 1..=8_u16 {
         let [mut a, _] = pair(&named(&vec![1; usize::from(k)]), now);
         for protocol in 0..k {
@@ -179,7 +179,7 @@ fn frames_become_shorter_as_more_protocols_wait() {
 
 #[test]
 fn streams_of_one_protocol_take_turns() {
-    let now = Instant::now();
+    let now = start();
     let mut net = Net::new(pair(&protocols(&[("a", 1)]), now), SLOW, 1, now);
     let streams = [(); 5].map(|()| net.sides[0].open_stream(ProtocolId(0)).unwrap());
     let mut read = [0.0; 5];

@@ -18,7 +18,7 @@ fn open(kind: StreamKind) -> Option<Open> {
 
 /// The responder, after HELLO of a dialler that speaks the same.
 fn victim() -> Mux {
-    let now = Instant::now();
+    let now = start();
     let [_, victim] = pair(&protocols(&[("a", 1), ("b", 1)]), now);
     victim
 }
@@ -85,7 +85,7 @@ fn each_violation_is_told() {
     assert_eq!(victim.on_reset(theirs(1000), StreamCode::CANCELLED, 0), Err(StreamLimit));
     assert_eq!(victim.on_stop(theirs(1000), StreamCode::CANCELLED), Err(StreamLimit));
     assert_eq!(victim.on_reset(theirs(1), StreamCode::CANCELLED, window + 1), Err(FlowControl));
-    assert_eq!(greet(&mut victim, &mux(Role::Dialler, &list, Instant::now())), Err(Protocol));
+    assert_eq!(greet(&mut victim, &mux(Role::Dialler, &list, start())), Err(Protocol));
     // Frames about the sending half of a stream that has none.
     assert_eq!(victim.on_stream(&stream(theirs(7), 0, messages, false, b"\x01a")), Ok(Received::Taken));
     assert_eq!(victim.on_stop(theirs(7), StreamCode::CANCELLED), Err(Protocol));
@@ -107,7 +107,7 @@ fn what_is_late_is_no_violation() {
     assert_eq!(victim.read(theirs(0), &mut out), Ok(Read::Bytes(3)));
     assert_eq!(victim.read(theirs(0), &mut out), Ok(Read::End));
     victim.reset(theirs(0), StreamCode::CANCELLED).unwrap();
-    let (_, sent) = packet(&mut victim, ROOM, Instant::now());
+    let (_, sent) = packet(&mut victim, ROOM, start());
     sent.iter().for_each(|frame| victim.on_acked(frame));
     assert_eq!(victim.streams.find(theirs(0)), stream::Found::Closed);
     assert_eq!(victim.on_stream(&frame), Ok(Received::Taken));
@@ -125,22 +125,22 @@ fn what_is_late_is_no_violation() {
 fn a_length_above_the_maximum_stops_that_protocol_before_anything_is_allocated() {
     let mut victim = victim();
     // 1 GiB.
-    let header = (1_u32 << 30 | 0b10 << 30).to_be_bytes();
+    let header = ((1_u32 << 30) | (0b10 << 30)).to_be_bytes();
     let header = [&[0xc0, 0, 0, 0, 0x40][..], &header[1..]].concat();
     let before = victim.buffered_bytes();
     let _taken = victim.on_stream(&stream(theirs(0), 0, open(StreamKind::Messages), false, &header)).unwrap();
     assert!(victim.buffered_bytes() <= before + 1024);
     let code = StreamCode::TOO_LARGE;
     assert!(events(&mut victim).contains(&Event::ProtocolFailed { protocol: ProtocolId(0), code }));
-    let (bytes, _) = packet(&mut victim, ROOM, Instant::now());
-    let frames = framing::Frames::new(&bytes).collect::<Result<Vec<_>, _>>().unwrap();
+    let (bytes, _) = packet(&mut victim, ROOM, start());
+    let frames = Frames::new(&bytes).collect::<Result<Vec<_>, _>>().unwrap();
     assert_eq!(frames, [Frame::StreamStop { id: theirs(0), code }]);
     assert_eq!(victim.version(ProtocolId(0)), None);
     assert_eq!(victim.version(ProtocolId(1)), Some(1));
     assert_eq!(victim.buffered_bytes(), 0);
 
     // On our own side it is an error that changes nothing, and knows the other side's maximum too.
-    let now = Instant::now();
+    let now = start();
     let list = protocols(&[("a", 1)]);
     let small = Limits { max_message: 20_000, ..Limits::default() };
     let (mut a, b) = (mux(Role::Dialler, &list, now), Mux::new(Role::Responder, list.clone(), small, now));
@@ -195,8 +195,8 @@ fn unknown_protocols_are_refused_and_counted_and_too_many_end_the_session() {
         assert_eq!(victim.stats().unknown_protocol, 64);
         if !datagrams {
             let code = StreamCode::UNKNOWN_PROTOCOL;
-            let (bytes, _) = packet(&mut victim, ROOM, Instant::now());
-            let frames = framing::Frames::new(&bytes).collect::<Result<Vec<_>, _>>().unwrap();
+            let (bytes, _) = packet(&mut victim, ROOM, start());
+            let frames = Frames::new(&bytes).collect::<Result<Vec<_>, _>>().unwrap();
             assert!(frames.contains(&Frame::StreamReset { id: theirs(63), code, final_size: 0 }), "{frames:?}");
             assert!(frames.contains(&Frame::StreamStop { id: theirs(63), code }));
         }
@@ -253,7 +253,7 @@ fn a_window_full_of_anything_stays_within_the_memory() {
 #[test]
 fn any_frames_at_all_do_no_more_than_end_the_session() {
     for seed in 0..300 {
-        let now = Instant::now();
+        let now = start();
         let mut random = Random(seed);
         let list = protocols(&[("a", 1), ("b", 1)]);
         let mut victim = mux(Role::Responder, &list, now);

@@ -19,6 +19,12 @@ use crate::sent::{Sent, SentFrames};
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const ROOM: usize = framing::limits::MIN_PAYLOAD;
 
+/// Some time to begin with.
+#[expect(clippy::disallowed_methods, reason = "a test has to begin somewhere")]
+pub(super) fn start() -> Instant {
+    Instant::now()
+}
+
 /// SplitMix64.
 pub(super) struct Random(pub(super) u64);
 
