@@ -14,6 +14,7 @@ mod peer_id;
 pub mod raw;
 pub mod record;
 mod replay;
+mod reset;
 mod rng;
 mod schedule;
 mod seed;
@@ -30,6 +31,7 @@ pub use key_bytes::{KEY_BYTES, KeyError, KeyType};
 #[doc(hidden)]
 pub use noise::Resolver;
 pub use peer_id::{ParsePeerIdError, PeerId, PeerIdError};
+pub use reset::ResetKey;
 pub use rng::Rng;
 #[cfg(feature = "os")]
 pub use seed::EntropyError;

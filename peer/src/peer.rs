@@ -608,7 +608,8 @@ impl Machine for Peer {
     fn poll_timeout(&self) -> Option<Deadline> {
         match &self.phase {
             Phase::Dialling(dial) => Some(Deadline { at: dial.deadline(), reason: "handshake" }),
-            Phase::Open(session) => session.deadline(&self.shared, self.mux.deadline()),
+            // A cap that is over waits for something else: for room in the window.
+            Phase::Open(session) => session.deadline(&self.shared, self.mux.deadline().filter(|at| *at > self.newest)),
             Phase::Closed => None,
         }
     }

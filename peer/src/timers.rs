@@ -57,7 +57,7 @@ impl Session {
         if cx.now.saturating_duration_since(last) <= SUSPEND {
             return;
         }
-        let deadline = self.deadline(cx.shared, cx.mux.deadline());
+        let deadline = self.deadline(cx.shared, None);
         if deadline.is_some_and(|deadline| cx.now.saturating_duration_since(deadline.at) > SUSPEND) {
             self.on_resume(cx);
         }

@@ -110,3 +110,6 @@ pub(super) const UNFIT_TRIES: u8 = 8;
 
 /// A byte stream is worth writing to again when there is room for this much.
 pub(super) const WRITABLE: usize = 4 << 10;
+
+/// The window of a stream of messages has room for so many of the longest that came.
+pub(super) const MESSAGES_AHEAD: u64 = 4;

@@ -3,7 +3,7 @@
 use framing::{CloseCode, Hello, Open, Stream, StreamCode, StreamId, StreamKind};
 
 use super::event::Event;
-use super::limits::{MAX_RANGES, MAX_UNKNOWN, STREAM_WINDOW};
+use super::limits::{MAX_RANGES, MAX_UNKNOWN, MESSAGES_AHEAD, STREAM_WINDOW};
 use super::protocol::{Agreement, ProtocolId};
 use super::stream::recv::{Arrival, Front, Purpose, RecvHalf};
 use super::stream::send::SendHalf;
@@ -262,8 +262,10 @@ impl Mux {
             Front::Partial { end } => {
                 // Credit for the rest: it must not wait for reading, since nothing can be read before it is whole.
                 let len = end - half.data.start();
-                if half.window.max() < end {
-                    half.window.widen(len);
+                // And room for those behind it, which are begun only when there is credit for all of them: a window of one
+                // message would carry one in each round trip.
+                let wider = half.window.widen(MESSAGES_AHEAD * len);
+                if wider || half.window.max() < end {
                     self.queue_credit(slot);
                 }
                 if self.window.widen(2 * len) {

@@ -9,4 +9,8 @@
 mod campaign;
 mod connect;
 mod crossing;
+mod duo;
+mod fairness;
+mod goodput;
+mod memory;
 mod support;
