@@ -11,6 +11,9 @@ pub(crate) const INITIAL: Duration = Duration::from_millis(333);
 /// The longest that an endpoint delays an acknowledgement on purpose, unless its greeting says another figure.
 pub(crate) const MAX_ACK_DELAY: Duration = Duration::from_millis(25);
 
+/// A sample up to this is believed at once.
+const CREDIBLE: Duration = Duration::from_secs(3);
+
 /// A sample above this is a stopped clock, not a path: it is cut, so that no sum of durations can overflow.
 const MAX_SAMPLE: Duration = Duration::from_secs(60);
 
@@ -38,6 +41,9 @@ impl Rtt {
     /// subtracted only as far as the result stays at or above the minimum, so a lie cannot make the path look faster
     /// than it ever was.
     pub(crate) fn update(&mut self, sample: Duration, ack_delay: Duration) {
+        // A peer that slept answers late, and one such answer must not stretch every timer for minutes. A path that
+        // has become that slow shows it again, and again four times as much is believed.
+        let sample = sample.min(CREDIBLE.max(self.smoothed * 4));
         let sample = sample.clamp(Duration::from_micros(1), MAX_SAMPLE);
         self.latest = sample;
         if !self.sampled {
