@@ -189,7 +189,7 @@ impl Pages {
             for page in self.pages.drain(..).flatten() {
                 pool.give(page);
             }
-            if self.pages.capacity() > 16 {
+            if self.pages.capacity() > 4 {
                 self.pages = VecDeque::new();
             }
         } else {

@@ -324,10 +324,6 @@ impl Mux {
         if self.oversized != NONE && self.streams.sends.get_mut(self.oversized).is_none_or(ended) {
             self.oversized = NONE;
         }
-        // The oversized message may have been sent since.
-        if self.streams.sends.get_mut(self.oversized).is_none_or(|half| half.message_end() == half.next) {
-            self.oversized = NONE;
-        }
         let free = credit.saturating_sub(self.reserved(slot));
         let wanted = wanted as u64;
         let Some(half) = self.streams.sends.get_mut(slot) else { return 0 };

@@ -35,6 +35,10 @@ impl<T> Slab<T> {
         }
         // Far fewer streams are allowed than there are numbers.
         debug_assert!(self.items.len() < usize::from(NONE), "more streams than places");
+        // Most sessions have a few channels and no streams: what is reserved for more is most of what they hold.
+        if self.items.len() == self.items.capacity() && self.items.len() < 16 {
+            self.items.reserve_exact(2);
+        }
         self.items.push(Some(item));
         Slot::try_from(self.items.len() - 1).unwrap_or(NONE)
     }

@@ -47,10 +47,11 @@ fn streams_deliver_prefixes_and_all_of_what_was_finished() {
                         assert!(streams.contains_key(&stream));
                     }
                 }
-                if step < 400 && net.random.chance(10) {
-                    if let Ok(id) = mux.open_stream(ProtocolId(net.random.below(3) as u16)) {
-                        streams.insert(id, Default::default());
-                    }
+                if step < 400
+                    && net.random.chance(10)
+                    && let Ok(id) = mux.open_stream(ProtocolId(net.random.below(3) as u16))
+                {
+                    streams.insert(id, Default::default());
                 }
                 for (id, expected) in &mut streams {
                     let [a, b] = expected;
@@ -148,14 +149,16 @@ fn check_account(mux: &Mux, protocol: ProtocolId, urgency: Urgency) -> Account {
     account
 }
 
+/// The messages of one way, protocol and urgency: lengths of those sent, how many were received, how many acknowledged.
+type Progress = (Vec<usize>, usize, u64);
+
 #[test]
 fn messages_arrive_once_in_order_and_are_accounted_for_at_every_step() {
-    for seed in 0..8 {
+    for seed in 0..4 {
         let now = start();
         let list = protocols(&[("a", 1), ("b", 3), ("c", 1)]);
         let mut net = Net::new(pair(&list, now), PATHS[seed as usize % 4], seed, now);
-        // For each way, protocol and urgency: lengths of those sent, how many were received, how many acknowledged.
-        let mut sent: BTreeMap<(usize, u16, Urgency), (Vec<usize>, usize, u64)> = BTreeMap::new();
+        let mut sent: BTreeMap<(usize, u16, Urgency), Progress> = BTreeMap::new();
         for step in 0.. {
             net.step();
             let mut all = true;
@@ -268,19 +271,16 @@ fn at_the_end_every_message_is_acked_unknown_or_unsent() {
 fn large_messages_on_many_channels_do_not_starve_each_other() {
     let now = start();
     let list = protocols(&[("a", 1), ("b", 1), ("c", 1), ("d", 1), ("e", 1)]);
-    for (seed, len) in [1 << 20, 700_000, 300_000, 90_000].into_iter().enumerate() {
+    for (seed, len) in [1 << 20, 300_000, 90_000].into_iter().enumerate() {
         let path = Path { room: 8900, ..PATHS[1] };
         let mut net = Net::new(pair(&list, now), path, seed as u64, now);
         let (mut sent, mut received, mut out) = ([0; 10], 0, Vec::new());
         let each = 3;
         for step in 0.. {
-            for channel in 0..10 {
+            for (channel, sent) in sent.iter_mut().enumerate().filter(|(_, sent)| **sent < each) {
                 let urgency = Urgency::BOTH[channel % 2];
-                if sent[channel] < each
-                    && net.sides[0].send(ProtocolId(channel as u16 / 2), &vec![channel as u8; len], urgency).is_ok()
-                {
-                    sent[channel] += 1;
-                }
+                let message = vec![channel as u8; len];
+                *sent += u32::from(net.sides[0].send(ProtocolId(channel as u16 / 2), &message, urgency).is_ok());
             }
             net.step();
             for protocol in 0..5 {

@@ -13,7 +13,7 @@ enum Load {
     Datagrams(usize),
 }
 
-/// Sends for one virtual second over a link of so many packets a millisecond, and counts the bytes that arrive.
+/// Sends for a virtual second (four with losses: what waits behind a gap at the end does not count) over a link of so many packets a millisecond, and counts the bytes that arrive.
 fn share(list: &Arc<Protocols>, loads: &[Load], path: Path, seed: u64) -> (Vec<f64>, u64) {
     let now = start();
     let mut net = Net::new(pair(list, now), path, seed, now);
@@ -25,7 +25,7 @@ fn share(list: &Arc<Protocols>, loads: &[Load], path: Path, seed: u64) -> (Vec<f
         .map(|(at, load)| matches!(load, Load::Bulk).then(|| net.sides[0].open_stream(ProtocolId(at as u16)).unwrap()));
     let streams = streams.collect::<Vec<_>>();
     let chunk = vec![7; 100_000];
-    for step in 0..1300 {
+    for step in 0..if path.loss > 0 { 4300 } else { 1300 } {
         if step == 300 {
             bytes.fill(0.0);
             net.sent = [0; 2];
@@ -37,7 +37,7 @@ fn share(list: &Arc<Protocols>, loads: &[Load], path: Path, seed: u64) -> (Vec<f
                 Load::Messages(len) => while net.sides[0].send(protocol, &chunk[..len], Urgency::Normal).is_ok() {},
                 Load::Urgent(len) => while net.sides[0].send(protocol, &chunk[..len], Urgency::Urgent).is_ok() {},
                 Load::Datagrams(len) => {
-                    while net.sides[0].stats().datagrams_dropped_sent % 2 == 0 {
+                    while net.sides[0].stats().datagrams_dropped_sent == 0 {
                         net.sides[0].send_datagram(protocol, &chunk[..len]).unwrap();
                     }
                     net.sides[0].stats.datagrams_dropped_sent = 0;
@@ -94,7 +94,8 @@ fn equal_weights_get_equal_bytes_within_five_percent() {
         &[Bulk, Messages(200), Datagrams(1000), Messages(5000), Bulk],
         &[Messages(64), Messages(64), Bulk, Messages(1000), Messages(8000), Datagrams(300), Bulk, Bulk],
     ] {
-        for (seed, path) in [SLOW, Path { loss: 3, rate: 8, ..SLOW }].into_iter().enumerate() {
+        // With losses no faster than that windows hold nobody up: who waits for credit has nothing to send.
+        for (seed, path) in [SLOW, Path { loss: 3, rate: 3, ..SLOW }].into_iter().enumerate() {
             let (bytes, _) = share(&named(&vec![1; loads.len()]), loads, path, seed as u64);
             let mean = bytes.iter().sum::<f64>() / bytes.len() as f64;
             for each in &bytes {

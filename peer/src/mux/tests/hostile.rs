@@ -252,6 +252,7 @@ fn a_window_full_of_anything_stays_within_the_memory() {
 
 #[test]
 fn any_frames_at_all_do_no_more_than_end_the_session() {
+    let mut violations = 0;
     for seed in 0..300 {
         let now = start();
         let mut random = Random(seed);
@@ -272,7 +273,9 @@ fn any_frames_at_all_do_no_more_than_end_the_session() {
                 5 => {
                     victim.on_max_data(random.below(1 << 30));
                     victim.on_max_streams(random.below(1000));
-                    victim.refuse_streams();
+                    if random.chance(2) {
+                        victim.refuse_streams();
+                    }
                     Ok(())
                 }
                 _ => {
@@ -309,10 +312,11 @@ fn any_frames_at_all_do_no_more_than_end_the_session() {
             }
             assert!(victim.consumed <= victim.received, "seed {seed}");
             assert!(victim.streams.closed_count() <= victim.max_streams);
-            if let Err(violation) = result {
-                assert_ne!(violation, Violation::FrameEncoding);
-                break;
-            }
+            // The session would end here. Whatever state that leaves is no worse than any other.
+            violations += u32::from(result.is_err());
+            let most = Limits::default();
+            assert!(victim.buffered_bytes() <= most.send_memory + most.receive_memory);
         }
     }
+    assert!(violations > 300, "{violations}");
 }

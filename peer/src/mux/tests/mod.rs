@@ -58,6 +58,7 @@ pub(super) fn mux(role: Role, protocols: &Arc<Protocols>, now: Instant) -> Mux {
     Mux::new(role, protocols.clone(), Limits::default(), now)
 }
 
+#[expect(clippy::unwrap_in_result, reason = "what we compose can be composed")]
 pub(super) fn greet(to: &mut Mux, from: &Mux) -> Result<(), Violation> {
     let body = Hello::compose(from.protocols().entries(), None, None, &from.announced()).unwrap();
     to.on_hello(&Hello::parse(&body).unwrap())
@@ -88,6 +89,7 @@ pub(super) fn packet(mux: &mut Mux, room: usize, now: Instant) -> (Vec<u8>, Sent
 }
 
 /// Hands over the frames of a packet. Refused if any of them is.
+#[expect(clippy::unwrap_in_result, reason = "what we wrote decodes")]
 pub(super) fn deliver(mux: &mut Mux, packet: &[u8]) -> Result<Received, Violation> {
     let mut received = Received::Taken;
     for frame in Frames::new(packet) {
