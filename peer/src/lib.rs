@@ -10,6 +10,9 @@ mod ecn;
 pub mod endpoint;
 mod error;
 mod event;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod mtu;
 pub mod mux;

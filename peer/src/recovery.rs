@@ -374,7 +374,7 @@ impl Recovery {
     }
 
     /// Bytes on the heap.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn heap(&self) -> usize {
         self.ring.heap()
             + self.paths.iter().flatten().count() * size_of::<Path>()

@@ -106,7 +106,7 @@ impl Ring {
     }
 
     /// Bytes on the heap.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn heap(&self) -> usize {
         self.slots.capacity() * size_of::<Record>() + (self.pending.capacity() + self.lost.capacity()) * 8
     }

@@ -1,0 +1,626 @@
+//! Two multiplexers, and all that they were given to deliver.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use framing::{CloseCode, Frame, Frames, Hello, PacketWriter, Role, StreamCode, StreamId};
+
+use crate::Violation;
+use crate::mux::{Event, Limits, Mux, Protocol, ProtocolId, Protocols, Read, ReadError, Received, Urgency, WriteError};
+use crate::sent::SentFrames;
+
+/// Protocols of either side. The last ones differ.
+const PROTOCOLS: u16 = 4;
+
+const BOTH: [Urgency; 2] = [Urgency::Normal, Urgency::Urgent];
+
+/// Small, so that limits are reached soon.
+const LIMITS: Limits = Limits {
+    max_message: 16 << 10,
+    streams: 16,
+    send_memory: 256 << 10,
+    receive_memory: 3 << 19,
+    initial_window: 64 << 10,
+    max_datagram: 1300,
+    datagram_memory: 16 << 10,
+};
+
+/// Packets of one side whose fate is open, or that may arrive once more.
+const MAX_PACKETS: usize = 256;
+
+/// Streams that a side may have, channels included: its own and the other's.
+const MAX_STREAMS: usize = 2 * (16 + 2 * PROTOCOLS as usize);
+
+/// With less room than this a packet that stays empty tells nothing.
+const ROOM: usize = 64;
+
+/// Two multiplexers, the packets between them, and everything that was ever sent.
+///
+/// What is read is what was written, from the first byte on, and no more; messages come once, in order and whole;
+/// [`Account`](crate::mux::Account)s add up; memory is bounded; a side says that it has something to send if and only if
+/// it has; the honest never break the protocol. Once somebody else spoke for a side, what the other side reads is not
+/// looked at, and either may find that the protocol was broken; the rest holds.
+#[derive(Debug)]
+pub struct Muxes {
+    now: Instant,
+    ends: [End; 2],
+    streams: BTreeMap<StreamId, Stream>,
+    /// By sender, protocol and urgency.
+    channels: BTreeMap<(usize, u16, Urgency), Channel>,
+    /// Somebody spoke for a side, whichever it was.
+    hostile: bool,
+}
+
+/// One side.
+#[derive(Debug)]
+struct End {
+    mux: Mux,
+    /// It has the other side's HELLO.
+    greeted: bool,
+    /// Somebody spoke to it who was not the other side.
+    deceived: bool,
+    /// It found that the protocol was broken, or was told so.
+    over: bool,
+    packets: Vec<Packet>,
+    known: Vec<StreamId>,
+    failed: BTreeSet<ProtocolId>,
+    datagrams: u64,
+}
+
+/// A packet that was sent.
+#[derive(Debug)]
+struct Packet {
+    bytes: Vec<u8>,
+    sent: SentFrames,
+    /// It arrived, and was taken.
+    taken: bool,
+    told: bool,
+}
+
+/// What was done with a stream of bytes by the writer of either direction, and by its reader.
+#[derive(Debug, Clone, Copy)]
+struct Stream {
+    protocol: ProtocolId,
+    ways: [Way; 2],
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Way {
+    written: u64,
+    read: u64,
+    finished: bool,
+    ended: bool,
+    given_up: bool,
+}
+
+/// The messages of one direction.
+#[derive(Debug, Default)]
+struct Channel {
+    lens: Vec<usize>,
+    next: usize,
+    acked: u64,
+    /// What was closed before these will not come any more.
+    resumed_at: BTreeSet<usize>,
+    closed: bool,
+}
+
+impl Muxes {
+    /// A dialler and a responder that have not greeted each other, with the same protocols or with some that differ.
+    #[must_use]
+    pub fn new(same: bool, now: Instant) -> Self {
+        let ends = [Role::Dialler, Role::Responder].map(|role| End {
+            mux: Mux::new(role, Arc::new(protocols(same || role == Role::Dialler)), LIMITS, now),
+            greeted: false,
+            deceived: false,
+            over: false,
+            packets: Vec::new(),
+            known: Vec::new(),
+            failed: BTreeSet::new(),
+            datagrams: 0,
+        });
+        Self { now, ends, streams: BTreeMap::new(), channels: BTreeMap::new(), hostile: false }
+    }
+
+    /// Time passes; rate caps let go.
+    pub fn advance(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// The round-trip time that a side measured.
+    pub fn set_rtt(&mut self, side: usize, rtt: Duration) {
+        self.ends[side & 1].mux.set_rtt(rtt);
+    }
+
+    /// How much a packet of a side holds.
+    pub fn set_packet_room(&mut self, side: usize, room: usize) {
+        self.ends[side & 1].mux.set_packet_room(room);
+    }
+
+    /// A side gets the other's HELLO, if it has not.
+    pub fn greet(&mut self, side: usize) {
+        let (to, from) = (side & 1, 1 - (side & 1));
+        if self.ends[to].greeted || self.ends[to].over {
+            return;
+        }
+        let other = &self.ends[from].mux;
+        let body = Hello::compose(other.protocols().entries(), None, None, &other.announced()).unwrap_or_default();
+        let Ok(hello) = Hello::parse(&body) else { return };
+        self.ends[to].greeted = true;
+        let result = self.ends[to].mux.on_hello(&hello);
+        self.judge(to, result.map(|()| Received::Taken));
+    }
+
+    /// A side fills a packet of at most `room` bytes. Says whether there was anything to put into it.
+    pub fn transmit(&mut self, side: usize, room: usize) -> bool {
+        let (from, now) = (side & 1, self.now);
+        let end = &mut self.ends[from];
+        if end.over {
+            return false;
+        }
+        let wants = end.mux.has_output(now);
+        let mut bytes = vec![0; room];
+        let mut sent = SentFrames::new();
+        let mut writer = PacketWriter::new(&mut bytes);
+        end.mux.fill(&mut writer, &mut sent, now);
+        let len = writer.len();
+        bytes.truncate(len);
+        assert!(wants || len == 0, "there was something to send, and nobody was told");
+        if len == 0 {
+            assert!(sent.is_empty(), "{sent:?} in no packet");
+            let still = room >= ROOM && end.mux.has_output(now);
+            assert!(!still, "there is something to send, and nothing is sent");
+            return false;
+        }
+        assert!(Frames::new(&bytes).all(|frame| frame.is_ok()), "what is sent can be read");
+        end.packets.push(Packet { bytes, sent, taken: false, told: false });
+        if end.packets.len() > MAX_PACKETS {
+            self.lose(from, 0);
+            self.ends[from].packets.remove(0);
+        }
+        self.check(from);
+        true
+    }
+
+    /// How many packets of a side are under way.
+    #[must_use]
+    pub fn under_way(&self, side: usize) -> usize {
+        self.ends[side & 1].packets.len()
+    }
+
+    /// A packet of a side arrives, once more perhaps.
+    pub fn deliver(&mut self, side: usize, which: usize) {
+        let (from, to) = (side & 1, 1 - (side & 1));
+        let Some(packet) = self.ends[from].packets.get(which) else { return };
+        let bytes = packet.bytes.clone();
+        if self.ends[to].over {
+            return;
+        }
+        let result = dispatch(&mut self.ends[to].mux, &bytes);
+        let taken = self.judge(to, result);
+        if let Some(packet) = self.ends[from].packets.get_mut(which) {
+            packet.taken |= taken;
+        }
+    }
+
+    /// A side hears that its packet arrived, if it did.
+    pub fn acknowledge(&mut self, side: usize, which: usize) {
+        let end = &mut self.ends[side & 1];
+        let Some(packet) = end.packets.get_mut(which).filter(|packet| packet.taken && !packet.told) else { return };
+        packet.told = true;
+        packet.sent.iter().for_each(|frame| end.mux.on_acked(frame));
+        self.check(side & 1);
+    }
+
+    /// A side gives its packet up, which may still arrive.
+    pub fn lose(&mut self, side: usize, which: usize) {
+        let end = &mut self.ends[side & 1];
+        let Some(packet) = end.packets.get_mut(which).filter(|packet| !packet.told) else { return };
+        packet.told = true;
+        packet.sent.iter().for_each(|frame| end.mux.on_lost(frame));
+        self.check(side & 1);
+    }
+
+    /// Somebody sends these frames to a side in the other's name.
+    pub fn deceive(&mut self, side: usize, frames: &[u8]) {
+        let to = side & 1;
+        if self.ends[to].over {
+            return;
+        }
+        self.hostile = true;
+        self.ends[to].deceived = true;
+        let result = dispatch(&mut self.ends[to].mux, frames);
+        self.judge(to, result);
+    }
+
+    fn judge(&mut self, side: usize, result: Result<Received, Violation>) -> bool {
+        if let Err(violation) = result {
+            assert!(self.hostile, "the honest side is accused of a {violation}");
+            self.ends[side].over = true;
+        }
+        self.check(side);
+        result == Ok(Received::Taken)
+    }
+
+    /// Opens a stream.
+    pub fn open(&mut self, side: usize, protocol: u16) {
+        let (at, protocol) = (side & 1, ProtocolId(protocol % PROTOCOLS));
+        if let Ok(id) = self.ends[at].mux.open_stream(protocol) {
+            let fresh = self.streams.insert(id, Stream { protocol, ways: [Way::default(); 2] });
+            assert!(fresh.is_none() || self.hostile, "{id:?} was opened before");
+            self.ends[at].known.push(id);
+        }
+        self.check(at);
+    }
+
+    /// Writes to one of the streams that a side knows.
+    pub fn write(&mut self, side: usize, which: usize, len: usize) {
+        let Some((at, id)) = self.stream(side, which) else { return };
+        let Some(way) = self.streams.get_mut(&id).and_then(|stream| stream.ways.get_mut(at)) else { return };
+        let data: Vec<u8> = (way.written..).take(len).map(|offset| byte(id, at, offset)).collect();
+        match self.ends[at].mux.write(id, &data) {
+            Ok(taken) => {
+                assert!(taken <= len && (taken > 0 || len == 0) && !way.finished, "{taken} of {len} bytes");
+                way.written += taken as u64;
+            }
+            Err(WriteError::Blocked) => {}
+            Err(WriteError::Stopped { .. }) => way.given_up = true,
+            Err(WriteError::Closed) => assert!(way.finished || self.has_ended(at, id), "{id:?} is closed"),
+        }
+        self.check(at);
+    }
+
+    /// Says that nothing more will be written, or that all is given up.
+    pub fn end(&mut self, side: usize, which: usize, reset: bool) {
+        let Some((at, id)) = self.stream(side, which) else { return };
+        let mux = &mut self.ends[at].mux;
+        let done = if reset { mux.reset(id, StreamCode::application(1)) } else { mux.finish(id) };
+        if let Some(way) = self.streams.get_mut(&id).and_then(|stream| stream.ways.get_mut(at)) {
+            way.given_up |= reset && done.is_ok();
+            way.finished |= !reset && done.is_ok();
+        }
+        self.check(at);
+    }
+
+    /// Reads from one of the streams that a side knows. Says whether anything came of it.
+    pub fn read(&mut self, side: usize, which: usize, len: usize) -> bool {
+        let Some((at, id)) = self.stream(side, which) else { return false };
+        let (hostile, deceived) = (self.hostile, self.ends[at].deceived);
+        let mut out = vec![0; len];
+        let result = self.ends[at].mux.read(id, &mut out);
+        let Some(way) = self.streams.get_mut(&id).and_then(|stream| stream.ways.get_mut(1 - at)) else { return false };
+        match result {
+            Ok(Read::Bytes(read)) => {
+                let expected = (way.read..).map(|offset| byte(id, 1 - at, offset));
+                let same = out.iter().take(read).copied().eq(expected.take(read));
+                way.read += read as u64;
+                assert!(deceived || same, "not what was written to {id:?}");
+                assert!(deceived || way.read <= way.written, "more than was written to {id:?}");
+            }
+            Ok(Read::End) => {
+                assert!(deceived || (way.finished && way.read == way.written), "no end was set at {}", way.read);
+                way.ended = true;
+            }
+            Err(ReadError::Reset { .. }) => {
+                way.given_up = true;
+            }
+            Err(ReadError::Blocked) => {}
+            Err(ReadError::Closed) => {
+                let known = way.ended || way.given_up;
+                assert!(known || hostile || self.has_ended(at, id), "{id:?} is closed");
+            }
+        }
+        self.check(at);
+        matches!(result, Ok(Read::Bytes(1..) | Read::End) | Err(ReadError::Reset { .. }))
+    }
+
+    /// Reads no further.
+    pub fn stop(&mut self, side: usize, which: usize) {
+        let Some((at, id)) = self.stream(side, which) else { return };
+        let done = self.ends[at].mux.stop(id, StreamCode::application(2));
+        if let Some(way) = self.streams.get_mut(&id).and_then(|stream| stream.ways.get_mut(1 - at)) {
+            way.given_up |= done.is_ok();
+        }
+        self.check(at);
+    }
+
+    /// Whether a stream may be closed for a side although it did not close it.
+    fn has_ended(&self, side: usize, id: StreamId) -> bool {
+        let Some(stream) = self.streams.get(&id) else { return true };
+        self.ends[side].failed.contains(&stream.protocol) || stream.ways.iter().any(|way| way.given_up)
+    }
+
+    fn stream(&self, side: usize, which: usize) -> Option<(usize, StreamId)> {
+        let known = &self.ends[side & 1].known;
+        Some((side & 1, *known.get(which.checked_rem(known.len())?)?))
+    }
+
+    /// Sends a message.
+    pub fn send(&mut self, side: usize, protocol: u16, urgency: Urgency, len: usize) {
+        let (at, protocol) = (side & 1, protocol % PROTOCOLS);
+        let channel = self.channels.entry((at, protocol, urgency)).or_default();
+        // An empty one could be of either kind.
+        let len = len.max(usize::from(urgency == Urgency::Urgent));
+        let message = message((at, protocol, urgency), channel.lens.len(), len);
+        if let Ok(id) = self.ends[at].mux.send(ProtocolId(protocol), &message, urgency) {
+            assert_eq!(id.0, channel.lens.len() as u64, "messages are numbered as they are accepted");
+            channel.lens.push(len);
+        }
+        self.check(at);
+    }
+
+    /// Takes the next message. Says whether there was one.
+    pub fn recv(&mut self, side: usize, protocol: u16) -> bool {
+        let (at, protocol) = (side & 1, protocol % PROTOCOLS);
+        let mut out = vec![0xaa; 3];
+        let len = self.ends[at].mux.recv(ProtocolId(protocol), &mut out);
+        if let Some(len) = len {
+            assert_eq!(len, out.len());
+            let taken = BOTH.into_iter().any(|urgency| {
+                let name = (1 - at, protocol, urgency);
+                let Some(channel) = self.channels.get_mut(&name) else { return false };
+                let next = channel.resumed_at.range(channel.next..).copied();
+                let next = [channel.next].into_iter().chain(next);
+                let mut next = next.filter(|n| channel.lens.get(*n).is_some_and(|len| message(name, *n, *len) == out));
+                let Some(number) = next.next() else { return false };
+                channel.next = number + 1;
+                true
+            });
+            assert!(taken || self.ends[at].deceived, "{len} bytes are not the next message");
+        }
+        self.check(at);
+        len.is_some()
+    }
+
+    /// Sends a datagram.
+    pub fn send_datagram(&mut self, side: usize, protocol: u16, len: usize) {
+        let (at, protocol) = (side & 1, protocol % PROTOCOLS);
+        let end = &mut self.ends[at];
+        if end.mux.send_datagram(ProtocolId(protocol), &datagram(at, protocol, end.datagrams, len)).is_ok() {
+            end.datagrams += 1;
+        }
+        self.check(at);
+    }
+
+    /// Takes the next datagram. Says whether there was one.
+    pub fn recv_datagram(&mut self, side: usize, protocol: u16) -> bool {
+        let (at, protocol) = (side & 1, protocol % PROTOCOLS);
+        let Some(data) = self.ends[at].mux.recv_datagram(ProtocolId(protocol)) else { return false };
+        if let Some(number) = data.first_chunk().map(|number| u64::from_be_bytes(*number)) {
+            let sent = number < self.ends[1 - at].datagrams && data == datagram(1 - at, protocol, number, data.len());
+            assert!(sent || self.ends[at].deceived, "a datagram that was not sent");
+        }
+        self.check(at);
+        true
+    }
+
+    /// A side cannot make sense of a protocol.
+    pub fn fail(&mut self, side: usize, protocol: u16) {
+        let (at, protocol) = (side & 1, ProtocolId(protocol % PROTOCOLS));
+        self.ends[at].mux.fail_protocol(protocol);
+        self.ends[at].failed.insert(protocol);
+        self.check(at);
+    }
+
+    /// A side lets the other open no more streams, and has said so.
+    pub fn refuse(&mut self, side: usize) {
+        let at = side & 1;
+        self.ends[at].mux.refuse_streams();
+        self.ends[1 - at].mux.on_goaway(CloseCode::SHUTDOWN);
+        self.check(at);
+        self.check(1 - at);
+    }
+
+    /// Takes all events.
+    pub fn poll(&mut self, side: usize) {
+        let at = side & 1;
+        let mut events = 0;
+        while let Some(event) = self.ends[at].mux.poll_event() {
+            events += 1;
+            assert!(events <= 8 * MAX_STREAMS + 32 * usize::from(PROTOCOLS), "more events than there are facts");
+            self.on_event(at, event);
+        }
+        self.check(at);
+    }
+
+    fn on_event(&mut self, at: usize, event: Event) {
+        let deceived = self.ends[at].deceived;
+        match event {
+            Event::Agreed => assert!(deceived || self.ends[at].greeted),
+            Event::Opened { stream, protocol, .. } => {
+                let known = self.streams.get(&stream);
+                assert!(deceived || known.is_some_and(|known| known.protocol == protocol), "{stream:?} was not opened");
+                self.streams.entry(stream).or_insert(Stream { protocol, ways: [Way::default(); 2] });
+                self.ends[at].known.push(stream);
+            }
+            Event::Delivered { stream } => {
+                let way = self.streams.get(&stream).and_then(|stream| stream.ways.get(at));
+                assert!(deceived || way.is_some_and(|way| way.finished), "{stream:?} was not finished");
+            }
+            Event::Stopped { stream, .. } => {
+                if let Some(way) = self.streams.get_mut(&stream).and_then(|stream| stream.ways.get_mut(at)) {
+                    way.given_up = true;
+                }
+            }
+            Event::Acked { protocol, urgency, through } => {
+                let channel = self.channels.entry((at, protocol.0, urgency)).or_default();
+                assert!(through.0 >= channel.acked && through.0 < channel.lens.len() as u64, "{through} arrived");
+                channel.acked = through.0 + 1;
+            }
+            Event::ChannelClosed { protocol, urgency, account, .. } => {
+                let channel = self.channels.entry((at, protocol.0, urgency)).or_default();
+                assert!(account.accepted <= channel.lens.len() as u64, "{account:?}");
+                channel.resumed_at.insert(usize::try_from(account.accepted).unwrap_or(usize::MAX));
+                channel.closed = true;
+            }
+            Event::ProtocolFailed { protocol, .. } => {
+                self.ends[at].failed.insert(protocol);
+            }
+            _ => {}
+        }
+    }
+
+    /// What holds at every moment.
+    fn check(&self, side: usize) {
+        let mux = &self.ends[side].mux;
+        let held = mux.buffered_bytes();
+        assert!(held <= LIMITS.send_memory + LIMITS.receive_memory, "{held} bytes are held");
+        for protocol in 0..PROTOCOLS {
+            for urgency in BOTH {
+                let account = mux.account(ProtocolId(protocol), urgency);
+                let accepted = self.channels.get(&(side, protocol, urgency)).map_or(0, |channel| channel.lens.len());
+                assert_eq!(account.accepted, accepted as u64);
+                assert_eq!(account.accepted, account.acked + account.unknown + account.unsent, "{account:?}");
+            }
+        }
+    }
+
+    /// Once packets arrive, everything that was not given up does.
+    pub fn finish(mut self) {
+        for side in 0..2 {
+            (0..self.under_way(side)).for_each(|which| self.lose(side, which));
+            self.ends[side].packets.clear();
+            self.greet(side);
+        }
+        for round in 0.. {
+            assert!(round < 20_000, "it never ends");
+            let mut idle = true;
+            for side in 0..2 {
+                for _ in 0..64 {
+                    if !self.transmit(side, 1152) {
+                        break;
+                    }
+                    idle = false;
+                    self.deliver(side, 0);
+                    self.acknowledge(side, 0);
+                    self.lose(side, 0);
+                    self.ends[side].packets.clear();
+                }
+            }
+            for side in 0..2 {
+                idle &= !self.read_all(side);
+            }
+            if idle {
+                let wake = self.ends.iter().filter(|end| !end.over).filter_map(|end| end.mux.deadline()).min();
+                let Some(wake) = wake else { break };
+                assert!(wake > self.now, "a rate cap is over, and nothing follows");
+                self.now = wake;
+            }
+        }
+        if !self.hostile {
+            self.check_whole();
+        }
+    }
+
+    fn read_all(&mut self, side: usize) -> bool {
+        self.poll(side);
+        let mut any = false;
+        for which in 0..self.ends[side].known.len() {
+            while self.read(side, which, 5000) {
+                any = true;
+            }
+        }
+        for protocol in 0..PROTOCOLS {
+            while self.recv(side, protocol) || self.recv_datagram(side, protocol) {
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn check_whole(&self) {
+        for (id, stream) in &self.streams {
+            for way in &stream.ways {
+                let failed = self.ends.iter().any(|end| end.failed.contains(&stream.protocol));
+                assert!(failed || !way.finished || way.ended || way.given_up, "{id:?} stops: {way:?}");
+            }
+        }
+        for ((side, protocol, urgency), channel) in &self.channels {
+            let account = self.ends[*side].mux.account(ProtocolId(*protocol), *urgency);
+            let failed = self.ends.iter().any(|end| end.failed.contains(&ProtocolId(*protocol)));
+            if !failed {
+                let received = channel.next as u64;
+                let lost = account.unknown + account.unsent;
+                assert!(received + lost >= account.accepted, "{received} messages came: {account:?}");
+                assert!(channel.closed || lost == 0, "{account:?}, and nothing is in the way");
+            }
+        }
+        for end in &self.ends {
+            assert!(end.mux.is_flushed(), "something was not sent");
+            assert_eq!(end.mux.buffered_bytes(), 0, "something is held");
+        }
+    }
+}
+
+fn dispatch(mux: &mut Mux, bytes: &[u8]) -> Result<Received, Violation> {
+    let mut received = Received::Taken;
+    for frame in Frames::new(bytes) {
+        match frame {
+            Ok(Frame::Stream(stream)) => {
+                if mux.on_stream(&stream)? == Received::Refused {
+                    received = Received::Refused;
+                }
+            }
+            Ok(Frame::Hello(hello)) => mux.on_hello(&hello)?,
+            Ok(Frame::MaxData(max)) => mux.on_max_data(max),
+            Ok(Frame::MaxStreamData { id, max }) => mux.on_max_stream_data(id, max)?,
+            Ok(Frame::MaxStreams(max)) => mux.on_max_streams(max),
+            Ok(Frame::StreamReset { id, code, final_size }) => mux.on_reset(id, code, final_size)?,
+            Ok(Frame::StreamStop { id, code }) => mux.on_stop(id, code)?,
+            Ok(Frame::Datagram { protocol, data }) => mux.on_datagram(protocol, data)?,
+            Ok(Frame::Goaway { code }) => mux.on_goaway(code),
+            Ok(_) => {}
+            Err(_) => return Err(Violation::FrameEncoding),
+        }
+    }
+    Ok(received)
+}
+
+/// Those of the dialler, or of a responder that has others.
+fn protocols(dialler: bool) -> Protocols {
+    let mut protocols = Protocols::new();
+    let weight = NonZeroU16::MIN.saturating_add(2);
+    let list = if dialler {
+        [
+            Protocol::new("a", 1),
+            Protocol::new("b", 1).version(2).weight(weight),
+            Protocol::new("c", 1).rate_cap(NonZeroU32::new(100_000)),
+            Protocol::new("d", 1),
+        ]
+    } else {
+        [
+            Protocol::new("a", 1).weight(weight),
+            Protocol::new("b", 2).version(3),
+            Protocol::new("c", 1).accepts_streams(false),
+            Protocol::new("e", 1),
+        ]
+    };
+    for protocol in list {
+        let registered = protocols.register(protocol);
+        debug_assert!(registered.is_ok(), "{registered:?}");
+    }
+    protocols
+}
+
+/// The byte at `offset` of what a side writes to a stream.
+fn byte(id: StreamId, side: usize, offset: u64) -> u8 {
+    let [low, high, ..] = (offset.wrapping_mul(7) ^ offset >> 8).to_le_bytes();
+    let [id, ..] = (id.value() * 2 + side as u64).wrapping_mul(31).to_le_bytes();
+    low ^ high.rotate_left(3) ^ id
+}
+
+/// A message that tells what it is, as far as its length allows; its first byte tells how urgent.
+fn message((side, protocol, urgency): (usize, u16, Urgency), number: usize, len: usize) -> Vec<u8> {
+    let salt = (number * 16 + side * 8 + usize::from(protocol)).to_le_bytes();
+    let body = salt.into_iter().cycle().zip(0_u8..=250).map(|(salt, at)| salt ^ at);
+    let body: Vec<u8> = body.collect();
+    [u8::from(urgency == Urgency::Urgent)].into_iter().chain(body.into_iter().cycle()).take(len).collect()
+}
+
+/// A datagram with its number in front, if it is long enough.
+fn datagram(side: usize, protocol: u16, number: u64, len: usize) -> Vec<u8> {
+    let salt = number.wrapping_mul(8) + side as u64 * 4 + u64::from(protocol);
+    let body = salt.to_le_bytes().into_iter().cycle();
+    number.to_be_bytes().into_iter().chain(body).take(len).collect()
+}
