@@ -112,11 +112,6 @@ impl RemoteCids {
         Ok(offered)
     }
 
-    /// The one of the handshake, or whichever took its place first.
-    pub(crate) fn first(&self) -> Option<RemoteCid> {
-        self.known.first().copied()
-    }
-
     /// Takes a spare one into use.
     pub(crate) fn take(&mut self) -> Option<RemoteCid> {
         let cid = self.spare.pop_front()?;

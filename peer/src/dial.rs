@@ -158,10 +158,6 @@ impl Dial {
         self.cid
     }
 
-    pub(crate) const fn target(&self) -> Target {
-        self.target
-    }
-
     pub(crate) fn path(&self) -> Option<Path> {
         self.paths.first().copied()
     }

@@ -18,7 +18,6 @@ mod mtu;
 pub mod mux;
 mod pacing;
 mod path;
-#[expect(clippy::module_inception, reason = "the crate is named after its machine")]
 mod peer;
 mod receive;
 mod recovery;

@@ -55,7 +55,7 @@ pub(crate) const TICKET_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// The longest reason in a CLOSE.
 pub(crate) const MAX_REASON: usize = 256;
-/// Events that wait for the owner, beyond which those that only say that something can be read are not repeated.
+/// Events that wait for the owner, beyond which the other side's tales of our address are passed over.
 pub(crate) const MAX_EVENTS: usize = 1024;
 /// PATH_RESPONSEs that wait to be sent; the oldest is dropped.
 pub(crate) const MAX_RESPONSES: usize = 4;

@@ -128,10 +128,6 @@ impl Paths {
         &self.list[self.best]
     }
 
-    pub(crate) fn best_mut(&mut self) -> &mut PathState {
-        &mut self.list[self.best]
-    }
-
     pub(crate) const fn best_index(&self) -> usize {
         self.best
     }
@@ -146,10 +142,6 @@ impl Paths {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &PathState> {
         self.list.iter()
-    }
-
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut PathState> {
-        self.list.iter_mut()
     }
 
     /// Which path a datagram came over. The local address counts only where both sides of the comparison know it.
@@ -236,10 +228,6 @@ impl Paths {
         {
             state.challenge = Some(Challenge { data, sent_at: None, tries: 0, next_at: now });
         }
-    }
-
-    pub(crate) fn is_challenged(&self, at: usize) -> bool {
-        self.list.get(at).is_some_and(|state| state.challenge.is_some())
     }
 
     /// The next challenge that is due.

@@ -73,18 +73,9 @@ impl Peer {
     }
 
     /// A session that the other side began, and whose first sealed packet is at hand: feed it next.
-    pub(crate) fn accepted(
-        shared: Arc<Shared>,
-        established: Established<InitPayload>,
-        id: PeerId,
-        local: Cid,
-        resumed: bool,
-        path: Path,
-        seed: Seed,
-        now: Instant,
-    ) -> Self {
-        let mut peer = Self::new(shared, Role::Responder, Some(id), seed, now);
-        peer.adopt(established, id, local, resumed, path, now);
+    pub(crate) fn accepted(shared: Arc<Shared>, accepted: Accepted, seed: Seed, now: Instant) -> Self {
+        let mut peer = Self::new(shared, Role::Responder, Some(accepted.id), seed, now);
+        peer.adopt(accepted, now);
         peer
     }
 
@@ -110,15 +101,8 @@ impl Peer {
     }
 
     /// Our dial lost against the other side's: its handshake is used, what waits here goes into that session.
-    pub(crate) fn adopt(
-        &mut self,
-        established: Established<InitPayload>,
-        id: PeerId,
-        local: Cid,
-        resumed: bool,
-        path: Path,
-        now: Instant,
-    ) {
+    pub(crate) fn adopt(&mut self, accepted: Accepted, now: Instant) {
+        let Accepted { established, id, local, resumed, path } = accepted;
         if let Phase::Dialling(dial) = &self.phase {
             self.routes.push_back(RouteChange::RemoveCid(dial.cid()));
         }
@@ -526,6 +510,17 @@ impl Peer {
         let Answered { resumed, .. } = answered;
         self.events.push_back(Event::Connected(Connected { peer: with.id, role: self.role, resumed, cipher, path }));
     }
+}
+
+/// A handshake that the other side began, and has confirmed.
+pub(crate) struct Accepted {
+    pub(crate) established: Established<InitPayload>,
+    pub(crate) id: PeerId,
+    /// The connection id that we chose.
+    pub(crate) local: Cid,
+    /// It used a ticket.
+    pub(crate) resumed: bool,
+    pub(crate) path: Path,
 }
 
 /// What both kinds of handshake give.

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 use crate::Violation;
 use crate::cids::RemoteCid;
 use crate::event::{Event, Reason};
-use crate::limits::{OVERHEAD, TICKET_LIFE, TICKETS};
+use crate::limits::{MAX_EVENTS, OVERHEAD, TICKET_LIFE, TICKETS};
 use crate::mux::Received;
 use crate::path::{Outcome as PathOutcome, PathState};
 use crate::recovery::{Outcome, PathChange, PathStart};
@@ -260,7 +260,12 @@ impl Session {
                 Err(_) => return Err(Violation::Protocol),
             },
             Frame::Ticket { id, lifetime } => self.on_ticket(id, lifetime, cx),
-            Frame::Observed(addr) => cx.events.push_back(Event::Observed(addr)),
+            // Whoever repeats himself is not heard, and whoever tells endless tales only so far.
+            Frame::Observed(addr) if self.observed != Some(addr) && cx.events.len() < MAX_EVENTS => {
+                self.observed = Some(addr);
+                cx.events.push_back(Event::Observed(addr));
+            }
+            Frame::Observed(_) => {}
             Frame::Ping | Frame::Padding(_) | Frame::Unknown { .. } => {}
             _ => return Err(Violation::FrameEncoding),
         }

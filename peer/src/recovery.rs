@@ -156,6 +156,13 @@ impl Recovery {
         self.paths.iter_mut().flatten().for_each(|path| path.resume(now));
     }
 
+    /// Nothing has happened for long: gives back what memory a busy time left behind.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        self.forget(now);
+        self.ring.rest();
+        self.evicted.shrink_to_fit();
+    }
+
     /// The number of the next packet. The same until a packet is sent with it.
     pub(crate) fn next_pn(&mut self, rng: &mut Rng, now: Instant) -> u64 {
         let next = self.ring.end();

@@ -1,6 +1,7 @@
 //! A session that has keys: the parts, and what they have in common.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crypto::handshake::Ticket;
@@ -54,6 +55,8 @@ pub(crate) struct Session {
     pub(crate) tickets_issued: [Option<[u8; 16]>; TICKETS as usize],
     pub(crate) tickets_received: u8,
     max_datagram: usize,
+    /// Where the other side said last that it sees us.
+    pub(crate) observed: Option<SocketAddr>,
     pub(crate) control: Control,
     /// The last handshake message, until the other side has shown that it has it.
     pub(crate) confirm: Option<Confirm>,
@@ -191,6 +194,7 @@ impl Session {
             tickets_issued: [None; TICKETS as usize],
             tickets_received: 0,
             max_datagram: usize::from(max_datagram),
+            observed: None,
             control: Control {
                 hello: true,
                 observed: role == Role::Dialler,

@@ -10,7 +10,7 @@ use crate::event::Reason;
 use crate::limits::{KEEPALIVE_MAX, SUSPEND};
 use crate::path::{Outcome as PathOutcome, PathState};
 use crate::receive::Switch;
-use crate::recovery::PathSlot;
+use crate::recovery::{Outcome, PathSlot};
 use crate::session::{Closing, Context, Ending, Session};
 use crate::shared::{RouteChange, Shared};
 
@@ -29,11 +29,8 @@ impl Session {
             self.leave_silent_path(cx);
         }
         self.keys.expire_old(cx.now);
-        loop {
-            match self.paths.expire(cx.now) {
-                PathOutcome::Lost(_, slot, cid) => self.drop_path(slot, cid.sequence, cx),
-                _ => break,
-            }
+        while let PathOutcome::Lost(_, slot, cid) = self.paths.expire(cx.now) {
+            self.drop_path(slot, cid.sequence, cx);
         }
         if self.closing.as_ref().is_some_and(|closing| closing.at <= cx.now || cx.mux.is_flushed()) {
             self.close_now(cx);
@@ -47,6 +44,7 @@ impl Session {
             self.control.ping = true;
             self.last_sent = cx.now;
             self.check_spare_paths(cx);
+            self.rest(cx);
         }
         true
     }
@@ -103,6 +101,16 @@ impl Session {
     /// A PING came back: the mapping in between lasts at least this long, so the next one may wait longer.
     pub(crate) fn on_ping_acknowledged(&mut self, cx: &Context<'_>) {
         self.keepalive = (self.keepalive * 3 / 2).min(KEEPALIVE_MAX.max(self.keepalive_base(cx.shared)));
+    }
+
+    /// Gives back what memory a busy time left behind.
+    fn rest(&mut self, cx: &mut Context<'_>) {
+        self.recovery.rest(cx.now);
+        self.outcome = Outcome::default();
+        self.control.new_cids.shrink_to_fit();
+        self.control.retire.shrink_to_fit();
+        cx.events.shrink_to_fit();
+        cx.routes.shrink_to_fit();
     }
 
     /// Asks the proved paths that are not in use whether they still work.

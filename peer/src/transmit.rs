@@ -76,10 +76,7 @@ impl Session {
             if !out.fits(mtu) {
                 break;
             }
-            let size = match self.packet(out, mtu, slot, ecn, fill, cx) {
-                Some(size) => size,
-                None => break,
-            };
+            let Some(size) = self.packet(out, mtu, slot, ecn, fill, cx) else { break };
             if fill != Fill::Acks {
                 left = left.saturating_sub(size);
                 probes = probes.saturating_sub(1);
@@ -292,8 +289,8 @@ impl Session {
         cx: &mut Context<'_>,
     ) -> Option<Transmit> {
         let state = self.paths.get(at)?;
-        let (path, slot, cid) = (state.path, state.slot, state.cid.cid);
-        let size = self.single(out, cid, slot, frame, pad, false, cx)?;
+        let path = state.path;
+        let size = self.single(out, at, frame, pad, false, cx)?;
         if let Some(state) = self.paths.get_mut(at) {
             state.on_sent(size);
         }
@@ -302,23 +299,24 @@ impl Session {
 
     fn mtu_probe(&mut self, out: &mut TransmitBuf, cx: &mut Context<'_>) -> Option<Transmit> {
         let best = self.paths.best();
-        let (path, slot, cid) = (best.path, best.slot, best.cid.cid);
+        let (path, slot) = (best.path, best.slot);
         let size = self.recovery.mtu_probe(slot, cx.now)?;
-        self.single(out, cid, slot, Frame::Ping, size, true, cx)?;
+        self.single(out, self.paths.best_index(), Frame::Ping, size, true, cx)?;
         self.finish(out, path, Ecn::NotEct, cx)
     }
 
-    /// A packet with one frame, padded to `pad` bytes.
+    /// A packet with one frame on the path at this place, padded to `pad` bytes.
     fn single(
         &mut self,
         out: &mut TransmitBuf,
-        cid: [u8; 8],
-        slot: PathSlot,
+        at: usize,
         frame: Frame<'_>,
         pad: usize,
         probe: bool,
         cx: &mut Context<'_>,
     ) -> Option<usize> {
+        let state = self.paths.get(at)?;
+        let (slot, cid) = (state.slot, state.cid.cid);
         let number = self.recovery.next_pn(cx.rng, cx.now);
         let space = out.space(pad.max(OVERHEAD + frame.encoded_len()))?;
         let (header, body) = space.split_at_mut_checked(HEADER)?;

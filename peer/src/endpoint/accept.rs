@@ -20,6 +20,7 @@ use super::route::Refused;
 use super::table::{Entry, Phase};
 use super::{Endpoint, limits};
 use crate::Peer;
+use crate::peer::Accepted;
 
 /// How far a half-open handshake is.
 #[derive(Debug)]
@@ -319,8 +320,12 @@ impl Endpoint {
         let Confirmed { cid, peer, established, is_resumed, path, origin, .. } = confirmed;
         self.sessions.add(origin);
         let seed = self.peer_seed();
-        let session =
-            Peer::accepted(Arc::clone(&self.shared), established, peer, cid, is_resumed, path, seed, self.now);
+        let session = Peer::accepted(
+            Arc::clone(&self.shared),
+            Accepted { established, id: peer, local: cid, resumed: is_resumed, path },
+            seed,
+            self.now,
+        );
         let index = self.table.insert(Entry::new(session, Phase::Open, Some(peer), origin));
         self.table.open.insert(peer, index);
         self.table.add_cid(index, cid);
@@ -341,7 +346,8 @@ impl Endpoint {
             entry.origin = origin;
             entry.phase = Phase::Open;
             entry.tried.clear();
-            entry.peer.adopt(established, peer, cid, is_resumed, path, now);
+            let accepted = Accepted { established, id: peer, local: cid, resumed: is_resumed, path };
+            entry.peer.adopt(accepted, now);
         }
         self.table.add_cid(dial, cid);
         dial

@@ -33,9 +33,6 @@ const MAX_PACKETS: usize = 256;
 /// Streams that a side may have, channels included: its own and the other's.
 const MAX_STREAMS: usize = 2 * (16 + 2 * PROTOCOLS as usize);
 
-/// With less room than this a packet that stays empty tells nothing.
-const ROOM: usize = 64;
-
 /// Two multiplexers, the packets between them, and everything that was ever sent.
 ///
 /// What is read is what was written, from the first byte on, and no more; messages come once, in order and whole;
@@ -64,6 +61,8 @@ struct End {
     /// It found that the protocol was broken, or was told so.
     over: bool,
     packets: Vec<Packet>,
+    /// Bytes of frames in its packets, as it was told.
+    room: usize,
     known: Vec<StreamId>,
     failed: BTreeSet<ProtocolId>,
     datagrams: u64,
@@ -116,6 +115,7 @@ impl Muxes {
             deceived: false,
             over: false,
             packets: Vec::new(),
+            room: framing::limits::MIN_PAYLOAD,
             known: Vec::new(),
             failed: BTreeSet::new(),
             datagrams: 0,
@@ -135,7 +135,10 @@ impl Muxes {
 
     /// How much a packet of a side holds.
     pub fn set_packet_room(&mut self, side: usize, room: usize) {
-        self.ends[side & 1].mux.set_packet_room(room);
+        let end = &mut self.ends[side & 1];
+        end.room = room;
+        end.mux.set_packet_room(room);
+        self.check(side & 1);
     }
 
     /// A side gets the other's HELLO, if it has not.
@@ -152,15 +155,15 @@ impl Muxes {
         self.judge(to, result.map(|()| Received::Taken));
     }
 
-    /// A side fills a packet of at most `room` bytes. Says whether there was anything to put into it.
-    pub fn transmit(&mut self, side: usize, room: usize) -> bool {
+    /// A side fills a packet, in which there may be less room than in others. Says whether there was anything to put into it.
+    pub fn transmit(&mut self, side: usize, less: usize) -> bool {
         let (from, now) = (side & 1, self.now);
         let end = &mut self.ends[from];
         if end.over {
             return false;
         }
         let wants = end.mux.has_output(now);
-        let mut bytes = vec![0; room];
+        let mut bytes = vec![0; end.room.saturating_sub(less)];
         let mut sent = SentFrames::new();
         let mut writer = PacketWriter::new(&mut bytes);
         end.mux.fill(&mut writer, &mut sent, now);
@@ -169,7 +172,8 @@ impl Muxes {
         assert!(wants || len == 0, "there was something to send, and nobody was told");
         if len == 0 {
             assert!(sent.is_empty(), "{sent:?} in no packet");
-            let still = room >= ROOM && end.mux.has_output(now);
+            // A datagram waits for a packet that it fits.
+            let still = less == 0 && end.mux.has_output(now);
             assert!(!still, "there is something to send, and nothing is sent");
             return false;
         }
@@ -484,11 +488,14 @@ impl Muxes {
             self.greet(side);
         }
         for round in 0.. {
+            if self.ends.iter().any(|end| end.over) {
+                return;
+            }
             assert!(round < 20_000, "it never ends");
             let mut idle = true;
             for side in 0..2 {
                 for _ in 0..64 {
-                    if !self.transmit(side, 1152) {
+                    if !self.transmit(side, 0) {
                         break;
                     }
                     idle = false;
@@ -502,7 +509,7 @@ impl Muxes {
                 idle &= !self.read_all(side);
             }
             if idle {
-                let wake = self.ends.iter().filter(|end| !end.over).filter_map(|end| end.mux.deadline()).min();
+                let wake = self.ends.iter().filter_map(|end| end.mux.deadline()).min();
                 let Some(wake) = wake else { break };
                 assert!(wake > self.now, "a rate cap is over, and nothing follows");
                 self.now = wake;

@@ -13,7 +13,7 @@ use crate::sent::SentFrames;
 pub(super) const MAX_RECORDS: u64 = 8192;
 
 /// What is allocated with the first packet.
-const MIN_SLOTS: usize = 8;
+const MIN_SLOTS: usize = 2;
 
 /// One packet that was sent.
 #[derive(Debug)]
@@ -241,6 +241,13 @@ impl Ring {
             (self.slots, self.pending, self.lost) = (Vec::new(), Vec::new(), Vec::new());
         }
         self.peak = 0;
+    }
+
+    /// Gives all memory back if nothing is held.
+    pub(super) fn rest(&mut self) {
+        if self.base == self.end {
+            (self.slots, self.pending, self.lost) = (Vec::new(), Vec::new(), Vec::new());
+        }
     }
 
     /// Doubles the slots.

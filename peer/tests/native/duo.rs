@@ -7,14 +7,14 @@ use peer::Endpoint;
 use structs::{Datagram, Deadline, Machine, Rejected, Transmit, TransmitBuf};
 
 /// What comes in goes to the one whose address it was sent to; they take turns to send.
-pub struct Duo {
-    pub members: [Endpoint; 2],
-    pub addrs: [SocketAddr; 2],
+pub(crate) struct Duo {
+    pub(crate) members: [Endpoint; 2],
+    pub(crate) addrs: [SocketAddr; 2],
     turn: usize,
 }
 
 impl Duo {
-    pub const fn new(members: [Endpoint; 2], addrs: [SocketAddr; 2]) -> Self {
+    pub(crate) const fn new(members: [Endpoint; 2], addrs: [SocketAddr; 2]) -> Self {
         Self { members, addrs, turn: 0 }
     }
 }

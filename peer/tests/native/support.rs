@@ -9,54 +9,54 @@ use sim::pair::{Setup, Side};
 use sim::{Link, Pair};
 use structs::Epoch;
 
-pub type Endpoints = Pair<Endpoint, Endpoint>;
+pub(crate) type Endpoints = Pair<Endpoint, Endpoint>;
 
-pub const fn ms(n: u64) -> Duration {
+pub(crate) const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
 /// The protocols that both sides speak, in the order of registration.
-pub const ECHO: usize = 0;
-pub const BULK: usize = 1;
+pub(crate) const ECHO: usize = 0;
+pub(crate) const BULK: usize = 1;
 
-pub fn protocols() -> (Protocols, Vec<ProtocolId>) {
+pub(crate) fn protocols() -> (Protocols, Vec<ProtocolId>) {
     let mut protocols = Protocols::new();
     let ids = ["echo", "bulk", "other"].map(|name| protocols.register(Protocol::new(name, 1)).unwrap());
     (protocols, ids.to_vec())
 }
 
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config::default().protocols(protocols().0)
 }
 
-pub fn identity(n: u64) -> Identity {
+pub(crate) fn identity(n: u64) -> Identity {
     Identity::generate(&mut Seed::fixed(n).rng())
 }
 
-pub fn endpoint(n: u64, config: Config, now: Instant) -> Endpoint {
+pub(crate) fn endpoint(n: u64, config: Config, now: Instant) -> Endpoint {
     let epoch = Epoch { instant: now, unix: Duration::from_secs(1_790_000_000) };
     Endpoint::new(identity(n), config, epoch, &Seed::fixed(1000 + n), now)
 }
 
 /// Two endpoints with these links, not yet in touch. A has the identity 1, B 2.
-pub fn pair(link: Link, seed: u64) -> Endpoints {
+pub(crate) fn pair(link: Link, seed: u64) -> Endpoints {
     pair_of(Setup::new(Seed::fixed(seed)).link(link), config(), config(), seed)
 }
 
-pub fn pair_of(setup: Setup, a: Config, b: Config, _seed: u64) -> Endpoints {
+pub(crate) fn pair_of(setup: Setup, a: Config, b: Config, _seed: u64) -> Endpoints {
     let now = setup.now();
     setup.pair(endpoint(1, a, now), endpoint(2, b, now))
 }
 
 /// Lets A dial B by key.
-pub fn dial(pair: &mut Endpoints) -> Handle {
+pub(crate) fn dial(pair: &mut Endpoints) -> Handle {
     let path = pair.path(Side::A);
     let id = identity(2).peer_id();
     pair.with_a(|a, now| a.dial(Target::Known(id), path, now)).unwrap()
 }
 
 /// Lets A dial B and waits until both are connected and greeted.
-pub fn connected(pair: &mut Endpoints) -> (Handle, Handle) {
+pub(crate) fn connected(pair: &mut Endpoints) -> (Handle, Handle) {
     let a = dial(pair);
     let id = identity(1).peer_id();
     let agreed = |events: &[sim::Timed<peer::endpoint::Event>]| {
@@ -68,6 +68,6 @@ pub fn connected(pair: &mut Endpoints) -> (Handle, Handle) {
 }
 
 /// Sends a message from A.
-pub fn send_a(pair: &mut Endpoints, peer: Handle, protocol: ProtocolId, message: &[u8]) {
+pub(crate) fn send_a(pair: &mut Endpoints, peer: Handle, protocol: ProtocolId, message: &[u8]) {
     pair.with_a(|a, now| a.with(peer, now, |peer, _| peer.send(protocol, message, Urgency::Normal))).unwrap().unwrap();
 }
