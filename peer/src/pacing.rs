@@ -36,6 +36,10 @@ impl Pacer {
         }
     }
 
+    pub(crate) const fn mtu(&self) -> u32 {
+        self.mtu
+    }
+
     pub(crate) fn set_mtu(&mut self, mtu: u32) {
         self.mtu = mtu;
     }

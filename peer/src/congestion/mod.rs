@@ -185,7 +185,11 @@ impl Congestion {
         let sample = self.sampler.take();
         dispatch!(&mut self.state, controller => controller.on_round(&sample, summary, now));
         let rate = dispatch!(&self.state, controller => controller.pacing_rate());
-        self.pacer.set_rate(rate, now);
+        // No model is so sure of itself that less than two packets in a round trip would be worth waiting for: after a
+        // long sleep of the other side, with packets of 64 KiB, the wait for one would be minutes.
+        let least = u128::from(self.pacer.mtu()) * 2 * 1_000_000_000 / summary.smoothed_rtt.as_nanos().max(1);
+        let least = u64::try_from(least).unwrap_or(u64::MAX);
+        self.pacer.set_rate(rate.map(|rate| rate.max(least)), now);
     }
 
     /// There is nothing more to send although the window and the pacer would allow it.

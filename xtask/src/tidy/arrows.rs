@@ -26,8 +26,8 @@ const NO_SYSTEM: [&str; 4] = ["structs", "crypto", "framing", "peer"];
 /// Crates that open sockets, run tasks or read entropy.
 const SYSTEM: [&str; 6] = ["tokio", "socket2", "mio", "quinn-udp", "getrandom", "if-addrs"];
 
-/// A feature that is there to add one of [`SYSTEM`].
-const SYSTEM_FEATURES: [&str; 2] = ["os", "tokio"];
+/// A feature that is there to add one of [`SYSTEM`], or whose C libraries bring one that is never called from here.
+const SYSTEM_FEATURES: [&str; 3] = ["os", "tokio", "fast"];
 
 /// A row per package for its arrows.
 pub(super) fn check(report: &mut Report, packages: &[Package]) -> anyhow::Result<()> {
