@@ -26,7 +26,9 @@ impl Mux {
             // Whoever else waits can send nothing: what is left is not taken from anybody.
             && (!others_wait || self.write_urgent(false, out, sent, now));
         // Nothing can be sent until something changes: whoever asks whether there is something is told so.
-        if whole && out.len() == before && room >= MIN_ROOM {
+        if out.len() > before {
+            self.stalled = false; // Somebody's cap let go.
+        } else if whole && room >= MIN_ROOM {
             self.stalled = true;
         }
     }
