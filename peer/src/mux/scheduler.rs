@@ -74,11 +74,13 @@ impl Scheduler {
         }
     }
 
-    /// Lets those go on whose caps may allow it now.
-    pub(super) fn wake(&mut self, now: Instant) {
-        if self.wake.is_some_and(|at| at <= now) {
+    /// Lets those go on whose caps may allow it now. Says whether there are any.
+    pub(super) fn wake(&mut self, now: Instant) -> bool {
+        let due = self.wake.is_some_and(|at| at <= now);
+        if due {
             (self.parked, self.wake) = (0, None);
         }
+        due
     }
 
     /// When the first of those that wait for their cap may go on.

@@ -17,7 +17,9 @@ impl Mux {
     /// messages, what was lost, and the protocols in turn.
     pub(crate) fn fill(&mut self, out: &mut PacketWriter<'_>, sent: &mut SentFrames, now: Instant) {
         let (before, room) = (out.len(), out.remaining());
-        self.scheduler.wake(now);
+        if self.scheduler.wake(now) {
+            self.stalled = false;
+        }
         let others_wait = self.others_wait();
         let whole = self.write_control(out, sent, now)
             && self.write_urgent(others_wait, out, sent, now)
@@ -26,9 +28,7 @@ impl Mux {
             // Whoever else waits can send nothing: what is left is not taken from anybody.
             && (!others_wait || self.write_urgent(false, out, sent, now));
         // Nothing can be sent until something changes: whoever asks whether there is something is told so.
-        if out.len() > before {
-            self.stalled = false; // Somebody's cap let go.
-        } else if whole && room >= MIN_ROOM {
+        if whole && out.len() == before && room >= MIN_ROOM {
             self.stalled = true;
         }
     }
