@@ -198,7 +198,7 @@ impl Mux {
     fn write_turns(&mut self, out: &mut PacketWriter<'_>, sent: &mut SentFrames, now: Instant) -> bool {
         let mut passed = 0_u64;
         // What did not fit in the last packet, and was owed to its protocol there.
-        if let Some(at) = self.unfit.take() {
+        if let Some(at) = self.unfit.take().filter(|at| self.datagrams_ready >> at & 1 == 1) {
             match self.write_datagram(usize::from(at), out, sent, now) {
                 Wrote::Frame { bytes, .. } => {
                     self.scheduler.on_others(bytes);
