@@ -18,6 +18,9 @@ fn main() -> io::Result<()> {
         let seeds = match *target {
             "frame" => native()?,
             "handshake" => (0..=255).map(|n| meddling(n, &mut rng)).collect(),
+            "recovery" => (0..256).map(|_| noise(&[], 16 + rng.below(500), &mut rng)).collect(),
+            "mux" => (0..=255).map(|n| noise(&[n], 64 + rng.below(1500), &mut rng)).collect(),
+            "session" => (0..=255).map(|n| noise(&[n | 1], 32 + rng.below(400), &mut rng)).collect(),
             "v12_frame" => frames()?,
             "v12_peer" => (0..512).map(|n| conversation(n, PEER, &mut rng)).collect(),
             "v12_node" => (0..512).map(|n| conversation(n, NODE, &mut rng)).collect(),
@@ -133,6 +136,13 @@ fn meddling(number: u8, rng: &mut Rng) -> Vec<u8> {
         }
     }
     seed
+}
+
+/// Random bytes behind given ones, for a target most of whose bytes are operations.
+fn noise(first: &[u8], len: u64, rng: &mut Rng) -> Vec<u8> {
+    let mut bytes = first.to_vec();
+    bytes.extend((0..len).flat_map(|_| rng.array::<1>()));
+    bytes
 }
 
 /// Random steps of a target that has few operations.

@@ -8,6 +8,9 @@
 //! | `native_frame` | the native codec |
 //! | `handshake` | the native handshakes, with somebody between the two ends |
 //! | `record` | the record keys of two ends, against a model |
+//! | `recovery` | loss recovery, against the fate of every packet |
+//! | `mux` | two multiplexers, and somebody who speaks for either |
+//! | `session` | two endpoints and a network that the input commands |
 //! | `frame`, `reassembly`, `reorder`, `chunks` | the parts of the framing of v12, most of them against a naive model |
 //! | `peer` | two peers, or one and a forger, and a network that the input commands |
 //! | `node` | two nodes and strangers, with commands and multicast |
@@ -23,24 +26,30 @@ mod chunks;
 mod frame;
 mod handshake;
 mod input;
+mod mux;
 mod native_frame;
 mod node;
 mod peer;
 mod reassembly;
 mod record;
+mod recovery;
 mod reorder;
+mod session;
 
 use std::{env, fs, io};
 
 pub use chunks::v12_chunks;
 pub use frame::v12_frame;
 pub use handshake::handshake;
+pub use mux::mux;
 pub use native_frame::frame;
 pub use node::v12_node;
 pub use peer::v12_peer;
 pub use reassembly::v12_reassembly;
 pub use record::record;
+pub use recovery::recovery;
 pub use reorder::v12_reorder;
+pub use session::session;
 
 /// A target: it panics on a finding.
 pub type Target = fn(&[u8]);
@@ -50,6 +59,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("frame", frame),
     ("handshake", handshake),
     ("record", record),
+    ("recovery", recovery),
+    ("mux", mux),
+    ("session", session),
     ("v12_frame", v12_frame),
     ("v12_reassembly", v12_reassembly),
     ("v12_reorder", v12_reorder),
