@@ -210,7 +210,9 @@ fn bulk(aes: bool, mtu: usize, total: u64) -> Timing {
         bench.sender += start.elapsed();
         bench.turn();
         let start = Instant::now();
-        while let Ok(Read::Bytes(n)) = bench.b.with(bench.at_b, now, |peer, _| peer.read(stream.mirrored(), &mut space)).unwrap() {
+        while let Ok(Read::Bytes(n)) =
+            bench.b.with(bench.at_b, now, |peer, _| peer.read(stream.mirrored(), &mut space)).unwrap()
+        {
             read += n as u64;
         }
         while bench.b.poll_event().is_some() {}

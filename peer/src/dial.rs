@@ -158,6 +158,11 @@ impl Dial {
         self.cid
     }
 
+    /// Whether this is an address that was dialled.
+    pub(crate) fn knows(&self, path: &Path) -> bool {
+        self.paths.iter().any(|dialled| dialled.link == path.link && dialled.remote == path.remote)
+    }
+
     pub(crate) fn path(&self) -> Option<Path> {
         self.paths.first().copied()
     }

@@ -446,6 +446,10 @@ impl Peer {
             Phase::Open(session) => return session.on_handshake_repeated(now),
             Phase::Closed => return Err(Rejected::Closed),
         };
+        // An answer that comes from elsewhere, however genuine, must not lead the session there.
+        if !dial.knows(&datagram.path) {
+            return Err(Rejected::Unsolicited);
+        }
         match dial.on_answer(&self.shared, datagram.payload, &mut self.rng, now)? {
             Answer::Hint => Ok(()),
             Answer::WrongPeer(obtained) => {

@@ -128,6 +128,12 @@ mod tests {
     #[test]
     fn absurd_samples_are_cut() {
         let mut rtt = Rtt::new(Some(Duration::MAX));
+        assert_eq!(rtt.latest(), CREDIBLE);
+        rtt.update(Duration::MAX, Duration::ZERO);
+        assert_eq!(rtt.latest(), CREDIBLE * 4, "believed in steps");
+        for _ in 0..10 {
+            rtt.update(Duration::MAX, Duration::ZERO);
+        }
         assert_eq!(rtt.latest(), MAX_SAMPLE);
         rtt.update(Duration::ZERO, Duration::MAX);
         assert!(rtt.pto(MAX_ACK_DELAY) > Duration::ZERO);

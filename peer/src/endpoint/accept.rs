@@ -74,6 +74,10 @@ impl Endpoint {
             return Err(Rejected::Unauthentic);
         }
         if let Some(half_open) = self.half_open.of_first(&First::of(&incoming)) {
+            // The answer goes to one address only: whoever holds it has proved that address, and no other.
+            if half_open.path.link != path.link || half_open.path.remote != path.remote {
+                return Err(Rejected::Duplicate);
+            }
             let peer = half_open.peer;
             self.answers.push(path, &half_open.answer, datagram.len())?;
             self.stats.answers_repeated += 1;
@@ -256,7 +260,7 @@ impl Endpoint {
     }
 
     /// XX3: who has been talking.
-    pub(super) fn on_xx3(&mut self, cid: [u8; 8], path: Path, datagram: &[u8]) -> Result<(), Rejected> {
+    pub(super) fn on_xx3(&mut self, cid: [u8; 8], datagram: &[u8]) -> Result<(), Rejected> {
         let half_open = self.half_open.get_mut(&cid).ok_or(Rejected::UnknownPeer)?;
         let Stage::Pending(pending, failures) = &mut half_open.stage else {
             return Err(Rejected::Unsolicited);
@@ -274,7 +278,8 @@ impl Endpoint {
             Err(error) => return Err(rejected(error)),
         };
         self.stats.dh_operations += 1;
-        let (first, origin) = (half_open.first, half_open.origin);
+        // Not where XX3 came from, which anybody can forge: where XX2 was sent, which is what XX3 proves.
+        let (first, origin, path) = (half_open.first, half_open.origin, half_open.path);
         let Some(peer) = established.peer else { return Err(Rejected::Unauthentic) };
         self.half_open.remove(&cid);
         if peer == self.id {

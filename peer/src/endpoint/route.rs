@@ -49,7 +49,7 @@ impl Endpoint {
         }
         match kind {
             Kind::Data if self.half_open.get(&cid).is_some() => self.on_first_packet(cid, datagram),
-            Kind::Xx3 => self.on_xx3(cid, datagram.path, datagram.payload).map_err(Refused::Here),
+            Kind::Xx3 => self.on_xx3(cid, datagram.payload).map_err(Refused::Here),
             Kind::Data => self.on_stray(cid, datagram),
             _ => Err(Rejected::UnknownPeer.into()),
         }

@@ -20,6 +20,8 @@ pub(super) struct Channel {
     /// An event tells, when it is polled, what was acknowledged until then: up to this message.
     pub(super) acked_queued: bool,
     pub(super) through: MessageId,
+    /// How many were acknowledged before the stream that is open now.
+    pub(super) acked_before: u64,
     /// Why nothing is sent any more.
     pub(super) closed: Option<StreamCode>,
     /// All that were accepted, and what is known of them; those on an open stream are not resolved yet.
@@ -34,6 +36,7 @@ impl Channel {
             recv: NONE,
             waiting: false,
             acked_queued: false,
+            acked_before: 0,
             through: MessageId(0),
             closed: None,
             account,

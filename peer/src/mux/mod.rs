@@ -130,6 +130,8 @@ pub(crate) struct Mux {
     /// The protocol whose datagram did not fit, and how often that happened to it.
     unfit: Option<u8>,
     unfit_tries: u8,
+    /// Entries of theirs that datagrams came for and that we lack, a bit for each.
+    strange_datagrams: u64,
     /// Nothing could be written, and nothing has changed since.
     stalled: bool,
 
@@ -182,6 +184,7 @@ impl Mux {
             urgent_turn: 0,
             unfit: None,
             unfit_tries: 0,
+            strange_datagrams: 0,
             stalled: false,
             waiting: Vec::new(),
             unblock: false,

@@ -370,7 +370,12 @@ impl Mux {
             return Ok(());
         };
         let Some(entry) = agreement.ours(protocol).and_then(|at| self.protocols.entry(at)) else {
-            return self.unknown();
+            // Once for each entry: an honest side may send many before it hears what we lack.
+            self.stats.datagrams_dropped_received += 1;
+            let bit = if protocol < 64 { 1_u64 << protocol } else { 0 };
+            let known = self.strange_datagrams & bit != 0;
+            self.strange_datagrams |= bit;
+            return if known { Ok(()) } else { self.unknown() };
         };
         let cap = self.datagram_cap();
         let Some(lane) = self.lanes.get_mut(entry.protocol.index()).filter(|lane| lane.failed.is_none()) else {

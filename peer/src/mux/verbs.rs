@@ -261,6 +261,7 @@ impl Mux {
             return Err(SendError::Blocked);
         };
         channel.send = slot;
+        channel.acked_before = channel.account.acked;
         Ok(slot)
     }
 
@@ -406,6 +407,12 @@ impl Mux {
         let (unknown, unsent) = if half.early { (0, sent + unsent) } else { (sent, unsent) };
         channel.account.unknown += unknown;
         channel.account.unsent += unsent;
+        // The other side took none of what came on a stream that it refused, whatever packets it acknowledged.
+        if code == StreamCode::REFUSED {
+            let refused = channel.account.acked - channel.acked_before;
+            channel.account.acked = channel.acked_before;
+            channel.account.unknown += refused;
+        }
         let account = channel.account;
         self.give_up(slot, code);
         self.push(Event::ChannelClosed { protocol, urgency, code, account });

@@ -16,4 +16,5 @@ mod duo;
 mod fairness;
 mod goodput;
 mod memory;
+mod spoof;
 mod support;

@@ -180,6 +180,16 @@ fn messages_that_were_whole_are_delivered_before_a_reset() {
     assert_eq!(victim.recv(ProtocolId(0), &mut out), Some(1));
 }
 
+/// Whoever sends before it hears what the other side lacks is no attacker.
+#[test]
+fn datagrams_of_one_protocol_that_we_lack_count_once() {
+    let mut victim = victim();
+    for _ in 0..1000 {
+        victim.on_datagram(9, b"early").unwrap();
+    }
+    assert_eq!((victim.stats().unknown_protocol, victim.stats().datagrams_dropped_received), (1, 1000));
+}
+
 #[test]
 fn unknown_protocols_are_refused_and_counted_and_too_many_end_the_session() {
     for datagrams in [false, true] {
@@ -187,7 +197,8 @@ fn unknown_protocols_are_refused_and_counted_and_too_many_end_the_session() {
         for index in 0..64 {
             let open = Some(Open { protocol: 9, kind: StreamKind::Bytes });
             if datagrams {
-                victim.on_datagram(9, b"what").unwrap();
+                // Of numbers that were never announced, every one counts.
+                victim.on_datagram(100, b"what").unwrap();
             } else {
                 let _taken = victim.on_stream(&stream(theirs(index), 0, open, false, b"what")).unwrap();
             }
@@ -201,7 +212,7 @@ fn unknown_protocols_are_refused_and_counted_and_too_many_end_the_session() {
             assert!(frames.contains(&Frame::StreamStop { id: theirs(63), code }));
         }
         assert_eq!(events(&mut victim), []);
-        assert_eq!(victim.on_datagram(9, b"what"), Err(Violation::UnknownProtocol));
+        assert_eq!(victim.on_datagram(100, b"what"), Err(Violation::UnknownProtocol));
         assert_eq!((victim.buffered_bytes(), victim.received), (0, victim.consumed));
     }
 }
