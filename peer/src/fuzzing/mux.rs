@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use framing::{CloseCode, Frame, Frames, Hello, PacketWriter, Role, StreamCode, StreamId};
 
 use crate::Violation;
-use crate::mux::{Event, Limits, Mux, Protocol, ProtocolId, Protocols, Read, ReadError, Received, Urgency, WriteError};
+use crate::mux::{
+    Account, Event, Limits, Mux, Protocol, ProtocolId, Protocols, Read, ReadError, Received, Urgency, WriteError,
+};
 use crate::sent::SentFrames;
 
 /// Protocols of either side. The last ones differ.
@@ -36,7 +38,7 @@ const MAX_STREAMS: usize = 2 * (16 + 2 * PROTOCOLS as usize);
 /// Two multiplexers, the packets between them, and everything that was ever sent.
 ///
 /// What is read is what was written, from the first byte on, and no more; messages come once, in order and whole;
-/// [`Account`](crate::mux::Account)s add up; memory is bounded; a side says that it has something to send if and only if
+/// [`Account`]s add up; memory is bounded; a side says that it has something to send if and only if
 /// it has; the honest never break the protocol. Once somebody else spoke for a side, what the other side reads is not
 /// looked at, and either may find that the protocol was broken; the rest holds.
 #[derive(Debug)]
@@ -48,6 +50,7 @@ pub struct Muxes {
     channels: BTreeMap<(usize, u16, Urgency), Channel>,
     /// Somebody spoke for a side, whichever it was.
     hostile: bool,
+    checks: usize,
 }
 
 /// One side.
@@ -121,7 +124,7 @@ impl Muxes {
             failed: BTreeSet::new(),
             datagrams: 0,
         });
-        Self { now, ends, streams: BTreeMap::new(), channels: BTreeMap::new(), hostile: false }
+        Self { now, ends, streams: BTreeMap::new(), channels: BTreeMap::new(), hostile: false, checks: 0 }
     }
 
     /// Time passes; rate caps let go.
@@ -469,19 +472,24 @@ impl Muxes {
         }
     }
 
-    /// What holds at every moment.
-    fn check(&self, side: usize) {
-        let mux = &self.ends[side].mux;
-        let held = mux.buffered_bytes();
+    /// What holds at every moment. Counting messages takes time: each call looks at one channel.
+    fn check(&mut self, side: usize) {
+        let held = self.ends[side].mux.buffered_bytes();
         assert!(held <= LIMITS.send_memory + LIMITS.receive_memory, "{held} bytes are held");
-        for protocol in 0..PROTOCOLS {
-            for urgency in BOTH {
-                let account = mux.account(ProtocolId(protocol), urgency);
-                let accepted = self.channels.get(&(side, protocol, urgency)).map_or(0, |channel| channel.lens.len());
-                assert_eq!(account.accepted, accepted as u64);
-                assert_eq!(account.accepted, account.acked + account.unknown + account.unsent, "{account:?}");
-            }
+        let channels = (0..PROTOCOLS).flat_map(|protocol| BOTH.map(|urgency| (protocol, urgency)));
+        if let Some((protocol, urgency)) = channels.cycle().nth(self.checks % (2 * usize::from(PROTOCOLS))) {
+            self.account(side, protocol, urgency);
         }
+        self.checks = self.checks.wrapping_add(1);
+    }
+
+    /// What became of the messages of a channel: of all that were accepted.
+    fn account(&self, side: usize, protocol: u16, urgency: Urgency) -> Account {
+        let account = self.ends[side].mux.account(ProtocolId(protocol), urgency);
+        let accepted = self.channels.get(&(side, protocol, urgency)).map_or(0, |channel| channel.lens.len());
+        assert_eq!(account.accepted, accepted as u64);
+        assert_eq!(account.accepted, account.acked + account.unknown + account.unsent, "{account:?}");
+        account
     }
 
     /// Once packets arrive, everything that was not given up does.
@@ -552,7 +560,7 @@ impl Muxes {
             }
         }
         for ((side, protocol, urgency), channel) in &self.channels {
-            let account = self.ends[*side].mux.account(ProtocolId(*protocol), *urgency);
+            let account = self.account(*side, *protocol, *urgency);
             let failed = self.ends.iter().any(|end| end.failed.contains(&ProtocolId(*protocol)));
             if !failed {
                 let received = channel.next as u64;
