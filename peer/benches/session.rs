@@ -92,7 +92,6 @@ impl Bench {
             .protocols(protocols)
             .aes(aes)
             .max_datagram(mtu)
-            .pacing(false)
             .congestion(Algorithm::Fixed(1 << 20));
         let mut rng = Seed::fixed(1).rng();
         let (alice, bob) = (Identity::generate(&mut rng), Identity::generate(&mut rng));

@@ -49,7 +49,6 @@ pub struct Config {
     pub(crate) tickets: bool,
     pub(crate) aes: bool,
     pub(crate) congestion: Algorithm,
-    pub(crate) pacing: bool,
     pub(crate) max_datagram: u16,
     pub(crate) mtu_discovery: bool,
     pub(crate) ecn: bool,
@@ -80,7 +79,6 @@ impl Default for Config {
             tickets: true,
             aes: true,
             congestion: Algorithm::default(),
-            pacing: true,
             max_datagram: TransmitBuf::MAX_BATCH as u16,
             mtu_discovery: true,
             ecn: true,
@@ -186,14 +184,6 @@ impl Config {
     #[must_use]
     pub const fn congestion(mut self, algorithm: Algorithm) -> Self {
         self.congestion = algorithm;
-        self
-    }
-
-    /// Whether sending is spread over the round trip (default: yes). Off suits links without a queue to fill:
-    /// loopback.
-    #[must_use]
-    pub const fn pacing(mut self, pace: bool) -> Self {
-        self.pacing = pace;
         self
     }
 
