@@ -158,7 +158,6 @@ impl World {
                 .max_streams(16)
                 .max_peers(MAX_PEERS)
                 .aes(flag(2))
-                .pacing(flag(3))
                 .subnet_limits(if flag(4) { SubnetLimits::All } else { SubnetLimits::Off })
                 .idle(if flag(5) {
                     Idle::CloseAfter(Duration::from_secs(8))
