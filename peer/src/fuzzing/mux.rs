@@ -166,7 +166,8 @@ impl Muxes {
         if end.over {
             return false;
         }
-        let wants = end.mux.has_output(now);
+        // Whoever waits for its cap is told of when that lets go, but may use a packet that leaves before.
+        let wants = end.mux.has_output(now) || end.mux.deadline().is_some();
         let mut bytes = vec![0; end.room.saturating_sub(less)];
         let mut sent = SentFrames::new();
         let mut writer = PacketWriter::new(&mut bytes);
