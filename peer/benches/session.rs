@@ -88,11 +88,8 @@ impl Bench {
     fn new(aes: bool, mtu: usize) -> Self {
         let mut protocols = Protocols::new();
         let protocol = protocols.register(Protocol::new("bulk", 1)).unwrap();
-        let config = Config::default()
-            .protocols(protocols)
-            .aes(aes)
-            .max_datagram(mtu)
-            .congestion(Algorithm::Fixed(1 << 20));
+        let config =
+            Config::default().protocols(protocols).aes(aes).max_datagram(mtu).congestion(Algorithm::Fixed(1 << 20));
         let mut rng = Seed::fixed(1).rng();
         let (alice, bob) = (Identity::generate(&mut rng), Identity::generate(&mut rng));
         let id = bob.peer_id();
