@@ -331,8 +331,8 @@ impl SendHalf {
     pub(in crate::mux) fn message_end(&mut self) -> u64 {
         self.boundary = self.boundary.max(self.settled).max(self.partial);
         while self.boundary < self.next {
-            let Some(end) = self.message_end_at(self.boundary) else { break };
-            self.boundary = end;
+            // What was given up has no messages any more.
+            self.boundary = self.message_end_at(self.boundary).unwrap_or(self.next);
         }
         self.boundary
     }
