@@ -84,9 +84,6 @@ struct End {
     /// What each address sent, got, and may get without having proved anything.
     owed: BTreeMap<SocketAddr, (u64, u64)>,
     proved: BTreeSet<SocketAddr>,
-    /// A message of a handshake came from there. A session that follows takes the address for proved, although whoever
-    /// reads at one place may send from another.
-    suspects: BTreeSet<SocketAddr>,
     closing: bool,
     silent: bool,
     dirty: bool,
@@ -174,7 +171,6 @@ impl World {
                 flows: BTreeMap::new(),
                 owed: BTreeMap::new(),
                 proved: BTreeSet::new(),
-                suspects: BTreeSet::new(),
                 closing: false,
                 silent: false,
                 dirty: true,
@@ -513,9 +509,6 @@ impl World {
         let end = &mut self.ends[to];
         end.dirty = true;
         end.owed.entry(packet.from).or_default().0 += packet.bytes.len() as u64;
-        if is_stranger(packet.from) && packet.bytes.first().is_some_and(|first| *first < 0xe0) {
-            end.suspects.insert(packet.from);
-        }
         let path = Path::udp(home(to), packet.from);
         let datagram = Datagram { path, ecn: Ecn::NotEct, payload: &mut packet.bytes };
         let before = end.endpoint.stats().rejected.total();
@@ -626,10 +619,7 @@ impl World {
         assert_eq!(path.local, home(end));
         let (received, sent) = state.owed.entry(path.remote).or_default();
         *sent += bytes.len() as u64;
-        let open = || state.endpoint.peers().any(|(_, peer)| !peer.is_dialling());
-        let trusted = !is_stranger(path.remote)
-            || state.proved.contains(&path.remote)
-            || (state.suspects.contains(&path.remote) && open());
+        let trusted = !is_stranger(path.remote) || state.proved.contains(&path.remote);
         assert!(trusted || *sent <= 3 * *received, "{} gets {sent} bytes for {received}", path.remote);
         if bytes.first().is_some_and(|first| *first >= 0xe0) {
             assert!(self.sealed.insert(bytes.to_vec()), "a packet is sent twice");
