@@ -41,7 +41,20 @@ macro_rules! replays {
     };
 }
 
-replays!(frame, handshake, record, v12_frame, v12_reassembly, v12_reorder, v12_chunks, v12_peer, v12_node);
+replays!(
+    frame,
+    handshake,
+    record,
+    recovery,
+    mux,
+    session,
+    v12_frame,
+    v12_reassembly,
+    v12_reorder,
+    v12_chunks,
+    v12_peer,
+    v12_node
+);
 
 /// Folders that belong to no target are of one that was renamed: nobody would run them.
 #[test]
