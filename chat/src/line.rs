@@ -7,9 +7,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use swarm::{
-    Config, Message as Packet, Peer, PeerId, Published, SendError, Swarm, Topic, TopicEvent, TopicEvents, TopicId,
-};
+use swarm::v12::Config;
+use swarm::{Message as Packet, Peer, PeerId, Published, SendError, Swarm, Topic, TopicEvent, TopicEvents, TopicId};
 use tokio::io::BufReader;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;

@@ -13,8 +13,9 @@ use framing::v12::{Frame, Kind, encode};
 use peer::v12::DIAL_BUDGET;
 use sim::clock;
 use structs::{Datagram, Deadline, Epoch, Link, Machine, Path, TransmitBuf};
-use swarm::node::{LAN_LINK, Node};
-use swarm::{Config, DialId, Event, FetchId, PeerId, SendError, TopicId};
+use swarm::v12::{Config, Event};
+use swarm::v12::{LAN_LINK, Node};
+use swarm::{DialId, FetchId, PeerId, SendError, TopicId};
 
 use crate::account::Accounts;
 use crate::actors::{self, ACTORS, home, identity};
@@ -448,7 +449,7 @@ impl World {
         };
         assert!(!state.closed, "a node that has ended sends {bytes:02x?}");
         if path.link == LAN_LINK {
-            assert_eq!(path.remote, SocketAddr::V4(swarm::node::LAN_GROUP));
+            assert_eq!(path.remote, SocketAddr::V4(swarm::v12::LAN_GROUP));
         } else {
             state.accounts.on_sent(path.remote, &bytes);
         }

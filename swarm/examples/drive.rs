@@ -18,8 +18,9 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use framing::v12::limits::{MAX_DATA_PAYLOAD, MAX_FRAG_PAYLOAD, MAX_VALUE};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use swarm::v12::Config;
 use swarm::{
-    Config, Events, Message, Peer, PeerId, Preset, Proof, SendError, StoreError, Swarm, SwarmEvent, Topic, TopicId, v12,
+    Events, Message, Peer, PeerId, Preset, Proof, SendError, StoreError, Swarm, SwarmEvent, Topic, TopicId, v12,
 };
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::net::UdpSocket;

@@ -15,8 +15,8 @@ use super::limits::COMMANDS;
 use super::shared::Shared;
 use super::socket::Udp;
 use super::{Driver, clock};
-use crate::node::Node;
-use crate::{Config, PeerId};
+use crate::PeerId;
+use crate::v12::{Config, Node};
 
 /// Where a node is meant to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -12,7 +12,7 @@ use structs::{Datagram, Path, Transmit, TransmitBuf};
 use tokio::net::UdpSocket;
 
 use super::limits::BEACONS_PER_TURN;
-use crate::node::{LAN_GROUP, LAN_LINK};
+use crate::v12::{LAN_GROUP, LAN_LINK};
 
 /// The two sockets of the multicast group.
 #[derive(Debug)]

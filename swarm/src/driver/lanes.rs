@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::limits::{BROADCAST_PROGRESS, BROADCAST_PROGRESS_BYTES, BROADCAST_RETRY, BROADCAST_TRIES, OUTBOX_PER_VISIT};
 use super::shared::{Item, Outbox, Shared, Then};
-use crate::node::{Broadcast, Node};
+use crate::v12::{Broadcast, Node};
 use crate::{PeerId, Proof, Security, SendError, TopicId};
 
 /// One connected peer.

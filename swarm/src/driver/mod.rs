@@ -51,8 +51,8 @@ use self::seeds::Seeds;
 use self::shared::{Changes, Ending, Shared, Wish};
 use self::socket::{Sent, Udp};
 use self::subscriber::{Subscriber, connected};
-use crate::node::{self, LAN_LINK, Node};
-use crate::{DialError, DialId, Event, FetchError, FetchId, PeerId, TopicId};
+use crate::v12::{self, Event, LAN_LINK, Node};
+use crate::{DialError, DialId, FetchError, FetchId, PeerId, TopicId};
 
 /// The node has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +72,7 @@ pub struct Unsent {
 #[non_exhaustive]
 pub struct Stats {
     /// The node's own counters.
-    pub node: node::Stats,
+    pub node: v12::Stats,
     /// Bytes that the kernel buffers for receiving.
     pub receive_buffer: usize,
     /// The datagrams that one sending call takes; 1 where the system has no segmentation offload.

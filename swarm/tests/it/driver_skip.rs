@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crypto::Seed;
 use structs::{Datagram, Ecn, Epoch, Link, Machine, Path, TransmitBuf};
-use swarm::node::Node;
-use swarm::v12::Identity;
-use swarm::{Config, Events, Swarm};
+use swarm::v12::Config;
+use swarm::v12::{Identity, Node};
+use swarm::{Events, Swarm};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 

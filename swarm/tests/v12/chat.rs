@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sim::Link;
-use swarm::{Config, Event, Proof, TopicId};
+use swarm::v12::{Config, Event};
+use swarm::{Proof, TopicId};
 
 use crate::support::{connect, dial, messages, peer_id, world};
 

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use sim::{Link, World};
 use structs::{Machine, TransmitBuf};
-use swarm::node::Node;
-use swarm::{Config, DialError, Event, FetchError, JoinError, SendError, StoreError};
+use swarm::v12::Node;
+use swarm::v12::{Config, Event};
+use swarm::{DialError, FetchError, JoinError, SendError, StoreError};
 
 use crate::support::*;
 

@@ -8,8 +8,8 @@ use crypto::v12::Identity;
 use sim::clock;
 use sim::conformance::{Reply, Subject, check_all};
 use structs::{Epoch, Machine, Path};
-use swarm::node::Node;
-use swarm::{Config, DialError, FetchError, JoinError, SendError, StoreError};
+use swarm::v12::{Config, Node};
+use swarm::{DialError, FetchError, JoinError, SendError, StoreError};
 
 use crate::support::{addr, v4};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crypto::Seed;
 use sim::{Link, MachineId, World};
-use swarm::Config;
-use swarm::node::Node;
+use swarm::v12::Config;
+use swarm::v12::Node;
 
 use crate::support::*;
 

@@ -10,8 +10,9 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use crypto::Seed;
 use crypto::v12::Identity;
 use structs::{Datagram, Ecn, Epoch, Machine, Path, TransmitBuf};
-use swarm::node::Node;
-use swarm::{Config, Event, PeerId};
+use swarm::PeerId;
+use swarm::v12::Node;
+use swarm::v12::{Config, Event};
 
 /// One sender, and a receiver that has `others` more peers.
 struct Nodes {

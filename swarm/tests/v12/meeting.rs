@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use framing::v12::Kind;
 use sim::{Addresses, Link, World};
-use swarm::node::{LAN_GROUP, Node};
-use swarm::{Config, DialError, DisconnectReason, Event, SendError};
+use swarm::v12::{Config, Event};
+use swarm::v12::{LAN_GROUP, Node};
+use swarm::{DialError, DisconnectReason, SendError};
 
 use crate::support::*;
 

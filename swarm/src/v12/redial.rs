@@ -7,9 +7,10 @@
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
+use super::Event;
 use super::links::Origin;
 use super::{LinkId, Node, policy};
-use crate::{DialError, DialId, Event};
+use crate::{DialError, DialId};
 
 #[derive(Debug)]
 pub(super) struct Redial {

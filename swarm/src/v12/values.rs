@@ -11,8 +11,9 @@ use framing::v12::{encode, limits};
 use peer::v12::ExchangeError;
 use structs::Lru;
 
+use super::{Config, Event};
 use super::{GRANULARITY, LinkId, Node, later, policy};
-use crate::{Config, Event, FetchError, FetchId, StoreError};
+use crate::{FetchError, FetchId, StoreError};
 
 #[derive(Debug)]
 pub(super) struct Values {

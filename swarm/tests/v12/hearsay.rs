@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use framing::v12::{Kind, PexEntry, encode};
 use sim::{Addresses, Link, MachineId, World};
 use structs::Rejected;
-use swarm::Config;
-use swarm::node::Node;
+use swarm::v12::Config;
+use swarm::v12::Node;
 
 use crate::support::*;
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// Settings of a [`Node`](crate::node::Node).
+/// Settings of a [`Node`](crate::v12::Node).
 ///
 /// Consuming setters, named as the field they set; every value is valid.
 #[derive(Debug, Clone, PartialEq)]

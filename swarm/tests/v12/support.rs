@@ -10,8 +10,9 @@ use crypto::v12::{Identity, NodeId, Nonce, PublicKey, Session};
 use framing::v12::{Frame, Kind, encode};
 use sim::{Link, MachineId, Timed, World};
 use structs::{Datagram, Ecn, Epoch, Machine, Path, Rejected};
-use swarm::node::{LAN_GROUP, LAN_LINK, Node};
-use swarm::{Config, Event, PeerId};
+use swarm::PeerId;
+use swarm::v12::{Config, Event};
+use swarm::v12::{LAN_GROUP, LAN_LINK, Node};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sim::{Link, MachineId, World};
-use swarm::node::Node;
-use swarm::{Config, Event, FetchError, FetchId, StoreError};
+use swarm::v12::Node;
+use swarm::v12::{Config, Event};
+use swarm::{FetchError, FetchId, StoreError};
 
 use crate::support::*;
 

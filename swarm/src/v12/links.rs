@@ -10,8 +10,9 @@ use framing::v12::{GoawayReason, NodeId, PublicKey, WireId};
 use peer::v12::{CloseReason, Event as PeerEvent, Memory, Peer, Proof as Proved, SendError as PeerSendError};
 use structs::{Link, Machine, Path};
 
+use super::Event;
 use super::{LinkId, Node, SECURITY, policy};
-use crate::{DialError, DialId, DisconnectReason, Event, PeerId, PeerInfo, Proof, SendError};
+use crate::{DialError, DialId, DisconnectReason, PeerId, PeerInfo, Proof, SendError};
 
 #[derive(Debug)]
 pub(super) struct PeerLink {

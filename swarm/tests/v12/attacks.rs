@@ -7,7 +7,8 @@ use crypto::v12::{Identity, PublicKey};
 use framing::v12::{Kind, encode};
 use sim::{Addresses, Link};
 use structs::Rejected;
-use swarm::{Config, DialError, Event, Proof};
+use swarm::v12::{Config, Event};
+use swarm::{DialError, Proof};
 
 use crate::support::*;
 
@@ -443,7 +444,7 @@ fn values_are_taken_from_those_asked_only_and_never_replace_our_own() {
         raw.say(&mut world, &chunk(key.as_bytes(), b"false"));
     }
     let fetch = |world: &mut sim::World<_>, key: &'static str| {
-        world.with(ids[0], |node: &mut swarm::node::Node, now| node.fetch(key.into(), SECOND, now)).unwrap().unwrap()
+        world.with(ids[0], |node: &mut swarm::v12::Node, now| node.fetch(key.into(), SECOND, now)).unwrap().unwrap()
     };
     fetch(&mut world, "other");
     // A stranger knows the key, and is not who was asked.
