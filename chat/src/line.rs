@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use swarm::v12::Config;
-use swarm::{Message as Packet, Peer, PeerId, Published, SendError, Swarm, Topic, TopicEvent, TopicEvents, TopicId};
+use swarm::v12::Message as Packet;
+use swarm::v12::{Peer, Published, Swarm, Topic, TopicEvent, TopicEvents};
+use swarm::{PeerId, SendError, TopicId};
 use tokio::io::BufReader;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;

@@ -19,9 +19,8 @@ use framing::v12::limits::{MAX_DATA_PAYLOAD, MAX_FRAG_PAYLOAD, MAX_VALUE};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use swarm::v12::Config;
-use swarm::{
-    Events, Message, Peer, PeerId, Preset, Proof, SendError, StoreError, Swarm, SwarmEvent, Topic, TopicId, v12,
-};
+use swarm::v12::{Events, Message, Peer, Swarm, SwarmEvent, Topic};
+use swarm::{PeerId, Preset, Proof, SendError, StoreError, TopicId, v12};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;

@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use swarm::{Swarm, TopicEvent};
+use swarm::v12::{Swarm, TopicEvent};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {

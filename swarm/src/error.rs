@@ -1,5 +1,6 @@
 //! One error per operation. Every variant says what happened, whether anything changed and what to do.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -153,3 +154,68 @@ pub enum FetchError {
     #[error("the node has ended")]
     Closed,
 }
+
+/// Why a node did not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Another program has the port. Choose another port, or port 0 for any that is free.
+    #[error("{addr} is in use by another program: choose another port, or port 0 for any that is free")]
+    AddrInUse {
+        /// The address that was asked for.
+        addr: SocketAddr,
+    },
+    /// The port is reserved (those below 1,024 mostly are), or a sandbox forbids sockets.
+    #[error("no permission to bind {addr}: choose a port of 1024 or above")]
+    PermissionDenied {
+        /// The address that was asked for.
+        addr: SocketAddr,
+    },
+    /// No interface has the address.
+    #[error("no interface of this machine has the address {}: choose one it has, or 0.0.0.0", .addr.ip())]
+    AddrNotAvailable {
+        /// The address that was asked for.
+        addr: SocketAddr,
+    },
+    /// Only IPv4 exists on the v12 wire.
+    #[error("{addr} cannot be bound: the v12 wire knows IPv4 only")]
+    Unsupported {
+        /// The address that was asked for.
+        addr: SocketAddr,
+    },
+    /// The seed cannot be read.
+    #[cfg(feature = "v12")]
+    #[error("unusable seed: {0}")]
+    Seed(#[source] crypto::v12::SeedError),
+    /// The operating system gave no entropy.
+    #[error("the operating system gave no entropy")]
+    Entropy,
+    /// There is no tokio runtime here.
+    #[error("a node must be started inside of a tokio runtime")]
+    NoRuntime,
+    /// The operating system refused for another reason.
+    #[error("cannot bind {addr}: {kind}")]
+    Other {
+        /// The address that was asked for.
+        addr: SocketAddr,
+        /// What the operating system said.
+        kind: io::ErrorKind,
+    },
+}
+
+impl BindError {
+    #[cfg(feature = "tokio")]
+    pub(crate) fn from_io(addr: SocketAddr, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Self::AddrInUse { addr },
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied { addr },
+            io::ErrorKind::AddrNotAvailable => Self::AddrNotAvailable { addr },
+            kind => Self::Other { addr, kind },
+        }
+    }
+}
+
+/// The node has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node has ended")]
+pub struct Closed;

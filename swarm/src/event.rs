@@ -89,3 +89,11 @@ pub struct PeerInfo {
     /// Messages received from it, in all.
     pub received: u64,
 }
+
+/// What had not left when a node ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Unsent {
+    /// Messages that were accepted and did not leave.
+    pub messages: u64,
+}

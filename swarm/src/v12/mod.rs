@@ -13,6 +13,8 @@
 //! | `policy.rs` | every bound, and which addresses may be dialled on whose word |
 
 mod config;
+#[cfg(feature = "tokio")]
+mod driver;
 mod event;
 mod introduce;
 mod links;
@@ -45,6 +47,11 @@ use crate::{DialError, DialId, PeerId, PeerInfo, Security, SendError, TopicId};
 
 pub use config::Config;
 pub use crypto::v12::{Identity, NodeId, SeedError, TopicHash, WireId};
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub use driver::{
+    Builder, Driver, Events, Fetch, Message, Peer, Published, Stats, Swarm, SwarmEvent, Topic, TopicEvent, TopicEvents,
+};
 pub use event::Event;
 
 use introduce::Introductions;
@@ -76,7 +83,7 @@ pub struct Broadcast {
 /// What a node counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct Stats {
+pub struct NodeStats {
     /// Connected peers.
     pub peers: usize,
     /// Handshakes that have not been proved.
@@ -140,7 +147,7 @@ pub struct Node {
     out: VecDeque<(Path, Vec<u8>)>,
     events: VecDeque<Event>,
     event_bytes: usize,
-    stats: Stats,
+    stats: NodeStats,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,7 +209,7 @@ impl Node {
             out: VecDeque::new(),
             events: VecDeque::new(),
             event_bytes: 0,
-            stats: Stats::default(),
+            stats: NodeStats::default(),
         }
     }
 
@@ -342,7 +349,7 @@ impl Node {
 
     /// Figures since the start.
     #[must_use]
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> NodeStats {
         let mut stats = self.stats.clone();
         stats.peers = self.connected().count();
         stats.half_open = self.links.len() - stats.peers;

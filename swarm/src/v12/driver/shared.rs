@@ -18,8 +18,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use super::command::Command;
 use super::limits::{MESSAGE_COST, OUTBOX_BYTES, TOPICS};
 use super::subscriber::Subscriber;
-use super::{Closed, Unsent};
-use crate::{JoinError, PeerId, SendError, TopicId};
+use crate::{Closed, JoinError, PeerId, SendError, TopicId, Unsent};
 
 /// Shared by every handle and the net task.
 #[derive(Debug)]

@@ -59,18 +59,12 @@ pub(crate) const BROADCAST_PROGRESS: usize = 16;
 /// A message counts as one more for each so many bytes: two of the largest are progress enough.
 pub(crate) const BROADCAST_PROGRESS_BYTES: usize = 8 * 1024;
 
-/// Buffers of one receiving call, 64 KiB each since the kernel may join 64 datagrams into one.
-pub(crate) const RECEIVE_BUFFERS: usize = 8;
-
 /// Batches sent in one turn: 4 MiB at most, after which the socket is read again.
 pub(crate) const TRANSMITS_PER_TURN: usize = 64;
 
 /// Multicast datagrams read in one turn. Anybody on the network can write them; there is one beacon per node and
 /// interface every 5 s.
 pub(crate) const BEACONS_PER_TURN: usize = 16;
-
-/// Asked of the kernel for each direction of the socket. It grants what `net.core.rmem_max` allows.
-pub(crate) const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 
 /// How often the list of interfaces is read: a laptop that changes its network is found again within this time.
 pub(crate) const INTERFACES_EVERY: Duration = Duration::from_secs(5);
@@ -84,4 +78,3 @@ pub(crate) const LAST_WORDS: Duration = Duration::from_millis(100);
 /// The most that the driver holds for one peer: its outbox, and a copy of each broadcast that waits for it.
 const PER_PEER: usize = OUTBOX_BYTES as usize + BROADCASTS * 65_535;
 const _: () = assert!(PER_PEER <= 8 * 1024 * 1024, "a peer that does not read costs 8 MiB at most");
-const _: () = assert!(RECEIVE_BUFFERS * 65_536 <= 1024 * 1024, "the receive buffers stay below 1 MiB");

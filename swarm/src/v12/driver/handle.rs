@@ -9,7 +9,8 @@ use bytes::Bytes;
 use crypto::v12::{NodeId, WireId};
 use tokio::sync::oneshot;
 
-use super::builder::{BindError, Builder};
+use super::Stats;
+use super::builder::Builder;
 use super::command::Command;
 use super::events::Events;
 use super::fetch::Fetch;
@@ -17,8 +18,7 @@ use super::limits::SURE_MESSAGE;
 use super::shared::{Ending, Item, Outbox, Shared, Then};
 use super::subscriber::Subscriber;
 use super::topic::Topic;
-use super::{Closed, Stats, Unsent};
-use crate::{DialError, JoinError, PeerId, PeerInfo, SendError, StoreError, TopicId};
+use crate::{BindError, Closed, DialError, JoinError, PeerId, PeerInfo, SendError, StoreError, TopicId, Unsent};
 
 /// A running node. Cheap to clone; all clones are the same node.
 ///

@@ -3,7 +3,8 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use swarm::{BindError, DialError, Preset, Proof, Swarm, SwarmEvent, TopicEvent, TopicId};
+use swarm::v12::{Swarm, SwarmEvent, TopicEvent};
+use swarm::{BindError, DialError, Preset, Proof, TopicId};
 
 use crate::support::{connected, message, node, pair, quiet, soon, until};
 

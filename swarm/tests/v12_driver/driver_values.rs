@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use swarm::{FetchError, StoreError, SwarmEvent};
+use swarm::v12::SwarmEvent;
+use swarm::{FetchError, StoreError};
 
 use crate::support::{pair, soon, until};
 

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use swarm::{DialError, DisconnectReason, JoinError, SendError, StoreError, SwarmEvent, Unsent};
+use swarm::v12::SwarmEvent;
+use swarm::{DialError, DisconnectReason, JoinError, SendError, StoreError, Unsent};
 use tokio::task::JoinSet;
 
 use crate::support::{LIMIT, message, node, pair, quiet, soon, until};

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use swarm::{SwarmEvent, TopicEvent};
+use swarm::v12::{SwarmEvent, TopicEvent};
 use tokio::task::JoinSet;
 
 use crate::support::{connected, message, node, pair, soon, until};

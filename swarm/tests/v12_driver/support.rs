@@ -3,7 +3,8 @@
 use std::future::Future;
 use std::time::Duration;
 
-use swarm::{Builder, Events, Peer, PeerId, Preset, Swarm, SwarmEvent};
+use swarm::v12::{Builder, Events, Peer, Swarm, SwarmEvent};
+use swarm::{PeerId, Preset};
 
 /// Far more than anything here takes, even on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crypto::Seed;
 use structs::{Datagram, Ecn, Epoch, Link, Machine, Path, TransmitBuf};
 use swarm::v12::Config;
+use swarm::v12::{Events, Swarm};
 use swarm::v12::{Identity, Node};
-use swarm::{Events, Swarm};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
@@ -141,7 +141,7 @@ async fn a_peer_that_stands_still_is_skipped_until_it_has_room() {
     let mark = PAST_QUEUE;
     let caught_up = async {
         while let Some(event) = soon(events.next()).await {
-            if let swarm::SwarmEvent::Data(message) = event
+            if let swarm::v12::SwarmEvent::Data(message) = event
                 && message.data[..4] >= mark.to_be_bytes()[..]
             {
                 return;

@@ -1,4 +1,6 @@
-//! The UDP socket: batched receiving, segmentation offload, and errors as facts.
+//! A UDP socket: batched receiving, segmentation offload, and errors as facts.
+
+#![expect(clippy::disallowed_types, reason = "the sockets are here")]
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
@@ -9,14 +11,29 @@ use structs::{Datagram, Ecn, Link, Path, Transmit, TransmitBuf};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use super::limits::{RECEIVE_BUFFERS, SOCKET_BUFFER};
+/// Buffers of one receiving call, 64 KiB each since the kernel may join 64 datagrams into one.
+pub(crate) const RECEIVE_BUFFERS: usize = 8;
+/// Asked of the kernel for each direction of a socket. It grants what `net.core.rmem_max` allows.
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+const _: () = assert!(RECEIVE_BUFFERS * 65_536 <= 1024 * 1024, "the receive buffers stay below 1 MiB");
 
-/// The socket of the node.
+/// Whether IP may split datagrams on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fragments {
+    /// Datagrams over the MTU arrive, if all of their pieces do.
+    #[cfg(feature = "v12")]
+    Allowed,
+    /// They are dropped: whoever sends probes how large they may be.
+    Forbidden,
+}
+
+/// A socket, and the buffers that it is read into.
 #[derive(Debug)]
 pub(crate) struct Udp {
     io: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
+    fragments: Fragments,
     buffers: [Box<[u8]>; RECEIVE_BUFFERS],
     /// Errors of receiving. Nothing follows from them: the next datagram is awaited.
     pub(crate) receive_errors: u64,
@@ -37,9 +54,13 @@ pub(crate) enum Sent {
 }
 
 impl Udp {
-    /// Binds an IPv4 socket and asks for large buffers.
-    pub(crate) fn bind(addr: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    /// Binds a socket for one address family and asks for large buffers.
+    pub(crate) fn bind(addr: SocketAddr, fragments: Fragments) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+        if addr.is_ipv6() {
+            // IPv4 has a socket of its own.
+            socket.set_only_v6(true)?;
+        }
         // Asking is all one can do: the system caps it, and what it granted is read back.
         let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
         let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
@@ -48,7 +69,8 @@ impl Udp {
         let io = UdpSocket::from_std(socket.into())?;
         let local = io.local_addr()?;
         Ok(Self {
-            state: offloads(&io)?,
+            state: offloads(&io, fragments)?,
+            fragments,
             io,
             local,
             buffers: std::array::from_fn(|_| vec![0; 65_536].into_boxed_slice()),
@@ -124,13 +146,17 @@ impl Udp {
     pub(crate) fn send(&mut self, out: &TransmitBuf, transmit: &Transmit, from: usize) -> Sent {
         let remote = transmit.path.remote;
         // The kernel would refuse these as invalid arguments, as it does what its offload cannot do.
-        if remote.port() == 0 || remote.ip().is_unspecified() || !remote.is_ipv4() {
+        if remote.port() == 0 || remote.ip().is_unspecified() || remote.is_ipv4() != self.local.is_ipv4() {
             return Sent::Failed(io::ErrorKind::InvalidInput);
         }
         let size = transmit.segment_size.max(1);
         let bytes = out.bytes().get(..transmit.len).unwrap_or_default();
         let segments = self.max_segments();
-        if from == 0 && transmit.len > size && transmit.len.div_ceil(size) <= segments && offload_fits(size, remote) {
+        if from == 0
+            && transmit.len > size
+            && transmit.len.div_ceil(size) <= segments
+            && self.offload_fits(size, remote)
+        {
             match self.send_from(self.source(&transmit.path), bytes, transmit) {
                 Ok(()) => return Sent::Done,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Blocked { from: 0 },
@@ -161,7 +187,7 @@ impl Udp {
         let at_fault = refused.is_some() || (source.is_none() && self.source(&transmit.path).is_some());
         if at_fault && self.max_segments() < segments {
             // The failure switched the offload off, but an address was at fault.
-            if let Ok(state) = offloads(&self.io) {
+            if let Ok(state) = offloads(&self.io, self.fragments) {
                 self.state = state;
             }
         }
@@ -170,30 +196,39 @@ impl Udp {
 
     fn send_from(&self, src_ip: Option<IpAddr>, contents: &[u8], transmit: &Transmit) -> io::Result<()> {
         let (destination, segment_size) = (transmit.path.remote, Some(transmit.segment_size));
-        let message = quinn_udp::Transmit { destination, ecn: None, contents, segment_size, src_ip };
+        let ecn = match transmit.ecn {
+            Ecn::NotEct => None,
+            Ecn::Ect0 => Some(quinn_udp::EcnCodepoint::Ect0),
+            Ecn::Ect1 => Some(quinn_udp::EcnCodepoint::Ect1),
+            Ecn::Ce => Some(quinn_udp::EcnCodepoint::Ce),
+        };
+        let message = quinn_udp::Transmit { destination, ecn, contents, segment_size, src_ip };
         self.io.try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.io), &message))
     }
 
     /// The address to send from: the one the peer wrote to, where the socket has several to choose from.
     fn source(&self, path: &Path) -> Option<IpAddr> {
         let several = self.local.ip().is_unspecified();
-        Some(path.local.ip()).filter(|ip| several && ip.is_ipv4() && !ip.is_unspecified())
+        Some(path.local.ip()).filter(|ip| several && ip.is_ipv4() == self.local.is_ipv4() && !ip.is_unspecified())
     }
-}
 
-/// Whether segments of this size may leave as one batch: the kernel refuses segments over the MTU of the path, which
-/// is 1,500 (1,472 of payload) on most networks and 65,536 on the loopback interface.
-fn offload_fits(segment: usize, remote: SocketAddr) -> bool {
-    segment <= 1472 || remote.ip().is_loopback()
+    /// Whether segments of this size may leave as one batch. The kernel refuses segments over the MTU of the path; who
+    /// does not probe it has to guess: 1,500 (1,472 of payload) on most networks and 65,536 on the loopback interface.
+    fn offload_fits(&self, segment: usize, remote: SocketAddr) -> bool {
+        self.fragments == Fragments::Forbidden || segment <= 1472 || remote.ip().is_loopback()
+    }
 }
 
 /// Switches on what the system offers to read and write many datagrams by one call.
 ///
-/// That also forbids fragmentation by IP, which suits protocols that probe the MTU. v12 does not: a message over
-/// 1,440 bytes is one large datagram that IP must split, so the permission is given back.
+/// That also forbids fragmentation by IP, which suits protocols that probe the MTU. Where one does not, a message over
+/// the MTU is one large datagram that IP must split, so the permission is given back.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn offloads(io: &UdpSocket) -> io::Result<UdpSocketState> {
+fn offloads(io: &UdpSocket, fragments: Fragments) -> io::Result<UdpSocketState> {
     let state = UdpSocketState::new(UdpSockRef::from(io))?;
+    if fragments == Fragments::Forbidden {
+        return Ok(state);
+    }
     rustix::net::sockopt::set_ip_mtu_discover(io, rustix::net::sockopt::Ipv4PathMtuDiscovery::DONT)?;
     Ok(state)
 }
@@ -201,7 +236,10 @@ fn offloads(io: &UdpSocket) -> io::Result<UdpSocketState> {
 /// Where the permission to fragment cannot be given back, the options are set on another socket: this one keeps the
 /// system's defaults, and reads and writes one datagram by one call.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn offloads(_io: &UdpSocket) -> io::Result<UdpSocketState> {
+fn offloads(io: &UdpSocket, fragments: Fragments) -> io::Result<UdpSocketState> {
+    if fragments == Fragments::Forbidden {
+        return UdpSocketState::new(UdpSockRef::from(io));
+    }
     let other = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     UdpSocketState::new(UdpSockRef::from(&other))
 }

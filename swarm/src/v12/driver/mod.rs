@@ -22,7 +22,6 @@ mod lanes;
 mod limits;
 mod seeds;
 mod shared;
-mod socket;
 mod subscriber;
 mod topic;
 
@@ -37,7 +36,7 @@ use structs::{Machine, Transmit, TransmitBuf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Sleep;
 
-pub use self::builder::{BindError, Builder, Preset};
+pub use self::builder::Builder;
 pub use self::events::{Events, Message, SwarmEvent};
 pub use self::fetch::Fetch;
 pub use self::handle::{Peer, Swarm};
@@ -49,30 +48,17 @@ use self::lanes::Lanes;
 use self::limits::{COMMANDS_PER_TURN, CORK, INTERFACES_EVERY, LAST_WORDS, STALL, TRANSMITS_PER_TURN};
 use self::seeds::Seeds;
 use self::shared::{Changes, Ending, Shared, Wish};
-use self::socket::{Sent, Udp};
 use self::subscriber::{Subscriber, connected};
-use crate::v12::{self, Event, LAN_LINK, Node};
-use crate::{DialError, DialId, FetchError, FetchId, PeerId, TopicId};
-
-/// The node has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the node has ended")]
-pub struct Closed;
-
-/// What had not left when a node ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Unsent {
-    /// Messages that were accepted and did not leave.
-    pub messages: u64,
-}
+use crate::udp::{Sent, Udp};
+use crate::v12::{Event, LAN_LINK, Node, NodeStats};
+use crate::{DialError, DialId, FetchError, FetchId, PeerId, TopicId, Unsent};
 
 /// What a node and its socket count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// The node's own counters.
-    pub node: v12::Stats,
+    pub node: NodeStats,
     /// Bytes that the kernel buffers for receiving.
     pub receive_buffer: usize,
     /// The datagrams that one sending call takes; 1 where the system has no segmentation offload.

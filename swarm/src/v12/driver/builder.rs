@@ -1,6 +1,5 @@
 //! Settings of a node and how it starts.
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -13,27 +12,10 @@ use tokio::sync::{mpsc, watch};
 use super::handle::Swarm;
 use super::limits::COMMANDS;
 use super::shared::Shared;
-use super::socket::Udp;
 use super::{Driver, clock};
-use crate::PeerId;
+use crate::udp::{Fragments, Udp};
 use crate::v12::{Config, Node};
-
-/// Where a node is meant to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Preset {
-    /// Anywhere. Finds others by multicast on the local network, and by the addresses it is given. No third party is
-    /// contacted today; should a later version do so by default, it will be here, and said here.
-    #[default]
-    Public,
-    /// On a local network: multicast only, and it stays so.
-    Lan,
-    /// On this machine: bound to 127.0.0.1, with multicast on the loopback interface only.
-    Loopback,
-    /// On a machine that others are given the address of: no multicast, introduces peers to each other, and takes as
-    /// many as there may be.
-    Server,
-}
+use crate::{BindError, PeerId, Preset};
 
 /// Settings of a node. [`bind`](Self::bind) starts it.
 #[derive(Debug, Default)]
@@ -179,7 +161,7 @@ impl Builder {
         if !addr.is_ipv4() {
             return Err(BindError::Unsupported { addr });
         }
-        let socket = Udp::bind(addr).map_err(|error| BindError::from_io(addr, &error))?;
+        let socket = Udp::bind(addr, Fragments::Allowed).map_err(|error| BindError::from_io(addr, &error))?;
         let buffer = socket.receive_buffer();
         if buffer > 0 {
             config = config.receive_buffer(buffer);
@@ -221,62 +203,4 @@ impl Builder {
 /// sequence), or 512 KiB in fragments where those are allowed.
 const fn max_message(config: &Config) -> usize {
     if config.send_plaintext_fragments { 65_535 * 1188 } else { 65_474 }
-}
-
-/// Why a node did not start.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BindError {
-    /// Another program has the port. Choose another port, or port 0 for any that is free.
-    #[error("{addr} is in use by another program: choose another port, or port 0 for any that is free")]
-    AddrInUse {
-        /// The address that was asked for.
-        addr: SocketAddr,
-    },
-    /// The port is reserved (those below 1,024 mostly are), or a sandbox forbids sockets.
-    #[error("no permission to bind {addr}: choose a port of 1024 or above")]
-    PermissionDenied {
-        /// The address that was asked for.
-        addr: SocketAddr,
-    },
-    /// No interface has the address.
-    #[error("no interface of this machine has the address {}: choose one it has, or 0.0.0.0", .addr.ip())]
-    AddrNotAvailable {
-        /// The address that was asked for.
-        addr: SocketAddr,
-    },
-    /// Only IPv4 exists on the v12 wire.
-    #[error("{addr} cannot be bound: the v12 wire knows IPv4 only")]
-    Unsupported {
-        /// The address that was asked for.
-        addr: SocketAddr,
-    },
-    /// The seed cannot be read.
-    #[error("unusable seed: {0}")]
-    Seed(#[source] SeedError),
-    /// The operating system gave no entropy.
-    #[error("the operating system gave no entropy")]
-    Entropy,
-    /// There is no tokio runtime here.
-    #[error("a node must be started inside of a tokio runtime")]
-    NoRuntime,
-    /// The operating system refused for another reason.
-    #[error("cannot bind {addr}: {kind}")]
-    Other {
-        /// The address that was asked for.
-        addr: SocketAddr,
-        /// What the operating system said.
-        kind: io::ErrorKind,
-    },
-}
-
-impl BindError {
-    fn from_io(addr: SocketAddr, error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::AddrInUse => Self::AddrInUse { addr },
-            io::ErrorKind::PermissionDenied => Self::PermissionDenied { addr },
-            io::ErrorKind::AddrNotAvailable => Self::AddrNotAvailable { addr },
-            kind => Self::Other { addr, kind },
-        }
-    }
 }

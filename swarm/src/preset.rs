@@ -1,0 +1,18 @@
+//! Where a node is meant to run.
+
+/// Where a node is meant to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Preset {
+    /// Anywhere. Finds others by multicast on the local network, and by the addresses it is given. No third party is
+    /// contacted today; should a later version do so by default, it will be here, and said here.
+    #[default]
+    Public,
+    /// On a local network: multicast only, and it stays so.
+    Lan,
+    /// On this machine: bound to 127.0.0.1, with multicast on the loopback interface only.
+    Loopback,
+    /// On a machine that others are given the address of: no multicast, introduces peers to each other, and takes as
+    /// many as there may be.
+    Server,
+}
