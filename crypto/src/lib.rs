@@ -19,6 +19,7 @@ mod rng;
 mod schedule;
 mod seed;
 mod sign;
+pub mod topic;
 #[cfg(feature = "v12")]
 #[cfg_attr(docsrs, doc(cfg(feature = "v12")))]
 pub mod v12;

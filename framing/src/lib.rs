@@ -6,6 +6,7 @@
 )]
 
 pub mod address;
+pub mod beacon;
 mod cursor;
 mod error;
 pub mod frame;
@@ -22,6 +23,7 @@ pub mod uri;
 pub mod v12;
 pub mod varint;
 
+pub use beacon::Beacon;
 pub use cursor::{Reader, Writer};
 pub use error::{DecodeError, EncodeError};
 pub use frame::{

@@ -1,5 +1,6 @@
 //! Every number of the native wire, with the section of SPEC that gives it. Sizes are bytes.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::header::DataHeader;
@@ -126,3 +127,19 @@ pub const MAX_RECORD_RELAYS: usize = 4;
 
 /// How far ahead a record may expire: a week (SPEC 7.6).
 pub const MAX_RECORD_LIFETIME: Duration = Duration::from_hours(7 * 24);
+
+// ---- beacons ----
+
+/// Where beacons go over IPv4, of the local scope (SPEC 10.1).
+pub const BEACON_GROUP_V4: Ipv4Addr = Ipv4Addr::new(239, 255, 83, 87);
+
+/// Where beacons go over IPv6, never past the link (SPEC 10.1).
+pub const BEACON_GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff12, 0, 0, 0, 0x7365, 0x746f, 0x7769, 0x7265);
+
+/// The port of both groups; that of v12 is another one (SPEC 10.1).
+pub const BEACON_PORT: u16 = 29_531;
+
+/// The most tags in a beacon (SPEC 10.1).
+pub const MAX_BEACON_TAGS: usize = 64;
+
+const _: () = assert!(crate::Beacon::HEADER + MAX_BEACON_TAGS * crypto::topic::TAG <= MIN_DATAGRAM);
