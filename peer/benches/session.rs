@@ -1,6 +1,6 @@
 //! What a session costs without a network: bytes per second of one core, for each side.
 //!
-//! `cargo bench -p setowire-peer --features fast --bench session`. Not criterion: a round of sending is one batch of
+//! `cargo bench -p setowire-peer --features fast --bench session [-- PART OF A NAME]`. Not criterion: a round of sending is one batch of
 //! up to 64 KiB, both sides take turns in one thread, and the time of each is counted apart. The figures are the
 //! median of several runs.
 #![allow(
@@ -16,55 +16,59 @@ use std::time::{Duration, Instant};
 
 use crypto::{Identity, Seed};
 use peer::congestion::Algorithm;
-use peer::mux::{Protocol, ProtocolId, Protocols, Read, SendError, Urgency, WriteError};
+use peer::mux::{Protocol, ProtocolId, Protocols, Read, SendError, Urgency, WriteError, push_message};
 use peer::{Config, Endpoint, Event, Handle, Target, mux};
 use structs::{Datagram, Epoch, Machine, Path, TransmitBuf};
 
 fn main() {
-    let quick = std::env::args().any(|arg| arg == "--test" || arg == "--quick");
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let quick = args.iter().any(|arg| arg == "--test" || arg == "--quick");
+    let filter = args.into_iter().find(|arg| !arg.starts_with('-'));
     let total: u64 = if quick { 16 << 20 } else { 1 << 30 };
     let runs = if quick { 1 } else { 5 };
-    println!("{:34} {:>12} {:>12} {:>12}", "one stream", "send MB/s", "receive MB/s", "ns/packet");
+    let measure = |name: &str, bench: &dyn Fn() -> Timing| {
+        if filter.as_ref().is_some_and(|wanted| !name.contains(wanted.as_str())) {
+            return;
+        }
+        let mut results: Vec<Timing> = (0..runs).map(|_| bench()).collect();
+        results.sort_by_key(|timing| timing.sender + timing.receiver);
+        results[runs / 2].print(name);
+    };
+    println!("{:44} {:>10} {:>10} {:>8} {:>10} {:>10}", "", "send MB/s", "recv MB/s", "ns/pkt", "send M/s", "recv M/s");
     for (cipher, aes) in [("AES-256-GCM", true), ("ChaCha20-Poly1305", false)] {
         for mtu in [1452, 8900, 65_507] {
-            let mut results: Vec<Timing> = (0..runs).map(|_| bulk(aes, mtu, total)).collect();
-            let timing = median(&mut results);
-            println!(
-                "{:34} {:12.0} {:12.0} {:12.0}",
-                format!("{cipher}, packets of {mtu}"),
-                timing.rate(timing.sender),
-                timing.rate(timing.receiver),
-                timing.sender.as_nanos() as f64 / timing.packets as f64,
-            );
+            measure(&format!("stream, {cipher}, packets of {mtu}"), &|| bulk(aes, mtu, total));
         }
     }
-    println!("\n{:34} {:>12} {:>12}", "messages", "send M/s", "receive M/s");
     for len in [64, 1024] {
         let count = total / 4 / len as u64;
-        let mut results: Vec<Timing> = (0..runs).map(|_| messages(len, count)).collect();
-        let timing = median(&mut results);
-        let rate = |time: Duration| count as f64 / time.as_secs_f64() / 1e6;
-        println!("{:34} {:12.2} {:12.2}", format!("{len} bytes"), rate(timing.sender), rate(timing.receiver));
+        measure(&format!("messages of {len}"), &|| messages(len, count));
+        measure(&format!("messages of {len} in batches"), &|| batches(len, count));
+        measure(&format!("datagrams of {len}"), &|| datagrams(len, count));
     }
+    measure("exchanges of 64, a stream for each", &|| exchanges(total >> 9));
 }
 
+/// What one run took each side.
 #[derive(Clone, Copy)]
 struct Timing {
     sender: Duration,
     receiver: Duration,
     bytes: u64,
+    items: u64,
     packets: u64,
 }
 
 impl Timing {
-    fn rate(&self, time: Duration) -> f64 {
-        self.bytes as f64 / time.as_secs_f64() / 1e6
+    fn print(&self, name: &str) {
+        let [send, receive] = [self.sender, self.receiver].map(|time| time.as_secs_f64() * 1e6);
+        let (bytes, items) = (self.bytes as f64, self.items as f64);
+        print!("{name:44} {:10.0} {:10.0} {:8.0}", bytes / send, bytes / receive, send * 1e3 / self.packets as f64);
+        match self.items {
+            0 => println!(),
+            _ => println!(" {:10.2} {:10.2}", items / send, items / receive),
+        }
     }
-}
-
-fn median(results: &mut [Timing]) -> Timing {
-    results.sort_by_key(|timing| timing.sender + timing.receiver);
-    results[results.len() / 2]
 }
 
 /// Two endpoints in one thread, and the time that each has taken.
@@ -128,6 +132,33 @@ impl Bench {
         assert_eq!(bench.a.peer(bench.at_a).unwrap().stats().mtu, mtu, "the size that was to be measured");
         (bench.sender, bench.receiver, bench.packets) = (Duration::ZERO, Duration::ZERO, 0);
         bench
+    }
+
+    fn timing(&self, bytes: u64, items: u64) -> Timing {
+        Timing { sender: self.sender, receiver: self.receiver, bytes, items, packets: self.packets }
+    }
+
+    /// Time passes for both.
+    fn pass(&mut self) {
+        self.now += Duration::from_micros(50);
+        self.a.handle_timeout(self.now);
+        self.b.handle_timeout(self.now);
+    }
+
+    /// Something at A, on its account.
+    fn at_a<R>(&mut self, run: impl FnOnce(&mut Endpoint, Handle) -> R) -> R {
+        let start = Instant::now();
+        let result = run(&mut self.a, self.at_a);
+        self.sender += start.elapsed();
+        result
+    }
+
+    /// Something at B, on its account.
+    fn at_b<R>(&mut self, run: impl FnOnce(&mut Endpoint, Handle) -> R) -> R {
+        let start = Instant::now();
+        let result = run(&mut self.b, self.at_b);
+        self.receiver += start.elapsed();
+        result
     }
 
     /// One batch from A to B, and what B answers. Returns whether anything moved.
@@ -220,7 +251,7 @@ fn bulk(aes: bool, mtu: usize, total: u64) -> Timing {
         bench.a.handle_timeout(bench.now);
         bench.b.handle_timeout(bench.now);
     }
-    Timing { sender: bench.sender, receiver: bench.receiver, bytes: read, packets: bench.packets }
+    bench.timing(read, 0)
 }
 
 fn messages(len: usize, count: u64) -> Timing {
@@ -261,5 +292,126 @@ fn messages(len: usize, count: u64) -> Timing {
         bench.a.handle_timeout(bench.now);
         bench.b.handle_timeout(bench.now);
     }
-    Timing { sender: bench.sender, receiver: bench.receiver, bytes: count * len as u64, packets: bench.packets }
+    bench.timing(count * len as u64, count)
+}
+
+/// Many messages in each call, length by length as they travel.
+fn batches(len: usize, count: u64) -> Timing {
+    let mut bench = Bench::new(true, 1452);
+    let (protocol, now) = (bench.protocol, bench.now);
+    let mut batch = Vec::new();
+    while batch.len() < 64 << 10 {
+        push_message(&mut batch, &vec![7; len]);
+    }
+    let mut space = Vec::new();
+    let (mut sent, mut received) = (0, 0);
+    while received < count {
+        sent += bench.at_a(|a, at| {
+            while a.poll_event().is_some() {}
+            a.with(at, now, |peer, _| {
+                let mut taken = 0;
+                // A receiver that stops in the middle of a batch would measure something else.
+                while sent + taken < count {
+                    match peer.send_batch(protocol, &batch, Urgency::Normal) {
+                        Ok(batch) => taken += batch.messages,
+                        Err(SendError::Blocked) => break,
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+                taken
+            })
+            .unwrap()
+        });
+        bench.turn();
+        received += bench.at_b(|b, at| {
+            while b.poll_event().is_some() {}
+            b.with(at, now, |peer, _| {
+                let mut taken = 0;
+                loop {
+                    space.clear();
+                    match peer.recv_batch(protocol, &mut space, 64 << 10) {
+                        0 => return taken,
+                        messages => taken += messages,
+                    }
+                }
+            })
+            .unwrap()
+        });
+        bench.pass();
+    }
+    bench.timing(received * len as u64, received)
+}
+
+fn datagrams(len: usize, count: u64) -> Timing {
+    let mut bench = Bench::new(true, 1452);
+    let protocol = bench.protocol;
+    let datagram = vec![7; len];
+    // What the queue holds without dropping any.
+    let burst = 60_000 / (len as u64 + 8);
+    let mut received = 0;
+    while received < count {
+        let now = bench.now;
+        bench.at_a(|a, at| {
+            while a.poll_event().is_some() {}
+            a.with(at, now, |peer, _| (0..burst).for_each(|_| peer.send_datagram(protocol, &datagram).unwrap()))
+        });
+        bench.turn();
+        let before = received;
+        bench.at_b(|b, at| {
+            while b.poll_event().is_some() {}
+            b.with(at, now, |peer, _| {
+                while peer.recv_datagram(protocol).is_some() {
+                    received += 1
+                }
+            })
+        });
+        assert_eq!(received - before, burst, "none is lost here");
+        bench.pass();
+    }
+    bench.timing(received * len as u64, received)
+}
+
+/// A stream for each request, which the other side answers on it; 100 are under way at a time.
+fn exchanges(count: u64) -> Timing {
+    let mut bench = Bench::new(true, 1452);
+    let protocol = bench.protocol;
+    let (request, mut space) = ([7; 64], [0; 256]);
+    let (mut asked, mut done) = (0, 0);
+    while done < count {
+        let now = bench.now;
+        bench.at_a(|a, at| {
+            while let Some(event) = a.poll_event() {
+                let Event::Mux(mux::Event::Readable { stream }) = event.event else { continue };
+                a.with(at, now, |peer, _| {
+                    while let Ok(Read::Bytes(n)) = peer.read(stream, &mut space) {
+                        assert_eq!(n, 64);
+                        done += 1;
+                    }
+                });
+            }
+            a.with(at, now, |peer, _| {
+                while asked < count && asked - done < 100 {
+                    let Ok(stream) = peer.open_stream(protocol) else { break };
+                    assert_eq!(peer.write(stream, &request), Ok(64));
+                    peer.finish_stream(stream).unwrap();
+                    asked += 1;
+                }
+            });
+        });
+        bench.turn();
+        bench.at_b(|b, at| {
+            while let Some(event) = b.poll_event() {
+                let Event::Mux(mux::Event::Readable { stream }) = event.event else { continue };
+                b.with(at, now, |peer, _| {
+                    while let Ok(Read::Bytes(n)) = peer.read(stream, &mut space) {
+                        assert_eq!(peer.write(stream, &space[..n]), Ok(64));
+                        peer.finish_stream(stream).unwrap();
+                    }
+                });
+            }
+        });
+        bench.turn();
+        bench.pass();
+    }
+    bench.timing(done * 64, done)
 }

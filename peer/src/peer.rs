@@ -1,5 +1,7 @@
 //! The machine of one conversation: dispatch only. What it does is in the modules beside it.
 
+mod bulk;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;

@@ -14,6 +14,7 @@
 //! Everything is bounded: what is kept for sending and for reading, streams, ranges behind gaps, and events, of which there is at most
 //! one for each fact until it is polled.
 
+mod batch;
 mod datagram;
 mod error;
 mod event;
@@ -36,6 +37,7 @@ use std::time::{Duration, Instant};
 
 use framing::{Role, StreamId};
 
+pub use batch::{Batch, Messages, push_message};
 pub use error::{OpenError, ReadError, RegisterError, SendError, WriteError};
 pub use event::{Account, Direction, Event, MessageId, Read, Urgency};
 pub(crate) use limits::Limits;

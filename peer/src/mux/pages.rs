@@ -169,6 +169,31 @@ impl Pages {
         }
     }
 
+    /// Walks over the messages, each behind its length, that begin at `offset` and end by `end`, up to one that is longer than `max`.
+    pub(super) fn messages(&self, offset: u64, end: u64, max: usize) -> Walk {
+        let mut walk = Walk { messages: 0, end: offset };
+        while walk.end < end {
+            // Inside a page without looking the page up again for each message.
+            let run = self.run(walk.end, usize::try_from(end - walk.end).unwrap_or(usize::MAX));
+            let mut at = 0;
+            while let Some(next) = short(run, at).filter(|next| *next <= run.len()) {
+                if next - at > max {
+                    break;
+                }
+                (at, walk.messages) = (next, walk.messages + 1);
+            }
+            walk.end += at as u64;
+            // At the end of the page, and where the length is a long one.
+            let Some((prefix, len)) = self.varint(walk.end, end) else { break };
+            let behind = walk.end + prefix as u64 + len;
+            if len > max as u64 || behind > end {
+                break;
+            }
+            (walk.messages, walk.end) = (walk.messages + 1, behind);
+        }
+        walk
+    }
+
     fn long_varint(&self, offset: u64, len: usize, max: usize) -> Option<(usize, u64)> {
         let mut bytes = [0; varint::MAX_LEN];
         if max < len || self.copy_to(offset, bytes.get_mut(..len)?) < len {
@@ -215,6 +240,24 @@ impl Pages {
                 pool.give(page);
             }
         }
+    }
+}
+
+/// What [`Pages::messages`] passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Walk {
+    pub(super) messages: u64,
+    /// Where the last of them ends.
+    pub(super) end: u64,
+}
+
+/// Where the message ends whose length is at `at`, if that is of one or two bytes.
+#[inline]
+fn short(run: &[u8], at: usize) -> Option<usize> {
+    match *run.get(at..)? {
+        [first @ 0..0x40, ..] => Some(at + 1 + usize::from(first)),
+        [first @ 0x40..0x80, second, ..] => Some(at + 2 + (usize::from(first & 0x3f) << 8 | usize::from(second))),
+        _ => None,
     }
 }
 

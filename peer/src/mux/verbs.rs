@@ -69,7 +69,7 @@ impl Mux {
     /// A buffer may hold at most twice what is free: whoever comes finds room, however many streams nobody reads. The memory of one
     /// message more is left to those that hold nothing, so that none of them waits for others.
     #[inline]
-    fn room(&self, held: usize) -> usize {
+    pub(super) fn room(&self, held: usize) -> usize {
         let pool = self.send_ceiling().saturating_sub(self.limits.max_message + 2 * PAGE);
         let free = pool.saturating_sub(self.send_pool.used());
         let fair = (2 * free).saturating_sub(held) / 3;
@@ -107,7 +107,7 @@ impl Mux {
         Ok(data.len())
     }
 
-    fn wait(waiting: &mut Vec<Slot>, half: &mut SendHalf, slot: Slot, wanted: usize) {
+    pub(super) fn wait(waiting: &mut Vec<Slot>, half: &mut SendHalf, slot: Slot, wanted: usize) {
         if half.wanted == 0 {
             waiting.push(slot);
         }
@@ -180,7 +180,7 @@ impl Mux {
 
     /// The application has so many bytes more of a stream.
     #[inline]
-    fn on_read(&mut self, slot: Slot, due: bool, len: usize) {
+    pub(super) fn on_read(&mut self, slot: Slot, due: bool, len: usize) {
         self.consumed(len as u64);
         if due {
             self.queue_credit(slot);

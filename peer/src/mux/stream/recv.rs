@@ -253,4 +253,25 @@ impl RecvHalf {
         let end = start + (prefix + len) as u64;
         if end <= self.ready { Front::Whole { prefix, len } } else { Front::Partial { end } }
     }
+
+    /// The whole messages at the front, as many as take up to `room` bytes with their lengths, none of them longer than `max`: how many,
+    /// and their bytes. One may be longer than the room if `at_least_one` is set.
+    #[inline]
+    pub(in crate::mux) fn whole(&self, max: usize, room: usize, at_least_one: bool) -> (u64, usize) {
+        let start = self.data.start();
+        let end = self.ready.min(start.saturating_add(room as u64));
+        let mut walk = self.data.messages(start, end, max);
+        if walk.messages == 0
+            && at_least_one
+            && let Front::Whole { prefix, len } = self.front(max)
+        {
+            (walk.messages, walk.end) = (1, start + (prefix + len) as u64);
+        }
+        (walk.messages, usize::try_from(walk.end - start).unwrap_or(usize::MAX))
+    }
+
+    /// Whether the first message is whole.
+    pub(in crate::mux) fn has_whole(&self, max: usize) -> bool {
+        matches!(self.front(max), Front::Whole { .. })
+    }
 }

@@ -266,14 +266,15 @@ impl SendHalf {
         let mut whole = 0;
         if self.kind != StreamKind::Bytes {
             // The lengths are in what is about to be let go of.
-            while self.settled < end {
-                let Some(message_end) = self.first_end() else { break };
-                if message_end > end {
-                    self.partial = message_end;
-                    break;
+            if self.settled < self.partial && self.partial <= end {
+                (self.settled, whole) = (self.partial, 1);
+            }
+            if self.settled >= self.partial {
+                let walk = self.data.messages(self.settled, end, usize::MAX);
+                (self.settled, whole) = (walk.end, whole + walk.messages);
+                if self.settled < end {
+                    self.partial = self.message_end_at(self.settled).unwrap_or(self.settled);
                 }
-                self.settled = message_end;
-                whole += 1;
             }
         }
         self.data.advance(end, pool);

@@ -1,5 +1,6 @@
 //! Two multiplexers and what lies between them.
 
+mod batch;
 mod bench;
 mod delivery;
 mod fairness;

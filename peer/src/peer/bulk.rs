@@ -1,0 +1,33 @@
+//! Verbs that move many messages at once.
+
+use framing::StreamCode;
+
+use super::Peer;
+use crate::mux::{Batch, ProtocolId, SendError, Urgency};
+
+impl Peer {
+    /// Takes whole messages from the front of `batch`, as many as there is room for: at least one, unless there is no whole one.
+    ///
+    /// A batch is messages in a row, each behind its length as a variable-length integer: see
+    /// [`push_message`](crate::mux::push_message). What is not whole at its end is left. If room was lacking,
+    /// [`SendReady`](crate::mux::Event::SendReady) tells when to go on with the rest, as after a refusal.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`], about the first message: none was taken.
+    pub fn send_batch(&mut self, protocol: ProtocolId, batch: &[u8], urgency: Urgency) -> Result<Batch, SendError> {
+        if self.is_over() {
+            return Err(SendError::Stopped { code: StreamCode::REFUSED });
+        }
+        self.mux.send_batch(protocol, batch, urgency)
+    }
+
+    /// Appends the next messages to `out`, urgent ones first, each behind its length: as many as `max` bytes hold, or one that is
+    /// longer. Returns how many. [`Messages`](crate::mux::Messages) reads them.
+    ///
+    /// Where fewer than `max` bytes were appended there may still be more; after a call that returned 0,
+    /// [`Message`](crate::mux::Event::Message) tells of the next.
+    pub fn recv_batch(&mut self, protocol: ProtocolId, out: &mut Vec<u8>, max: usize) -> u64 {
+        self.mux.recv_batch(protocol, out, max)
+    }
+}
