@@ -42,6 +42,48 @@ pub enum DialError {
         /// How many may be under way at once.
         limit: usize,
     },
+    /// No address of the peer is known.
+    #[error("no address of the peer is known")]
+    NoAddress,
+    /// The host name has no address.
+    #[error("{host} has no address: {kind}")]
+    Unresolved {
+        /// The name, with its port.
+        host: String,
+        /// What the resolver said.
+        kind: io::ErrorKind,
+    },
+    /// The key is our own.
+    #[error("the key to dial is our own")]
+    OwnKey,
+    /// The id is no Ed25519 key: that of a peer on the v12 wire, perhaps.
+    #[error("{peer} is not an identity key")]
+    BadKey {
+        /// The id that was given.
+        peer: PeerId,
+    },
+    /// Somebody else answered. Nothing was sent to it.
+    #[error("{addr} is {obtained}, not the peer that was dialled")]
+    WrongPeer {
+        /// The address that was dialled.
+        addr: SocketAddr,
+        /// Whose key answered.
+        obtained: PeerId,
+    },
+    /// The peer answered and closed the session.
+    #[error("{addr} refused with code {code:#x}")]
+    Refused {
+        /// The address that was dialled.
+        addr: SocketAddr,
+        /// The code it gave (SPEC 8.9).
+        code: u64,
+    },
+    /// The peer speaks no version that we speak.
+    #[error("{addr} speaks no version of the protocol that this node speaks")]
+    NoCommonVersion {
+        /// The address that was dialled.
+        addr: SocketAddr,
+    },
     /// As many peers as the configuration allows are connected.
     #[error("{limit} peers are connected already")]
     Full {

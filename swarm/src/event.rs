@@ -18,6 +18,8 @@ pub struct FetchId(pub(crate) u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Security {
+    /// A native session: both keys are proved, everything is sealed, and what was said stays secret when keys leak later.
+    Native,
     /// The v12 wire: messages are encrypted between static keys, without forward secrecy; store and fetch, peer
     /// exchange and all control frames travel in the clear.
     LegacyV12,
@@ -44,6 +46,14 @@ pub enum DisconnectReason {
     Local,
     /// It made room for a peer that had proved more.
     Evicted,
+    /// It closed the session with this code: below 0x100 those of SPEC 8.9, from there on the application's.
+    Closed(u64),
+    /// It lost its state: it was started anew.
+    Restarted,
+    /// A newer session with the same peer took the place.
+    Replaced,
+    /// It broke the protocol.
+    Violation,
 }
 
 impl fmt::Display for DisconnectReason {
@@ -56,6 +66,25 @@ impl fmt::Display for DisconnectReason {
             Self::Timeout => f.write_str("timed out"),
             Self::Local => f.write_str("closed by us"),
             Self::Evicted => f.write_str("made room for another peer"),
+            Self::Closed(0x00 | 0x07) => f.write_str("left"),
+            Self::Closed(code) => write!(f, "closed the session with code {code:#x}"),
+            Self::Restarted => f.write_str("was restarted"),
+            Self::Replaced => f.write_str("connected anew"),
+            Self::Violation => f.write_str("broke the protocol"),
+        }
+    }
+}
+
+impl From<&peer::Reason> for DisconnectReason {
+    fn from(reason: &peer::Reason) -> Self {
+        use peer::Reason;
+        match reason {
+            Reason::Remote { code, .. } => Self::Closed(*code),
+            Reason::Reset => Self::Restarted,
+            Reason::Replaced => Self::Replaced,
+            Reason::Violation(_) | Reason::NoCommonVersion | Reason::WrongPeer { .. } => Self::Violation,
+            Reason::NoAnswer | Reason::TimedOut | Reason::Idle => Self::Timeout,
+            _ => Self::Local,
         }
     }
 }

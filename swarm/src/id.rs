@@ -67,6 +67,21 @@ id! {
     TopicId
 }
 
+impl From<crypto::PeerId> for PeerId {
+    fn from(id: crypto::PeerId) -> Self {
+        Self(id.to_bytes())
+    }
+}
+
+impl TryFrom<PeerId> for crypto::PeerId {
+    type Error = crypto::PeerIdError;
+
+    /// Fails for what is no identity key, such as the key of a peer on the v12 wire.
+    fn try_from(id: PeerId) -> Result<Self, Self::Error> {
+        Self::from_bytes(id.0)
+    }
+}
+
 impl TopicId {
     /// The topic of a name: its SHA-256, as the existing nodes do by convention.
     #[must_use]

@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "tokio")]
+mod clock;
 mod error;
 mod event;
 mod id;
-mod node;
+pub mod node;
 mod preset;
 #[cfg(feature = "tokio")]
 mod udp;
@@ -15,6 +17,7 @@ pub mod v12;
 pub use error::{BindError, Closed, DialError, FetchError, JoinError, SendError, StoreError};
 pub use event::{DialId, DisconnectReason, FetchId, PeerInfo, Proof, Security, Unsent};
 pub use id::{ParseIdError, PeerId, ShortId, TopicId};
+pub use node::naming::Protocol;
 pub use preset::Preset;
 
 /// The programs in the repository's README compile.

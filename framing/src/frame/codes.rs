@@ -88,5 +88,7 @@ codes! {
         REFUSED = 3, "refused";
         /// The protocol on the stream failed.
         FAILED = 4, "failed";
+        /// The application declined.
+        REJECTED = 5, "rejected";
     }
 }

@@ -1,10 +1,475 @@
 //! The node: every session of one identity, its topics and its discovery, as one state machine.
 //!
+//! A [`Node`] owns an [`Endpoint`] and gives its sessions their protocols: one for topics, one for messages and
+//! datagrams, one for streams, one for requests. What the application sends goes straight into the sessions
+//! ([`with`](Node::with)); what the node itself does with them is to prove membership in topics, to pass on
+//! publications, and to dial whom the network suggests.
+//!
 //! | file | content |
 //! |---|---|
 //! | `mod.rs` | [`Node`]: its state, its commands, the machine's five methods |
+//! | `dials.rs` | dials with several addresses, and what becomes of them |
+//! | `publish.rs` | the messages of topics on their way into the sessions |
 //! | `topics.rs` | topics: who proved to be in them, and what is published there |
 //! | `lan.rs` | beacons on the local network |
+//! | `naming.rs` | how a stream says what it is for, and a request how it ended |
+//! | `event.rs`, `config.rs` | what a node tells, and what its owner decides |
 
+mod config;
+mod dials;
+mod event;
 mod lan;
+pub mod naming;
+mod publish;
 mod topics;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crypto::{Identity, Seed};
+use peer::mux::{Protocol, ProtocolId, Protocols, Urgency};
+use peer::{Endpoint, Handle};
+use structs::{Datagram, Deadline, Epoch, Machine, Rejected, Transmit, TransmitBuf};
+
+pub use config::Config;
+pub use event::{Connection, Event};
+pub(crate) use lan::{Interface, LAN_LINK};
+pub use publish::Publication;
+
+use dials::Dials;
+use lan::Lan;
+use publish::Outbound;
+use topics::Topics;
+
+use crate::{DisconnectReason, JoinError, PeerId, TopicId};
+
+/// The protocols that every session of a node speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProtocolIds {
+    /// Membership in topics, and publications.
+    pub topic: ProtocolId,
+    /// Messages and datagrams from peer to peer.
+    pub message: ProtocolId,
+    /// Streams, each of which names what it is for.
+    pub stream: ProtocolId,
+    /// Requests: a stream for each.
+    pub request: ProtocolId,
+}
+
+/// All of one identity: see the [module documentation](self).
+pub struct Node {
+    endpoint: Endpoint,
+    protocols: ProtocolIds,
+    now: Instant,
+    sessions: BTreeMap<Handle, Session>,
+    by_peer: BTreeMap<PeerId, Handle>,
+    topics: Topics,
+    /// Sessions that have messages of the topic protocol to read.
+    topic_readable: BTreeSet<Handle>,
+    lan: Option<Lan>,
+    dials: Dials,
+    events: VecDeque<Event>,
+    ending: bool,
+    told_closed: bool,
+    publications_dropped: u64,
+}
+
+/// An open session.
+#[derive(Debug)]
+struct Session {
+    peer: PeerId,
+    addr: SocketAddr,
+    /// What topics have for it and its channel had no room for.
+    outbound: Outbound,
+}
+
+/// What a node counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// What its endpoint counts.
+    pub endpoint: peer::endpoint::Stats,
+    /// Open sessions.
+    pub connected: usize,
+    /// Dials under way.
+    pub dials: usize,
+    /// Publications that were accepted for a neighbour whose session ended before they left.
+    pub publications_dropped: u64,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("id", &self.id())
+            .field("sessions", &self.sessions.len())
+            .field("ending", &self.ending)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// A node of this identity. `seed` is the source of all its randomness, `epoch` what it knows of the wall clock.
+    #[must_use]
+    pub fn new(identity: Identity, config: Config, epoch: Epoch, seed: &Seed, now: Instant) -> Self {
+        let now = now.max(epoch.instant);
+        let (protocols, ids) = protocols();
+        let lan = config.lan.then(|| Lan::new(epoch, &seed.fork("lan")));
+        let endpoint = Endpoint::new(identity, config.session.protocols(protocols), epoch, &seed.fork("endpoint"), now);
+        Self {
+            protocols: ids,
+            now,
+            sessions: BTreeMap::new(),
+            by_peer: BTreeMap::new(),
+            topics: Topics::new(epoch, &seed.fork("topics")),
+            topic_readable: BTreeSet::new(),
+            lan,
+            dials: Dials::new(now),
+            events: VecDeque::new(),
+            ending: false,
+            told_closed: false,
+            publications_dropped: 0,
+            endpoint,
+        }
+    }
+
+    /// Our own id.
+    #[must_use]
+    pub fn id(&self) -> PeerId {
+        PeerId::from(self.endpoint.id())
+    }
+
+    /// The protocols of the sessions.
+    #[must_use]
+    pub const fn protocols(&self) -> ProtocolIds {
+        self.protocols
+    }
+
+    /// Runs a command on a session; `None` if there is none with this handle. Every command must go through here, so
+    /// that what it causes is sent.
+    pub fn with<R>(
+        &mut self,
+        session: Handle,
+        now: Instant,
+        command: impl FnOnce(&mut peer::Peer, Instant) -> R,
+    ) -> Option<R> {
+        self.tick(now);
+        self.endpoint.with(session, self.now, command)
+    }
+
+    /// The open session with a peer.
+    #[must_use]
+    pub fn session(&self, peer: &PeerId) -> Option<Handle> {
+        self.by_peer.get(peer).copied()
+    }
+
+    /// The open sessions.
+    pub fn sessions(&self) -> impl Iterator<Item = (Handle, PeerId, &peer::Peer)> {
+        self.sessions.iter().filter_map(|(&handle, session)| Some((handle, session.peer, self.endpoint.peer(handle)?)))
+    }
+
+    /// Joins a topic, or changes how: `announce` says so on the local network, `lookup` dials the others who do.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`]; nothing changed then.
+    pub fn join(&mut self, topic: TopicId, announce: bool, lookup: bool, now: Instant) -> Result<(), JoinError> {
+        self.tick(now);
+        if self.ending {
+            return Err(JoinError::Closed);
+        }
+        self.topics.join(topic)?;
+        if let Some(lan) = &mut self.lan {
+            lan.join(topic, announce, lookup, self.now)?;
+        }
+        self.flush_topics();
+        Ok(())
+    }
+
+    /// Leaves a topic.
+    pub fn leave(&mut self, topic: &TopicId, now: Instant) {
+        self.tick(now);
+        self.topics.leave(topic);
+        if let Some(lan) = &mut self.lan {
+            lan.leave(topic);
+        }
+        self.flush_topics();
+    }
+
+    /// Names the interfaces that beacons leave by.
+    pub(crate) fn set_interfaces(&mut self, interfaces: &[Interface], now: Instant) {
+        self.tick(now);
+        if let Some(lan) = &mut self.lan {
+            lan.set_interfaces(interfaces, self.now);
+        }
+    }
+
+    /// Pairs the clocks anew, because the machine slept or its wall clock was set.
+    pub fn set_epoch(&mut self, epoch: Epoch) {
+        if let Some(lan) = &mut self.lan {
+            lan.set_epoch(epoch);
+        }
+    }
+
+    /// Names the key that this node has on the v12 wire to its peers, so that they talk to it on one wire only.
+    #[cfg(feature = "v12")]
+    pub fn set_v12_key(&mut self, key: Option<[u8; 32]>) {
+        self.topics.set_v12_key(key);
+        self.flush_topics();
+    }
+
+    /// Ends the session with a peer, after at most `grace` for what is queued. Says whether there was one.
+    pub fn disconnect(&mut self, peer: &PeerId, grace: Duration, now: Instant) -> bool {
+        self.tick(now);
+        let Some(handle) = self.session(peer) else { return false };
+        let now = self.now;
+        self.endpoint.with(handle, now, |session, now| session.close(LEAVING, "", grace, now)).is_some()
+    }
+
+    /// Closes every session, after at most `grace` for what is queued, and lets nobody in any more. Ends with
+    /// [`Event::Closed`].
+    pub fn shutdown(&mut self, grace: Duration, now: Instant) {
+        self.tick(now);
+        self.ending = true;
+        self.lan = None;
+        self.fail_dials();
+        self.endpoint.close(LEAVING, "", grace, self.now);
+    }
+
+    /// Whether the node has ended: it sends nothing any more and wants no timeout.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.endpoint.is_closed()
+    }
+
+    /// The network has changed, or the machine was asleep: every session asks every path anew, and silence so far is
+    /// forgiven.
+    pub fn handle_resume(&mut self, now: Instant) {
+        self.tick(now);
+        self.endpoint.handle_resume(self.now);
+    }
+
+    /// Figures since the start. Takes time in proportion to the number of sessions.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            endpoint: self.endpoint.stats(),
+            connected: self.sessions.len(),
+            dials: self.dials.len(),
+            publications_dropped: self.publications_dropped,
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    fn on_session_event(&mut self, handle: Handle, event: peer::Event) {
+        match event {
+            peer::Event::Connected(connected) => self.on_connected(handle, &connected),
+            peer::Event::Mux(event) => self.on_mux_event(handle, event),
+            peer::Event::PathChanged(path) => {
+                if let Some(session) = self.sessions.get_mut(&handle) {
+                    session.addr = path.remote;
+                    self.events.push_back(Event::Moved { session: handle, path });
+                }
+            }
+            peer::Event::Observed(addr) => self.events.push_back(Event::Observed { session: handle, addr }),
+            peer::Event::Closed(closed) => self.on_closed(handle, closed),
+            _ => {}
+        }
+    }
+
+    fn on_connected(&mut self, handle: Handle, connected: &peer::Connected) {
+        let peer = PeerId::from(connected.peer);
+        if peer == self.id() {
+            return self.dial_reached_ourselves(handle);
+        }
+        let addr = connected.path.remote;
+        self.sessions.insert(handle, Session { peer, addr, outbound: Outbound::default() });
+        let earlier = self.by_peer.insert(peer, handle);
+        if let Some(earlier) = earlier {
+            // Its own end is told of later: from here on the newer one counts.
+            self.topics.on_closed(earlier);
+        }
+        let exporter = self.endpoint.peer(handle).and_then(|session| session.exporter(TOPIC_EXPORTER));
+        if let Some(exporter) = exporter {
+            self.topics.on_connected(handle, peer, connected.role, exporter);
+        }
+        let connection = Connection { peer, addr, resumed: connected.resumed, cipher: connected.cipher };
+        self.events.push_back(Event::Connected { session: handle, connection });
+        self.dial_reached(handle, peer);
+        self.flush_topics();
+    }
+
+    fn on_mux_event(&mut self, handle: Handle, event: peer::mux::Event) {
+        use peer::mux::Event as Mux;
+        if !self.sessions.contains_key(&handle) {
+            return;
+        }
+        match event {
+            Mux::Message { protocol } if protocol == self.protocols.topic => drop(self.topic_readable.insert(handle)),
+            Mux::SendReady { protocol, .. } if protocol == self.protocols.topic => {
+                self.topics.writable(handle);
+                self.flush_topics();
+                self.send_outbound(handle);
+            }
+            Mux::Acked { protocol, .. } if protocol == self.protocols.topic => {}
+            event => self.events.push_back(Event::Session { session: handle, event }),
+        }
+    }
+
+    fn on_closed(&mut self, handle: Handle, closed: peer::Closed) {
+        self.dial_ended(handle, &closed.reason);
+        self.topic_readable.remove(&handle);
+        let Some(session) = self.sessions.remove(&handle) else { return };
+        if let Some(lan) = &mut self.lan {
+            lan.forget(session.addr);
+        }
+        self.publications_dropped += session.outbound.len() as u64;
+        if self.by_peer.get(&session.peer) == Some(&handle) {
+            self.by_peer.remove(&session.peer);
+            self.topics.on_closed(handle);
+        }
+        self.collect_topic_events();
+        let (peer, reason) = (session.peer, DisconnectReason::from(&closed.reason));
+        self.events.push_back(Event::Disconnected { session: handle, peer, reason, unfinished: closed.unfinished });
+    }
+
+    /// Reads what one session has for topics, a bounded part of it: the rest waits in the session, whose credit makes
+    /// the other side wait.
+    fn read_topics(&mut self) -> bool {
+        let Some(handle) = self.topic_readable.pop_first() else { return false };
+        let (protocol, now) = (self.protocols.topic, self.now);
+        let mut messages = Vec::new();
+        let drained = self.endpoint.with(handle, now, |session, _| {
+            for _ in 0..TOPIC_MESSAGES {
+                let mut message = Vec::new();
+                if session.recv(protocol, &mut message).is_none() {
+                    return true;
+                }
+                messages.push(message);
+            }
+            false
+        });
+        if drained == Some(false) {
+            self.topic_readable.insert(handle);
+        }
+        for message in messages {
+            if self.topics.on_message(handle, &message).is_err() {
+                // What cannot be understood ends this protocol with this peer, and nothing else.
+                self.endpoint.with(handle, now, |session, _| session.fail_protocol(protocol));
+                self.topics.on_closed(handle);
+                self.topic_readable.remove(&handle);
+                break;
+            }
+        }
+        self.flush_topics();
+        true
+    }
+
+    /// What topics have to say goes into the sessions, and what they found out to the owner.
+    fn flush_topics(&mut self) {
+        let (protocol, now) = (self.protocols.topic, self.now);
+        while let Some((handle, frame)) = self.topics.poll_send() {
+            match self.endpoint.with(handle, now, |session, _| session.send(protocol, &frame, Urgency::Normal)) {
+                Some(Ok(_)) => self.topics.sent(handle),
+                Some(Err(peer::mux::SendError::Blocked)) => self.topics.blocked(handle),
+                // The other side has no topics, or is gone.
+                _ => self.topics.on_closed(handle),
+            }
+        }
+        self.collect_topic_events();
+    }
+
+    fn collect_topic_events(&mut self) {
+        while let Some(event) = self.topics.poll_event() {
+            self.events.push_back(match event {
+                topics::Event::Joined { topic, conn, peer } => Event::Joined { topic, session: conn, peer },
+                topics::Event::Left { topic, conn, peer } => Event::Left { topic, session: conn, peer },
+                topics::Event::Message { topic, conn, from, data } => {
+                    Event::Publication { topic, session: conn, from, data }
+                }
+                topics::Event::V12Key { conn, key } => Event::V12Key { session: conn, key },
+            });
+        }
+    }
+}
+
+impl Machine for Node {
+    type Event = Event;
+
+    fn handle_datagram(&mut self, datagram: Datagram<'_>, now: Instant) -> Result<(), Rejected> {
+        self.tick(now);
+        if datagram.path.link != LAN_LINK {
+            return self.endpoint.handle_datagram(datagram, self.now);
+        }
+        let Some(lan) = &mut self.lan else { return Err(Rejected::Forbidden) };
+        if let Some(addr) = lan.handle(datagram.payload, datagram.path.remote, self.now)? {
+            self.dial_suggested(addr);
+        }
+        Ok(())
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.tick(now);
+        self.endpoint.handle_timeout(self.now);
+        if let Some(lan) = &mut self.lan {
+            lan.handle_timeout(self.now);
+        }
+    }
+
+    fn poll_transmit(&mut self, out: &mut TransmitBuf, now: Instant) -> Option<Transmit> {
+        self.tick(now);
+        if let Some((path, beacon)) = self.lan.as_mut().and_then(Lan::poll_transmit) {
+            out.push(&beacon);
+            return out.finish(path, structs::Ecn::NotEct);
+        }
+        self.endpoint.poll_transmit(out, self.now)
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            if let Some(event) = self.endpoint.poll_event() {
+                self.on_session_event(event.peer, event.event);
+            } else if !self.read_topics() {
+                break;
+            }
+        }
+        let closed = self.is_closed() && !std::mem::replace(&mut self.told_closed, true);
+        closed.then_some(Event::Closed)
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        Deadline::earliest(self.endpoint.poll_timeout(), self.lan.as_ref().and_then(Lan::poll_timeout))
+    }
+}
+
+/// The protocols of every session, and their ids.
+#[expect(clippy::expect_used, reason = "names and versions are constants, which fit the announcement")]
+fn protocols() -> (Protocols, ProtocolIds) {
+    let mut protocols = Protocols::new();
+    let mut register = |name: &str, streams: bool| {
+        let protocol = Protocol::new(name, 1).accepts_streams(streams);
+        protocols.register(protocol).expect("a valid protocol")
+    };
+    let ids = ProtocolIds {
+        topic: register(topics::PROTOCOL, false),
+        message: register("setowire/message", false),
+        stream: register("setowire/stream", true),
+        request: register("setowire/request", true),
+    };
+    (protocols, ids)
+}
+
+/// What the keys that prove membership are derived for.
+const TOPIC_EXPORTER: &[u8] = b"setowire topic v1";
+/// The code of a session that is closed because its owner leaves: no error (SPEC 8.9).
+const LEAVING: u64 = 0;
+/// Messages of one session read for topics at a time.
+const TOPIC_MESSAGES: usize = 64;

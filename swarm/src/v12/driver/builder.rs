@@ -9,10 +9,11 @@ use crypto::v12::{Identity, SeedError};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use super::Driver;
 use super::handle::Swarm;
 use super::limits::COMMANDS;
 use super::shared::Shared;
-use super::{Driver, clock};
+use crate::clock;
 use crate::udp::{Fragments, Udp};
 use crate::v12::{Config, Node};
 use crate::{BindError, PeerId, Preset};

@@ -12,7 +12,7 @@
 #![expect(clippy::disallowed_methods, reason = "the only I/O")]
 
 mod builder;
-mod clock;
+
 mod command;
 mod events;
 mod fetch;
@@ -49,6 +49,7 @@ use self::limits::{COMMANDS_PER_TURN, CORK, INTERFACES_EVERY, LAST_WORDS, STALL,
 use self::seeds::Seeds;
 use self::shared::{Changes, Ending, Shared, Wish};
 use self::subscriber::{Subscriber, connected};
+use crate::clock;
 use crate::udp::{Sent, Udp};
 use crate::v12::{Event, LAN_LINK, Node, NodeStats};
 use crate::{DialError, DialId, FetchError, FetchId, PeerId, TopicId, Unsent};

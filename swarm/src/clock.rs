@@ -1,5 +1,7 @@
 //! The only place that reads a clock.
 
+#![expect(clippy::disallowed_methods, reason = "the clock is here")]
+
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use structs::Epoch;

@@ -1,0 +1,224 @@
+//! Dials, each with one or more addresses, and what becomes of them.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
+
+use peer::{Handle, Reason, Target};
+use structs::{Path, TokenBucket};
+
+use super::Node;
+use super::event::Event;
+use crate::{DialError, DialId, PeerId};
+
+/// The dials under way.
+#[derive(Debug)]
+pub(super) struct Dials {
+    next: u64,
+    dials: BTreeMap<DialId, Dial>,
+    /// Dials that beacons cause.
+    suggested: TokenBucket,
+}
+
+/// One dial: it ends with the first of its sessions that opens, or with the last that fails.
+#[derive(Debug)]
+struct Dial {
+    expected: Option<PeerId>,
+    addrs: Vec<SocketAddr>,
+    sessions: Vec<Handle>,
+    since: Instant,
+}
+
+impl Dials {
+    pub(super) fn new(now: Instant) -> Self {
+        let (rate, burst) = SUGGESTED_RATE;
+        Self { next: 0, dials: BTreeMap::new(), suggested: TokenBucket::new(rate, burst, now) }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.dials.len()
+    }
+}
+
+impl Node {
+    /// Dials a peer at all of these addresses at once: the holder of a key, or whoever answers first. Ends with
+    /// [`Event::Dialled`] or [`Event::DialFailed`] carrying the id.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`]; nothing was sent then.
+    pub fn dial(&mut self, peer: Option<PeerId>, addrs: &[SocketAddr], now: Instant) -> Result<DialId, DialError> {
+        self.tick(now);
+        if self.ending {
+            return Err(DialError::Closed);
+        }
+        let target = match peer {
+            Some(peer) if peer == self.id() => return Err(DialError::OwnKey),
+            Some(peer) => Target::Known(peer.try_into().map_err(|_not_a_key| DialError::BadKey { peer })?),
+            None => Target::Anyone,
+        };
+        if let Some(open) = peer.and_then(|peer| self.by_peer.get(&peer).map(|_| peer)).or_else(|| self.at(peer, addrs))
+        {
+            let id = self.next_dial();
+            self.events.push_back(Event::Dialled { id, peer: open });
+            return Ok(id);
+        }
+        let Some(first) = addrs.first() else { return Err(DialError::NoAddress) };
+        if self.dials.dials.len() >= MAX_DIALS {
+            return Err(DialError::TooMany { limit: MAX_DIALS });
+        }
+        let mut sessions = Vec::new();
+        let mut refused = DialError::BadAddress { addr: *first };
+        for &addr in addrs.iter().take(MAX_ADDRESSES) {
+            if !is_dialable(addr) {
+                continue;
+            }
+            match self.endpoint.dial(target, Path::udp(any_local(addr), addr), self.now) {
+                Ok(handle) | Err(peer::DialError::AlreadyConnected(handle)) => {
+                    if !sessions.contains(&handle) {
+                        sessions.push(handle);
+                    }
+                }
+                Err(peer::DialError::Closed) => refused = DialError::Closed,
+                Err(peer::DialError::SelfDial) => refused = DialError::OwnKey,
+                Err(_) => refused = DialError::Full { limit: self.endpoint.stats().peers },
+            }
+        }
+        if sessions.is_empty() {
+            return Err(refused);
+        }
+        let id = self.next_dial();
+        let dial = Dial { expected: peer, addrs: addrs.to_vec(), sessions, since: self.now };
+        self.dials.dials.insert(id, dial);
+        Ok(id)
+    }
+
+    fn next_dial(&mut self) -> DialId {
+        self.dials.next += 1;
+        DialId(self.dials.next)
+    }
+
+    /// Who is connected at one of these addresses, if anybody will do.
+    fn at(&self, expected: Option<PeerId>, addrs: &[SocketAddr]) -> Option<PeerId> {
+        let anybody = expected.is_none();
+        self.sessions.values().find(|session| anybody && addrs.contains(&session.addr)).map(|session| session.peer)
+    }
+
+    /// Dials an address that somebody else named, if few enough are.
+    pub(super) fn dial_suggested(&mut self, addr: SocketAddr) {
+        let dialled = self.dials.dials.values().any(|dial| dial.addrs.contains(&addr));
+        let connected = self.at(None, &[addr]).is_some();
+        if !dialled
+            && !connected
+            && self.dials.dials.len() < MAX_DIALS / 2
+            && self.dials.suggested.try_take(1, self.now)
+        {
+            // Nobody waits for it: a failure is told, and that is all.
+            let _ = self.dial(None, &[addr], self.now);
+        }
+    }
+
+    /// A session is open: the dials that wanted it have succeeded, and what else they tried is given up.
+    pub(super) fn dial_reached(&mut self, handle: Handle, peer: PeerId) {
+        let done = |dial: &Dial| dial.sessions.contains(&handle) || dial.expected == Some(peer);
+        let ids: Vec<DialId> = self.dials.dials.iter().filter(|(_, dial)| done(dial)).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(dial) = self.dials.dials.remove(&id) else { continue };
+            self.events.push_back(Event::Dialled { id, peer });
+            for other in dial.sessions.into_iter().filter(|other| *other != handle) {
+                let wanted = self.dials.dials.values().any(|dial| dial.sessions.contains(&other));
+                if !wanted && !self.sessions.contains_key(&other) {
+                    let now = self.now;
+                    self.endpoint.with(other, now, |session, now| {
+                        session.close(super::LEAVING, "", std::time::Duration::ZERO, now);
+                    });
+                }
+            }
+        }
+    }
+
+    /// Our own key answered.
+    pub(super) fn dial_reached_ourselves(&mut self, handle: Handle) {
+        self.fail(handle, |dial| DialError::Ourselves { addr: dial.first() });
+    }
+
+    /// A session is over, perhaps before it was one.
+    pub(super) fn dial_ended(&mut self, handle: Handle, reason: &Reason) {
+        let now = self.now;
+        // Its place may have been taken by one that the other side began.
+        let instead = |node: &Self, dial: &Dial| {
+            let taken = *reason == Reason::Replaced;
+            taken.then(|| {
+                dial.expected.filter(|peer| node.by_peer.contains_key(peer)).or_else(|| node.at(None, &dial.addrs))
+            })
+        };
+        let ids: Vec<DialId> =
+            self.dials.dials.iter().filter(|(_, dial)| dial.sessions.contains(&handle)).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(dial) = self.dials.dials.get(&id) else { continue };
+            if let Some(peer) = instead(self, dial).flatten() {
+                self.dials.dials.remove(&id);
+                self.events.push_back(Event::Dialled { id, peer });
+            }
+        }
+        self.fail(handle, |dial| match reason {
+            Reason::WrongPeer { obtained } => {
+                DialError::WrongPeer { addr: dial.first(), obtained: PeerId::from(*obtained) }
+            }
+            Reason::NoCommonVersion => DialError::NoCommonVersion { addr: dial.first() },
+            Reason::Local { .. } | Reason::Abandoned => DialError::Closed,
+            Reason::Remote { code, .. } => DialError::Refused { addr: dial.first(), code: *code },
+            _ => DialError::NoAnswer { addr: dial.first(), after: now.saturating_duration_since(dial.since) },
+        });
+    }
+
+    /// Takes a session from the dials that it belonged to, and fails those it was the last of.
+    fn fail(&mut self, handle: Handle, error: impl Fn(&Dial) -> DialError) {
+        let events = &mut self.events;
+        self.dials.dials.retain(|id, dial| {
+            if !dial.sessions.contains(&handle) {
+                return true;
+            }
+            dial.sessions.retain(|other| *other != handle);
+            if dial.sessions.is_empty() {
+                events.push_back(Event::DialFailed { id: *id, error: error(dial) });
+            }
+            !dial.sessions.is_empty()
+        });
+    }
+
+    /// The node ends.
+    pub(super) fn fail_dials(&mut self) {
+        for (id, _) in std::mem::take(&mut self.dials.dials) {
+            self.events.push_back(Event::DialFailed { id, error: DialError::Closed });
+        }
+    }
+}
+
+impl Dial {
+    /// The address to name in an error; dials without one are not begun.
+    fn first(&self) -> SocketAddr {
+        self.addrs.first().copied().unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0))
+    }
+}
+
+/// Whether somebody can be at an address.
+fn is_dialable(addr: SocketAddr) -> bool {
+    let broadcast = addr.ip() == IpAddr::V4(Ipv4Addr::BROADCAST);
+    addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast() && !broadcast
+}
+
+/// The unspecified address of the same family: the system chooses.
+const fn any_local(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V4(_) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        SocketAddr::V6(_) => SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+    }
+}
+
+/// Dials under way at once.
+const MAX_DIALS: usize = 256;
+/// Addresses tried by one dial; the rest is ignored.
+const MAX_ADDRESSES: usize = 8;
+/// Dials that others cause, per second and at once.
+const SUGGESTED_RATE: (u32, u32) = (16, 32);

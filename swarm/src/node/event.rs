@@ -1,0 +1,122 @@
+//! What a node tells its owner.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use crypto::Cipher;
+use peer::{Handle, Unfinished, mux};
+use structs::Path;
+
+use crate::{DialError, DialId, DisconnectReason, PeerId, TopicId};
+
+/// How a session began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Connection {
+    /// Who the other side has proved to be.
+    pub peer: PeerId,
+    /// Where it is.
+    pub addr: SocketAddr,
+    /// Whether a ticket of an earlier session shortened the handshake.
+    pub resumed: bool,
+    /// What the packets are sealed with.
+    pub cipher: Cipher,
+}
+
+/// What happened in a [`Node`](super::Node).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A session is open. If there was one with the same peer, this one takes its place, and the end of the other is
+    /// told later.
+    Connected {
+        /// Which.
+        session: Handle,
+        /// With whom, and how.
+        connection: Connection,
+    },
+    /// A dial ended with an open session, newly or already.
+    Dialled {
+        /// The dial.
+        id: DialId,
+        /// Who answered.
+        peer: PeerId,
+    },
+    /// A dial failed.
+    DialFailed {
+        /// The dial.
+        id: DialId,
+        /// Why.
+        error: DialError,
+    },
+    /// Something happened on a protocol of the application, a stream or a message channel.
+    Session {
+        /// In this session.
+        session: Handle,
+        /// What.
+        event: mux::Event,
+    },
+    /// A session goes another way now.
+    Moved {
+        /// Which.
+        session: Handle,
+        /// The way.
+        path: Path,
+    },
+    /// A peer sees us at this address: one peer's word.
+    Observed {
+        /// Who says so.
+        session: Handle,
+        /// The address.
+        addr: SocketAddr,
+    },
+    /// A peer proved to be in a topic that we are in.
+    Joined {
+        /// The topic.
+        topic: TopicId,
+        /// In this session.
+        session: Handle,
+        /// Who.
+        peer: PeerId,
+    },
+    /// A peer left a topic, or its session ended.
+    Left {
+        /// The topic.
+        topic: TopicId,
+        /// In this session.
+        session: Handle,
+        /// Who.
+        peer: PeerId,
+    },
+    /// Somebody published in a topic.
+    Publication {
+        /// The topic.
+        topic: TopicId,
+        /// It came in this session.
+        session: Handle,
+        /// Who published.
+        from: PeerId,
+        /// The content.
+        data: Bytes,
+    },
+    /// A peer names the key that it has on the v12 wire.
+    V12Key {
+        /// In this session.
+        session: Handle,
+        /// Its X25519 key there.
+        key: [u8; 32],
+    },
+    /// A session is over.
+    Disconnected {
+        /// Which.
+        session: Handle,
+        /// With whom.
+        peer: PeerId,
+        /// Why.
+        reason: DisconnectReason,
+        /// Messages that were accepted and are not acknowledged.
+        unfinished: Vec<Unfinished>,
+    },
+    /// The node has ended. It is the last event.
+    Closed,
+}
