@@ -86,6 +86,16 @@ impl Acks {
         self.immediate || self.eliciting >= AT_ONCE || self.due.is_some_and(|due| due <= now)
     }
 
+    /// Whether anything wants an acknowledgement.
+    pub(crate) const fn is_waiting(&self) -> bool {
+        self.eliciting > 0
+    }
+
+    /// Gives back what memory a busy time left behind.
+    pub(crate) fn rest(&mut self) {
+        self.received.shrink_to_fit();
+    }
+
     /// When that will be the case if nothing else happens. `None` also if it is the case already.
     pub(crate) fn deadline(&self) -> Option<Deadline> {
         let at = self.due.filter(|_| !self.immediate && self.eliciting < AT_ONCE)?;

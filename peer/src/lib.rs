@@ -22,6 +22,7 @@ mod peer;
 mod receive;
 mod recovery;
 mod rekey;
+mod rest;
 mod rtt;
 mod sent;
 mod session;

@@ -41,6 +41,10 @@ pub(crate) const KEEPALIVE_MAX: Duration = Duration::from_secs(110);
 /// The clock stood still for this long: we were suspended (SPEC 9.6).
 pub(crate) const SUSPEND: Duration = Duration::from_secs(5);
 
+/// A session that was not used for so long gives back what it can make again: longer than the pauses of most talk, and
+/// shorter than the first pause between two PINGs.
+pub(crate) const REST_AFTER: Duration = Duration::from_secs(10);
+
 /// Record keys are updated after so long and so many packets (SPEC 7.3).
 pub(crate) const UPDATE_AFTER: Duration = Duration::from_secs(120);
 pub(crate) const UPDATE_PACKETS: u64 = 1 << 22;

@@ -76,6 +76,7 @@ impl Session {
         cx.counters.bytes_received += len as u64;
         self.highest = self.highest.max(number);
         self.last_heard = cx.now;
+        self.awake = true;
         self.unanswered = None;
         self.confirm = None;
         if self.ending.is_some() {
@@ -357,13 +358,13 @@ impl Session {
     }
 
     fn on_ack(&mut self, ack: &framing::Ack<'_>, cx: &mut Context<'_>) -> Result<(), Violation> {
-        let mut outcome = std::mem::take(&mut self.outcome);
+        let mut outcome = self.outcome.take().unwrap_or_default();
         let result = self.recovery.on_ack(ack, cx.now, &mut outcome);
         if let Some(newest) = outcome.newest {
             self.keys.on_ack(newest);
         }
         self.apply(&mut outcome, cx);
-        self.outcome = outcome;
+        self.outcome = Some(outcome);
         result
     }
 

@@ -156,9 +156,14 @@ impl Recovery {
         self.paths.iter_mut().flatten().for_each(|path| path.resume(now));
     }
 
-    /// Nothing has happened for long: gives back what memory a busy time left behind.
+    /// Nothing has happened for long, and [nothing is under way](Self::is_settled): gives back what memory a busy time
+    /// left behind.
     pub(crate) fn rest(&mut self, now: Instant) {
         self.forget(now);
+        // What only acknowledged may never be acknowledged itself.
+        while self.ring.len() > 0 && self.is_settled() {
+            self.evict();
+        }
         self.ring.rest();
         self.evicted.shrink_to_fit();
     }
@@ -370,7 +375,6 @@ impl Recovery {
     }
 
     /// Whether anything that was sent may still be acknowledged or lost.
-    #[cfg(test)]
     pub(crate) fn is_settled(&self) -> bool {
         self.evicted.is_empty() && self.paths.iter().flatten().all(|path| path.eliciting == 0)
     }

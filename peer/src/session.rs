@@ -8,7 +8,6 @@ use crypto::handshake::Ticket;
 use crypto::record::RecordKeys;
 use crypto::{PeerId, Rng};
 use framing::Role;
-use smallvec::SmallVec;
 use structs::{Path, Rejected};
 
 use crate::ack::Acks;
@@ -59,10 +58,10 @@ pub(crate) struct Session {
     pub(crate) observed: Option<SocketAddr>,
     pub(crate) control: Control,
     /// The last handshake message, until the other side has shown that it has it.
-    pub(crate) confirm: Option<Confirm>,
-    pub(crate) ending: Option<Ending>,
+    pub(crate) confirm: Option<Box<Confirm>>,
+    pub(crate) ending: Option<Box<Ending>>,
     /// A wish to end, once all is delivered or time is up.
-    pub(crate) closing: Option<Closing>,
+    pub(crate) closing: Option<Box<Closing>>,
     /// The highest packet number received.
     pub(crate) highest: u64,
     pub(crate) last_heard: Instant,
@@ -77,7 +76,10 @@ pub(crate) struct Session {
     pub(crate) greeted: bool,
     /// When anything was done last: a long time before a deadline that passed means that the clock stood still.
     pub(crate) last_called: Instant,
-    pub(crate) outcome: Outcome,
+    /// Kept for its memory.
+    pub(crate) outcome: Option<Box<Outcome>>,
+    /// It holds what it gives back when it comes to rest.
+    pub(crate) awake: bool,
 }
 
 /// Single frames that wait to be sent. All of them are repeated when lost, by what they are, not by what they said.
@@ -90,10 +92,10 @@ pub(crate) struct Control {
     pub(crate) goaway: bool,
     /// One bit for each ticket of ours that is to be announced.
     pub(crate) tickets: u8,
-    pub(crate) new_cids: SmallVec<[u64; 4]>,
-    pub(crate) retire: SmallVec<[u64; 4]>,
+    pub(crate) new_cids: Vec<u64>,
+    pub(crate) retire: Vec<u64>,
     /// To be returned on the path they came by: its remote end, and the data.
-    pub(crate) responses: SmallVec<[(Path, [u8; 8]); 1]>,
+    pub(crate) responses: Vec<(Path, [u8; 8])>,
 }
 
 impl Control {
@@ -201,7 +203,7 @@ impl Session {
                 tickets: if config.tickets { (1 << TICKETS) - 1 } else { 0 },
                 ..Control::default()
             },
-            confirm: confirm.map(|message| Confirm::new(message, now)),
+            confirm: confirm.map(|message| Box::new(Confirm::new(message, now))),
             ending: None,
             closing: None,
             highest: 0,
@@ -213,7 +215,8 @@ impl Session {
             paced_until: None,
             greeted: false,
             last_called: now,
-            outcome: Outcome::default(),
+            outcome: None,
+            awake: true,
         };
         session.keepalive = session.keepalive_base(cx.shared);
         let start = PathStart { rtt, ..session.path_start(&path, cx.shared) };

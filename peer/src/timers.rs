@@ -10,7 +10,7 @@ use crate::event::Reason;
 use crate::limits::{KEEPALIVE_MAX, SUSPEND};
 use crate::path::{Outcome as PathOutcome, PathState};
 use crate::receive::Switch;
-use crate::recovery::{Outcome, PathSlot};
+use crate::recovery::PathSlot;
 use crate::session::{Closing, Context, Ending, Session};
 use crate::shared::{RouteChange, Shared};
 
@@ -22,10 +22,10 @@ impl Session {
         }
         self.notice_sleep(cx);
         if self.recovery.deadline().is_some_and(|deadline| deadline.at <= cx.now) {
-            let mut outcome = std::mem::take(&mut self.outcome);
+            let mut outcome = self.outcome.take().unwrap_or_default();
             self.recovery.on_timeout(cx.now, &mut outcome);
             self.apply(&mut outcome, cx);
-            self.outcome = outcome;
+            self.outcome = Some(outcome);
             self.leave_silent_path(cx);
         }
         self.keys.expire_old(cx.now);
@@ -44,7 +44,6 @@ impl Session {
             self.control.ping = true;
             self.last_sent = cx.now;
             self.check_spare_paths(cx);
-            self.rest(cx);
         }
         true
     }
@@ -103,16 +102,6 @@ impl Session {
         self.keepalive = (self.keepalive * 3 / 2).min(KEEPALIVE_MAX.max(self.keepalive_base(cx.shared)));
     }
 
-    /// Gives back what memory a busy time left behind.
-    fn rest(&mut self, cx: &mut Context<'_>) {
-        self.recovery.rest(cx.now);
-        self.outcome = Outcome::default();
-        self.control.new_cids.shrink_to_fit();
-        self.control.retire.shrink_to_fit();
-        cx.events.shrink_to_fit();
-        cx.routes.shrink_to_fit();
-    }
-
     /// Asks the proved paths that are not in use whether they still work.
     fn check_spare_paths(&mut self, cx: &mut Context<'_>) {
         for at in 0..self.paths.len() {
@@ -143,10 +132,10 @@ impl Session {
 
     /// Forgets what recovery knows of a path; what was under way on it is lost.
     pub(crate) fn drop_slot(&mut self, slot: PathSlot, cx: &mut Context<'_>) {
-        let mut outcome = std::mem::take(&mut self.outcome);
+        let mut outcome = self.outcome.take().unwrap_or_default();
         self.recovery.remove_path(slot, &mut outcome);
         self.apply(&mut outcome, cx);
-        self.outcome = outcome;
+        self.outcome = Some(outcome);
     }
 
     /// The clock stood still, or the network changed: silence so far means nothing, and every path is asked anew.
@@ -180,6 +169,7 @@ impl Session {
             at(self.dead_at(shared), "death"),
             at(self.idle_at(shared), "idle"),
             at(self.keepalive_at(shared), "keepalive"),
+            at(self.rest_at(), "rest"),
         ]
         .into_iter()
         .fold(None, Deadline::earliest)
@@ -191,7 +181,7 @@ impl Session {
             return;
         }
         let reason = crate::peer::cut(reason);
-        self.closing = Some(Closing { code, reason, at });
+        self.closing = Some(Box::new(Closing { code, reason, at }));
         if at <= cx.now || cx.mux.is_flushed() {
             self.close_now(cx);
         } else {
@@ -201,7 +191,8 @@ impl Session {
     }
 
     fn close_now(&mut self, cx: &mut Context<'_>) {
-        let Some(Closing { code, reason, .. }) = self.closing.take() else { return };
+        let Some(closing) = self.closing.take() else { return };
+        let Closing { code, reason, .. } = *closing;
         self.begin_ending(Reason::Local { code }, Some((code, reason)), cx);
     }
 
@@ -229,7 +220,7 @@ impl Session {
     fn begin_ending(&mut self, reason: Reason, close: Option<(u64, String)>, cx: &mut Context<'_>) {
         let pto = self.recovery.pto(self.paths.best().slot);
         let owes_answer = matches!(reason, Reason::Remote { .. });
-        self.ending = Some(Ending {
+        self.ending = Some(Box::new(Ending {
             reason,
             close,
             next_at: cx.now,
@@ -237,7 +228,7 @@ impl Session {
             end_at: cx.now + pto * 3,
             done: false,
             owes_answer,
-        });
+        }));
     }
 
     /// The other side knows that it is over.

@@ -41,7 +41,11 @@ impl Session {
         if let Some(transmit) = self.packets(out, cx) {
             return Some(transmit);
         }
-        self.mtu_probe(out, cx)
+        let probe = self.mtu_probe(out, cx);
+        if probe.is_none() {
+            self.rest_if_quiet(cx);
+        }
+        probe
     }
 
     /// Packets for the path in use.
@@ -156,6 +160,7 @@ impl Session {
     }
 
     fn on_sent(&mut self, packet: SentPacket, cx: &mut Context<'_>) {
+        self.awake = true;
         if packet.ack_eliciting {
             self.unanswered.get_or_insert(cx.now);
             self.last_sent = cx.now;
@@ -336,6 +341,7 @@ impl Session {
             return None;
         }
         out.commit(size);
+        self.awake = true;
         let frames = SentFrames::new();
         // A challenge that gets lost says nothing about congestion, and its own clock repeats it.
         self.recovery.on_sent(

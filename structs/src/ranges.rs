@@ -118,6 +118,11 @@ impl RangeSet {
         self.ranges.is_empty()
     }
 
+    /// Gives back memory that it has beyond what it holds.
+    pub fn shrink_to_fit(&mut self) {
+        self.ranges.shrink_to_fit();
+    }
+
     /// Empties the set and gives its memory back.
     pub fn clear(&mut self) {
         self.ranges = Vec::new();

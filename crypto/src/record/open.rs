@@ -1,37 +1,47 @@
 //! The receiving half.
 
-use std::mem;
 use std::time::Instant;
 
 use super::{
-    Generation, HEADER_LEN, MASKED_BITS, MAX_FAILURES, MAX_PACKETS, OLD_KEYS, OVERHEAD, PHASE_BITS, RecordKeys, phase,
-    toggle_mask,
+    HEADER_LEN, Keys, MASKED_BITS, MAX_FAILURES, MAX_PACKETS, OLD_KEYS, OVERHEAD, PHASE_BITS, RecordKeys, Roots, Suite,
+    phase, replace, toggle_mask,
 };
-use crate::aead::HeaderKey;
+use crate::aead::{HeaderKey, UnsupportedCipher};
 use crate::replay::Replay;
 use crate::schedule::{self, Secret};
 
 /// Keys and counters of the packets that come in.
 pub(super) struct Receiver {
-    generation: Box<Generation>,
-    header: Box<HeaderKey>,
+    /// None while the session rests.
+    keys: Option<Box<Keys>>,
+    header: Option<Box<HeaderKey>>,
+    /// The generation.
+    number: u64,
     /// The lowest packet number of this generation.
     lowest: u64,
     replay: Replay,
-    /// The generation before, until when.
-    old: Option<(Box<Generation>, Instant)>,
+    /// The generation before, until when. Nothing follows from it any more.
+    old: Option<(Box<Keys>, Instant)>,
     /// The generation after, made for the first packet that claims to be of it and kept whatever became of that one.
-    next: Option<Box<Generation>>,
+    next: Option<Next>,
     /// Whether ephemeral keys are mixed into `next`, which is then there.
     pub(super) mixed: bool,
     failures: u64,
 }
 
-impl Receiver {
-    pub(super) fn new(generation: Box<Generation>, header: Box<HeaderKey>) -> Self {
+/// A generation that was not entered yet.
+pub(super) struct Next {
+    secret: Box<Secret>,
+    /// None while the session rests.
+    keys: Option<Box<Keys>>,
+}
+
+impl Default for Receiver {
+    fn default() -> Self {
         Self {
-            generation,
-            header,
+            keys: None,
+            header: None,
+            number: 0,
             lowest: u64::MAX,
             replay: Replay::default(),
             old: None,
@@ -39,6 +49,36 @@ impl Receiver {
             mixed: false,
             failures: 0,
         }
+    }
+}
+
+impl Receiver {
+    /// Makes what the session wiped when it came to rest.
+    #[cold]
+    pub(super) fn set_up(&mut self, roots: &Roots, suite: Suite) -> Result<(), UnsupportedCipher> {
+        if self.keys.is_none() {
+            self.keys = Some(Keys::new(&roots.receive, suite)?);
+        }
+        if self.header.is_none() {
+            self.header = Some(suite.header(&roots.receive_header)?);
+        }
+        Ok(())
+    }
+
+    /// The keys of the generation before have their own time.
+    pub(super) fn rest(&mut self) {
+        (self.keys, self.header) = (None, None);
+        if self.mixed {
+            self.next.as_mut().and_then(|next| next.keys.take());
+        } else {
+            self.next = None;
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        let next = self.next.as_ref().is_some_and(|next| next.keys.is_some());
+        self.keys.is_none() && self.header.is_none() && !next
     }
 
     pub(super) fn old_deadline(&self) -> Option<Instant> {
@@ -55,14 +95,10 @@ impl Receiver {
         }
     }
 
-    /// The secret of the generation after this one if it is mixed with these ephemeral keys.
-    pub(super) fn mix(&self, shared: &[u8; 32], e_i: &[u8; 32], e_r: &[u8; 32]) -> Secret {
-        schedule::mixed(&self.generation.secret, shared, e_i, e_r)
-    }
-
-    /// Puts the mixed generation in place of the ordinary one.
-    pub(super) fn set_next(&mut self, next: Box<Generation>) {
-        self.next = Some(next);
+    /// Mixes these ephemeral keys into the generation after this one, in place of the ordinary one.
+    pub(super) fn mix(&mut self, roots: &Roots, shared: &[u8; 32], e_i: &[u8; 32], e_r: &[u8; 32]) {
+        let secret = Box::new(schedule::mixed(&roots.receive, shared, e_i, e_r));
+        self.next = Some(Next { secret, keys: None });
         self.mixed = true;
     }
 
@@ -74,17 +110,8 @@ impl Receiver {
 
     /// Where the keys of the next generation are.
     #[cfg(test)]
-    pub(super) fn next_keys(&self) -> Option<*const Generation> {
-        self.next.as_deref().map(std::ptr::from_ref)
-    }
-
-    #[cfg(test)]
-    pub(super) fn old_secret(&self) -> Option<&[u8; 32]> {
-        self.old.as_ref().map(|(old, _)| &*old.secret)
-    }
-
-    pub(super) const fn number(&self) -> u64 {
-        self.generation.number
+    pub(super) fn next_keys(&self) -> Option<*const Keys> {
+        self.next.as_ref()?.keys.as_deref().map(std::ptr::from_ref)
     }
 
     /// The full number of a packet with these low bits: the one closest to the highest seen (RFC 9000, appendix A.3).
@@ -100,6 +127,21 @@ impl Receiver {
         } else {
             candidate
         }
+    }
+}
+
+impl Next {
+    /// What follows without new ephemeral keys.
+    fn ordinary(roots: &Roots) -> Self {
+        Self { secret: Box::new(schedule::updated(&roots.receive)), keys: None }
+    }
+
+    fn keys(&mut self, suite: Suite) -> Result<&Keys, UnsupportedCipher> {
+        let keys = match self.keys.take() {
+            Some(keys) => keys,
+            None => Keys::new(&self.secret, suite)?,
+        };
+        Ok(self.keys.insert(keys))
     }
 }
 
@@ -125,7 +167,7 @@ impl RecordKeys {
     ///
     /// A forgery costs one AEAD operation whatever it claims, and the derivation of one generation once: the time
     /// taken tells nothing about packet numbers or generations (RFC 9001, section 9.5), except for the first packet
-    /// that claims the next generation.
+    /// that claims the next generation and the first after a [rest](Self::rest).
     ///
     /// # Errors
     ///
@@ -140,34 +182,33 @@ impl RecordKeys {
         if receiver.failures >= MAX_FAILURES {
             return Err(OpenError::Exhausted);
         }
+        if receiver.keys.is_none() || receiver.header.is_none() {
+            receiver.set_up(&self.roots, self.suite).or(Err(OpenError::Unauthentic))?;
+        }
+        let (Some(current), Some(mask)) = (&receiver.keys, &receiver.header) else {
+            return Err(OpenError::Unauthentic);
+        };
         let (header, body) = packet.split_first_chunk_mut::<HEADER_LEN>().ok_or(OpenError::TooShort)?;
         let sample = body.first_chunk().ok_or(OpenError::TooShort)?;
-        toggle_mask(header, receiver.header.mask(sample));
+        toggle_mask(header, mask.mask(sample));
         let [first, _, _, _, _, _, _, _, _, number @ ..] = *header;
         let pn = receiver.expand(number);
 
         // Numbers rise with generations, so each number fits one side of the change only.
-        let ahead = (first & PHASE_BITS).wrapping_sub(receiver.generation.phase()) & PHASE_BITS;
-        let (keys, fits) = match (ahead, &receiver.old) {
-            (0, _) => (&receiver.generation, true),
+        let ahead = (first & PHASE_BITS).wrapping_sub(phase(receiver.number)) & PHASE_BITS;
+        let (keys, generation, fits) = match (ahead, &receiver.old) {
+            (0, _) => (&**current, receiver.number, true),
             (1, _) => {
-                let next = match receiver.next.take() {
-                    Some(next) => next,
-                    None => {
-                        let secret = schedule::updated(&receiver.generation.secret);
-                        Generation::new(&secret, receiver.generation.number + 1, self.cipher, self.backend)
-                            .or(Err(OpenError::Unauthentic))?
-                    }
-                };
-                (&*receiver.next.insert(next), pn >= receiver.replay.next())
+                let next = receiver.next.get_or_insert_with(|| Next::ordinary(&self.roots));
+                let keys = next.keys(self.suite).or(Err(OpenError::Unauthentic))?;
+                (keys, receiver.number + 1, pn >= receiver.replay.next())
             }
-            (3, Some((old, _))) => (old, pn < receiver.lowest),
+            (3, Some((old, _))) => (&**old, receiver.number.wrapping_sub(1), pn < receiver.lowest),
             // No such keys: as long a look as at any other packet.
-            _ => (&receiver.generation, false),
+            _ => (&**current, receiver.number, false),
         };
         let reserved = first & MASKED_BITS & !PHASE_BITS;
         let fits = fits && reserved == 0 && pn < MAX_PACKETS;
-        let generation = keys.number;
         let payload = match keys.key.open(keys.nonce(pn), header, body) {
             Ok(payload) if fits => payload,
             _ => {
@@ -181,11 +222,11 @@ impl RecordKeys {
 
         receiver.replay.mark(pn);
         let advanced = ahead == 1;
-        if advanced && let Some(next) = receiver.next.take() {
-            let mut old = mem::replace(&mut receiver.generation, next);
-            old.retire();
-            receiver.old = Some((old, now + OLD_KEYS));
-            (receiver.lowest, receiver.mixed) = (pn, false);
+        if advanced && let Some(Next { secret, keys }) = receiver.next.take() {
+            let old = std::mem::replace(&mut receiver.keys, keys);
+            replace(&mut self.roots.receive, &secret);
+            receiver.old = old.map(|old| (old, now + OLD_KEYS));
+            (receiver.number, receiver.lowest, receiver.mixed) = (generation, pn, false);
         } else if ahead == 0 {
             receiver.lowest = receiver.lowest.min(pn);
         }
@@ -194,7 +235,7 @@ impl RecordKeys {
 
     /// The generation of the newest packet that was opened, 0 before the first.
     pub const fn receive_generation(&self) -> u64 {
-        self.receiver.number()
+        self.receiver.number
     }
 
     /// How many packets failed to authenticate. Some are normal; many are an attack or a broken path.

@@ -14,9 +14,8 @@
 
 use zeroize::Zeroizing;
 
-use super::{Generation, RecordKeys};
+use super::RecordKeys;
 use crate::Rng;
-use crate::aead::UnsupportedCipher;
 use crate::x25519::{Backend, KeyPair};
 
 /// Where the rekey is.
@@ -72,7 +71,7 @@ impl RecordKeys {
         }
         let pair = KeyPair::generate(Backend::default(), rng);
         let shared = pair.agree(e_i).ok_or(RekeyError::WeakKey)?;
-        self.mix(&shared, e_i, pair.public())?;
+        self.mix(&shared, e_i, pair.public());
         self.rekey.last = Some(*e_i);
         self.sender.held = true;
         Ok(*pair.public())
@@ -95,7 +94,7 @@ impl RecordKeys {
             return Err(if self.rekey.last.is_some() { RekeyError::Repeated } else { RekeyError::NotStarted });
         };
         let (e_i, shared) = (*pair.public(), pair.agree(e_r).ok_or(RekeyError::WeakKey)?);
-        self.mix(&shared, &e_i, e_r)?;
+        self.mix(&shared, &e_i, e_r);
         self.rekey = Rekey { ephemeral: None, last: Some(*e_r) };
         self.sender.held = false;
         Ok(())
@@ -120,12 +119,9 @@ impl RecordKeys {
         self.sender.mixed.is_some() && !self.sender.held
     }
 
-    fn mix(&mut self, shared: &Zeroizing<[u8; 32]>, e_i: &[u8; 32], e_r: &[u8; 32]) -> Result<(), UnsupportedCipher> {
-        let next = self.receiver.mix(shared, e_i, e_r);
-        let next = Generation::new(&next, self.receiver.number() + 1, self.cipher, self.backend)?;
-        self.receiver.set_next(next);
-        self.sender.mix(shared, e_i, e_r);
-        Ok(())
+    fn mix(&mut self, shared: &Zeroizing<[u8; 32]>, e_i: &[u8; 32], e_r: &[u8; 32]) {
+        self.receiver.mix(&self.roots, shared, e_i, e_r);
+        self.sender.mix(&self.roots, shared, e_i, e_r);
     }
 }
 
@@ -148,7 +144,4 @@ pub enum RekeyError {
     /// A key of small order: anyone could compute what it adds.
     #[error("the ephemeral key of the peer has a small order")]
     WeakKey,
-    /// The cipher is gone, which does not happen.
-    #[error(transparent)]
-    Cipher(#[from] UnsupportedCipher),
 }

@@ -1,15 +1,20 @@
 //! The sending half.
 
 use super::{
-    FIRST_BYTE, Generation, HEADER_LEN, MAX_GENERATION, MAX_PACKETS, OVERHEAD, RecordKeys, TAG_LEN, toggle_mask,
+    FIRST_BYTE, HEADER_LEN, Keys, MAX_GENERATION, MAX_PACKETS, OVERHEAD, RecordKeys, Roots, Suite, TAG_LEN, phase,
+    replace, toggle_mask,
 };
 use crate::aead::{HeaderKey, UnsupportedCipher};
 use crate::schedule::{self, Secret};
 
 /// Keys and counters of the packets that we send.
+#[derive(Default)]
 pub(super) struct Sender {
-    generation: Box<Generation>,
-    header: Box<HeaderKey>,
+    /// None while the session rests.
+    keys: Option<Box<Keys>>,
+    header: Option<Box<HeaderKey>>,
+    /// The generation.
+    number: u64,
     /// The lowest packet number not refused.
     next: u64,
     /// The first packet of this generation, if one was sealed.
@@ -27,18 +32,27 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) const fn new(generation: Box<Generation>, header: Box<HeaderKey>) -> Self {
-        Self {
-            generation,
-            header,
-            next: 0,
-            first: None,
-            acknowledged: false,
-            in_generation: 0,
-            sealed: 0,
-            mixed: None,
-            held: false,
-        }
+    /// Makes what the session wiped when it came to rest.
+    #[cold]
+    pub(super) fn set_up(&mut self, roots: &Roots, suite: Suite) -> Result<(&Keys, &HeaderKey), UnsupportedCipher> {
+        let keys = match self.keys.take() {
+            Some(keys) => keys,
+            None => Keys::new(&roots.send, suite)?,
+        };
+        let header = match self.header.take() {
+            Some(header) => header,
+            None => suite.header(&roots.send_header)?,
+        };
+        Ok((self.keys.insert(keys), self.header.insert(header)))
+    }
+
+    pub(super) fn rest(&mut self) {
+        (self.keys, self.header) = (None, None);
+    }
+
+    #[cfg(test)]
+    pub(super) const fn is_at_rest(&self) -> bool {
+        self.keys.is_none() && self.header.is_none()
     }
 
     /// As if all but `left` packets of the generation were sealed.
@@ -48,8 +62,8 @@ impl Sender {
     }
 
     /// What the secret of the next generation becomes if it is mixed with these ephemeral keys.
-    pub(super) fn mix(&mut self, shared: &[u8; 32], e_i: &[u8; 32], e_r: &[u8; 32]) {
-        self.mixed = Some(Box::new(schedule::mixed(&self.generation.secret, shared, e_i, e_r)));
+    pub(super) fn mix(&mut self, roots: &Roots, shared: &[u8; 32], e_i: &[u8; 32], e_r: &[u8; 32]) {
+        self.mixed = Some(Box::new(schedule::mixed(&roots.send, shared, e_i, e_r)));
     }
 }
 
@@ -79,13 +93,16 @@ impl RecordKeys {
         sender.next = pn + 1;
         sender.first.get_or_insert(pn);
 
-        let generation = &*sender.generation;
         let [first, _, _, _, _, _, _, _, _, number @ ..] = header;
-        *first = FIRST_BYTE | generation.phase();
+        *first = FIRST_BYTE | phase(sender.number);
         *number = low_32(pn).to_be_bytes();
-        *tag = generation.key.seal(generation.nonce(pn), header, text).or(Err(SealError::TooLong))?;
+        let (keys, mask) = match (&sender.keys, &sender.header) {
+            (Some(keys), Some(mask)) => (&**keys, &**mask),
+            _ => sender.set_up(&self.roots, self.suite)?,
+        };
+        *tag = keys.key.seal(keys.nonce(pn), header, text).or(Err(SealError::TooLong))?;
         let sample = body.first_chunk().ok_or(SealError::TooShort)?;
-        toggle_mask(header, sender.header.mask(sample));
+        toggle_mask(header, mask.mask(sample));
         sender.in_generation += 1;
         sender.sealed += 1;
         Ok(())
@@ -103,7 +120,7 @@ impl RecordKeys {
 
     /// The generation that packets are sealed in.
     pub const fn send_generation(&self) -> u64 {
-        self.sender.generation.number
+        self.sender.number
     }
 
     /// Notes that the peer has acknowledged the packet `pn`, and so perhaps has the keys of this generation. The highest
@@ -135,13 +152,17 @@ impl RecordKeys {
         }
         let next = match &sender.mixed {
             Some(mixed) => (**mixed).clone(),
-            None => schedule::updated(&sender.generation.secret),
+            None => schedule::updated(&self.roots.send),
         };
-        let number = sender.generation.number + 1;
-        sender.generation = Generation::new(&next, number, self.cipher, self.backend)?;
+        // At rest they are made with the next packet.
+        if sender.keys.is_some() {
+            sender.keys = Some(Keys::new(&next, self.suite)?);
+        }
+        replace(&mut self.roots.send, &next);
+        sender.number += 1;
         sender.mixed = None;
         (sender.first, sender.acknowledged, sender.in_generation) = (None, false, 0);
-        Ok(number)
+        Ok(sender.number)
     }
 }
 
@@ -170,6 +191,9 @@ pub enum SealError {
     /// [`MAX_PACKETS`] numbers are used up. Nothing changed: end the session.
     #[error("the packet numbers of this session are used up")]
     Exhausted,
+    /// The cipher is gone, which does not happen.
+    #[error(transparent)]
+    Cipher(#[from] UnsupportedCipher),
 }
 
 /// Why sealing stays in its generation.

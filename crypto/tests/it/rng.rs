@@ -55,6 +55,26 @@ fn each_call_takes_the_words_it_says() {
 }
 
 #[test]
+fn a_rest_anywhere_in_the_stream_changes_nothing() {
+    let mut whole = [0; 4 * 300];
+    counting().fill(&mut whole);
+    for place in 0..300 {
+        let mut rng = counting();
+        let mut out = vec![0; 4 * place];
+        rng.fill(&mut out);
+        rng.rest();
+        rng.rest();
+        while out.len() < whole.len() {
+            out.extend(rng.next_u32().to_le_bytes());
+            if out.len().is_multiple_of(28) {
+                rng.rest();
+            }
+        }
+        assert_eq!(out, whole, "a rest at {place}");
+    }
+}
+
+#[test]
 fn bounded_numbers_are_pinned() {
     let mut rng = counting();
     let drawn = [1, 2, 10, 1000, (1 << 63) + 1, u64::MAX, 0, 3].map(|n| rng.below(n));

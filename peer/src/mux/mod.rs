@@ -232,6 +232,20 @@ impl Mux {
         self.send_pool.memory() + self.recv_pool.memory() + self.ranges * 16
     }
 
+    /// Nothing has happened for long: gives back what memory a busy time left behind.
+    pub(crate) fn rest(&mut self) {
+        self.streams.rest();
+        for lane in &mut self.lanes {
+            lane.ready.shrink_to_fit();
+        }
+        self.send_pool.rest();
+        self.recv_pool.rest();
+        self.control.shrink_to_fit();
+        self.again.shrink_to_fit();
+        self.waiting.shrink_to_fit();
+        self.events.shrink_to_fit();
+    }
+
     fn window_ceiling(&self) -> usize {
         self.limits.window_ceiling(self.lanes.len())
     }

@@ -38,6 +38,11 @@ impl Pool {
         }
     }
 
+    /// Keeps nothing for reuse.
+    pub(super) fn rest(&mut self) {
+        self.free = Vec::new();
+    }
+
     /// Bytes of pages in use.
     pub(super) const fn used(&self) -> usize {
         self.used * PAGE
@@ -75,6 +80,11 @@ impl Pages {
 
     pub(super) const fn is_empty(&self) -> bool {
         self.start == self.end
+    }
+
+    /// Keeps no room for more pages.
+    pub(super) fn rest(&mut self) {
+        self.pages.shrink_to_fit();
     }
 
     /// Puts `data` behind the end.

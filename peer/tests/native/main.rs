@@ -15,6 +15,5 @@ mod crossing;
 mod duo;
 mod fairness;
 mod goodput;
-mod memory;
 mod spoof;
 mod support;

@@ -82,13 +82,14 @@ impl World {
 
     fn step(&mut self) {
         let side = self.below(2);
-        match self.below(16) {
+        match self.below(17) {
             0..=4 => self.send(side),
             5..=9 => self.deliver(side),
             10 => self.lose(side),
             11 => self.forge(side),
             12 => self.now += self.rng.below(40),
             13 | 14 => self.update(side),
+            15 => self.ends[side].keys.rest(),
             _ => self.start_rekey(),
         }
     }

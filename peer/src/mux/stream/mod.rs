@@ -52,6 +52,11 @@ impl<T> Slab<T> {
         Some(item)
     }
 
+    fn shrink_to_fit(&mut self) {
+        self.items.shrink_to_fit();
+        self.free.shrink_to_fit();
+    }
+
     #[inline]
     pub(super) fn get(&self, slot: Slot) -> Option<&T> {
         self.items.get(usize::from(slot))?.as_ref()
@@ -111,6 +116,17 @@ impl Streams {
             sends: Slab::new(),
             recvs: Slab::new(),
         }
+    }
+
+    /// Gives back room that nothing needs now.
+    pub(super) fn rest(&mut self) {
+        self.ours.shrink_to_fit();
+        self.theirs.shrink_to_fit();
+        self.closed.shrink_to_fit();
+        self.sends.shrink_to_fit();
+        self.recvs.shrink_to_fit();
+        self.sends.items.iter_mut().flatten().for_each(SendHalf::rest);
+        self.recvs.items.iter_mut().flatten().for_each(RecvHalf::rest);
     }
 
     fn rows(&self, id: StreamId) -> &Vec<Row> {

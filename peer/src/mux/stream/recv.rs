@@ -92,6 +92,12 @@ impl RecvHalf {
         }
     }
 
+    /// Gives back room that nothing needs now.
+    pub(in crate::mux) fn rest(&mut self) {
+        self.data.rest();
+        self.ahead.shrink_to_fit();
+    }
+
     pub(in crate::mux) const fn is_discarded(&self) -> bool {
         matches!(self.purpose, Purpose::Discarded)
     }

@@ -102,6 +102,13 @@ impl SendHalf {
         }
     }
 
+    /// Gives back room that nothing needs now.
+    pub(in crate::mux) fn rest(&mut self) {
+        self.data.rest();
+        self.acked.shrink_to_fit();
+        self.lost.shrink_to_fit();
+    }
+
     /// The place in our list that the other side was told.
     pub(in crate::mux) const fn entry(&self) -> Option<u64> {
         match self.open {
