@@ -238,7 +238,7 @@ impl Lan {
     fn announce_soon(&mut self, now: Instant) {
         let soon = now + self.jitter(FIRST);
         // One that is due sooner will say the same.
-        if !(now..soon).contains(&self.beacon_at) {
+        if self.beacon_at <= now || self.beacon_at > soon {
             self.beacon_at = soon;
         }
         self.beacons = 0;
@@ -328,3 +328,6 @@ fn group(interface: &Interface) -> SocketAddr {
         IpAddr::V6(_) => SocketAddrV6::new(limits::BEACON_GROUP_V6, limits::BEACON_PORT, 0, interface.index).into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

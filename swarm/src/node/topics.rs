@@ -473,3 +473,6 @@ impl fmt::Debug for Topics {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

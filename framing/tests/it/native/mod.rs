@@ -1,3 +1,4 @@
+mod beacon;
 mod forward;
 mod frames;
 mod handshake;
