@@ -2,7 +2,7 @@
 //!
 //! Each side of a session keeps a table of tags at the other: a tag is made from a topic and a secret of the session,
 //! so it proves to who knows the topic that its sender does, and says nothing to others. Slots without a topic hold
-//! random tags. A publication names the slot, so it is the same bytes for every neighbour.
+//! random tags. A publication names the place of its tag, so it is the same bytes for every neighbour.
 //!
 //! | file | content |
 //! |---|---|
@@ -24,8 +24,8 @@ use framing::{DecodeError, Role};
 use peer::Handle;
 use structs::{Epoch, Lru, SlidingWindow};
 
-use self::frame::Frame;
-use self::neighbour::{Neighbour, Told};
+use self::frame::{Frame, Place};
+use self::neighbour::{Neighbour, News};
 use crate::{JoinError, PeerId, TopicId};
 
 /// The name of the protocol. Its messages are reliable, in order, and all of one urgency.
@@ -55,8 +55,8 @@ const _: () = assert!(MAX_TOPICS.is_power_of_two() && MAX_TOPICS <= 256);
 /// takes all events after each call, so that at most what one message can cause is waiting.
 pub(crate) struct Topics {
     topics: BTreeMap<TopicId, Joined>,
-    /// What each slot of our table stands for: a power of two of them.
-    slots: Vec<Option<TopicId>>,
+    /// Our table: a power of two of slots.
+    slots: Vec<Slot>,
     neighbours: BTreeMap<Handle, Neighbour>,
     /// Neighbours that have to be told something and whose channel is not full.
     ready: BTreeSet<Handle>,
@@ -70,6 +70,15 @@ pub(crate) struct Topics {
     /// For containers that want a time and have no use for it here.
     origin: Instant,
     rng: Rng,
+}
+
+/// A slot of our table.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// Raised with every change; random at first, so that it says nothing about what was before.
+    turn: u8,
+    /// What its tag is made from; without one it is random.
+    topic: Option<TopicId>,
 }
 
 #[derive(Debug)]
@@ -180,9 +189,9 @@ impl Topics {
     /// Publications are numbered from `epoch` on, so those of a run are above those of the run before.
     pub(crate) fn new(epoch: Epoch, seed: &Seed) -> Self {
         let unix_ms = u64::try_from(epoch.unix.as_millis()).unwrap_or(u64::MAX);
-        Self {
+        let mut topics = Self {
             topics: BTreeMap::new(),
-            slots: vec![None; MIN_SLOTS],
+            slots: Vec::new(),
             neighbours: BTreeMap::new(),
             ready: BTreeSet::new(),
             authors: Lru::new(MAX_AUTHORS),
@@ -192,7 +201,9 @@ impl Topics {
             counters: Counters::default(),
             origin: epoch.instant,
             rng: seed.rng(),
-        }
+        };
+        topics.grow(MIN_SLOTS);
+        topics
     }
 
     /// Joins a topic; nothing if it is joined. Neighbours are told, and those that told it are in it.
@@ -210,13 +221,11 @@ impl Topics {
         let mut changed = Vec::new();
         if self.topics.len() == self.slots.len() {
             let len = self.slots.len();
-            self.slots.resize(len * 2, None);
+            self.grow(len * 2);
             changed.extend((len..self.slots.len()).filter_map(|slot| u8::try_from(slot).ok()));
         }
         let slot = self.free_slot();
-        if let Some(place) = self.slots.get_mut(usize::from(slot)) {
-            *place = Some(topic);
-        }
+        self.set_slot(slot, Some(topic));
         changed.push(slot);
         self.topics.insert(topic, Joined { slot, neighbours: BTreeSet::new() });
         for (conn, neighbour) in &mut self.neighbours {
@@ -232,9 +241,7 @@ impl Topics {
     /// Leaves a topic; nothing if it is not joined. Neighbours find a random tag where that of the topic was.
     pub(crate) fn leave(&mut self, topic: &TopicId) {
         let Some(Joined { slot, .. }) = self.topics.remove(topic) else { return };
-        if let Some(place) = self.slots.get_mut(usize::from(slot)) {
-            *place = None;
-        }
+        self.set_slot(slot, None);
         for (conn, neighbour) in &mut self.neighbours {
             neighbour.forget(topic);
             neighbour.owe_slots([slot]);
@@ -300,9 +307,9 @@ impl Topics {
     /// [`blocked`](Self::blocked) before anything else is asked. At most a few for each neighbour and change: state is
     /// told as it is when it can be sent.
     pub(crate) fn poll_send(&mut self) -> Option<(Handle, Bytes)> {
-        let told = Told { next: self.next, slots: &self.slots, v12_key: self.v12_key };
+        let news = News { next: self.next, slots: &self.slots, v12_key: self.v12_key };
         while let Some(&conn) = self.ready.first() {
-            let frame = self.neighbours.get_mut(&conn).and_then(|neighbour| neighbour.offer(&told, &mut self.rng));
+            let frame = self.neighbours.get_mut(&conn).and_then(|neighbour| neighbour.offer(&news, &mut self.rng));
             if let Some(frame) = frame {
                 return Some((conn, frame));
             }
@@ -319,7 +326,7 @@ impl Topics {
             self.ready.remove(&conn);
         }
         for slot in told {
-            if let Some(topic) = self.slots.get(usize::from(slot)).copied().flatten() {
+            if let Some(topic) = self.slots.get(usize::from(slot)).and_then(|slot| slot.topic) {
                 self.review(conn, topic);
             }
         }
@@ -360,16 +367,16 @@ impl Topics {
                 }
             }
             Frame::Tags(entries) => {
-                for &[slot, ref tag @ ..] in entries {
+                for entry in entries {
                     let Some(neighbour) = self.neighbours.get_mut(&conn) else { break };
-                    let (before, now) = neighbour.on_tag(slot, *tag);
+                    let (before, now) = neighbour.on_tag(entry);
                     if before != now {
                         before.into_iter().chain(now).for_each(|topic| self.review(conn, topic));
                     }
                 }
             }
-            Frame::Publication { slot, sequence, data } => {
-                let (from, topic) = (neighbour.peer, neighbour.topic_of(slot));
+            Frame::Publication { place, sequence, data } => {
+                let (from, topic) = (neighbour.peer, neighbour.topic_of(place));
                 self.on_publication(conn, from, topic, sequence, data);
             }
             Frame::V12Key(key) => {
@@ -392,9 +399,11 @@ impl Topics {
         if data.len() > MAX_DATA {
             return Err(PublishError::TooLarge { len: data.len(), max: MAX_DATA });
         }
+        let slot = joined.slot;
+        let turn = self.slots.get(usize::from(slot)).map_or(0, |slot| slot.turn);
         let sequence = self.next;
         self.next = self.next.saturating_add(1);
-        let frame = Frame::Publication { slot: joined.slot, sequence, data }.encode();
+        let frame = Frame::Publication { place: Place { slot, turn }, sequence, data }.encode();
         Ok(Publication { sequence, frame, neighbours: joined.neighbours.iter().copied().collect() })
     }
 
@@ -408,11 +417,21 @@ impl Topics {
         self.counters
     }
 
+    fn grow(&mut self, len: usize) {
+        self.slots.resize_with(len, || Slot { turn: self.rng.array::<1>()[0], topic: None });
+    }
+
+    fn set_slot(&mut self, slot: u8, topic: Option<TopicId>) {
+        if let Some(slot) = self.slots.get_mut(usize::from(slot)) {
+            *slot = Slot { turn: slot.turn.wrapping_add(1), topic };
+        }
+    }
+
     /// A random slot without a topic, so that the place of a topic says nothing about when it was joined. There is one.
     fn free_slot(&mut self) -> u8 {
         let free = self.slots.len() - self.topics.len();
         let nth = usize::try_from(self.rng.below(free as u64)).unwrap_or(0);
-        let mut empty = self.slots.iter().zip(0..).filter_map(|(topic, slot)| topic.is_none().then_some(slot));
+        let mut empty = self.slots.iter().zip(0..).filter_map(|(place, slot)| place.topic.is_none().then_some(slot));
         empty.nth(nth).unwrap_or(0)
     }
 

@@ -7,7 +7,8 @@ use crypto::Rng;
 use crypto::topic::{TAG, member_tag, same_tag};
 use framing::Role;
 
-use super::frame::Frame;
+use super::Slot;
+use super::frame::{Entry, Frame, Place};
 use crate::{PeerId, TopicId};
 
 /// One session. It keeps at most 256 tags of 16 bytes and 64 expected ones.
@@ -17,7 +18,7 @@ pub(super) struct Neighbour {
     role: Role,
     exporter: [u8; 32],
     /// By its slots, whether or not they mean anything to us.
-    tags: BTreeMap<u8, [u8; TAG]>,
+    tags: BTreeMap<u8, Told>,
     /// By our topics: the tags that prove them.
     expected: BTreeMap<TopicId, [u8; TAG]>,
     /// By its slots: the topics that it proved.
@@ -47,11 +48,18 @@ impl Owed {
     }
 }
 
+/// What stands in a slot of its table.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    turn: u8,
+    tag: [u8; TAG],
+}
+
 /// What all neighbours are told.
-pub(super) struct Told<'a> {
+pub(super) struct News<'a> {
     pub(super) next: u64,
-    /// By our slots.
-    pub(super) slots: &'a [Option<TopicId>],
+    /// Our table.
+    pub(super) slots: &'a [Slot],
     pub(super) v12_key: Option<[u8; 32]>,
 }
 
@@ -77,7 +85,8 @@ impl Neighbour {
     pub(super) fn expect(&mut self, topic: TopicId) {
         let expected = member_tag(topic.as_bytes(), &self.exporter, number(self.role.other()));
         self.expected.insert(topic, expected);
-        let proofs = self.tags.iter().filter(|&(_, tag)| same_tag(tag, &expected)).map(|(slot, _)| (*slot, topic));
+        let proofs =
+            self.tags.iter().filter(|(_, told)| same_tag(&told.tag, &expected)).map(|(slot, _)| (*slot, topic));
         self.proved.extend(proofs);
     }
 
@@ -88,9 +97,10 @@ impl Neighbour {
     }
 
     /// It told a tag. Returns the topics, of which it may be in one no longer, and in the other now.
-    pub(super) fn on_tag(&mut self, slot: u8, tag: [u8; TAG]) -> (Option<TopicId>, Option<TopicId>) {
-        self.tags.insert(slot, tag);
-        let now = self.expected.iter().find(|(_, expected)| same_tag(&tag, expected)).map(|(topic, _)| *topic);
+    pub(super) fn on_tag(&mut self, entry: &Entry) -> (Option<TopicId>, Option<TopicId>) {
+        let [slot, turn, ref tag @ ..] = *entry;
+        self.tags.insert(slot, Told { turn, tag: *tag });
+        let now = self.expected.iter().find(|(_, expected)| same_tag(tag, expected)).map(|(topic, _)| *topic);
         let before = match now {
             Some(topic) => self.proved.insert(slot, topic),
             None => self.proved.remove(&slot),
@@ -98,9 +108,10 @@ impl Neighbour {
         (before, now)
     }
 
-    /// The topic that its slot proves.
-    pub(super) fn topic_of(&self, slot: u8) -> Option<TopicId> {
-        self.proved.get(&slot).copied()
+    /// The topic that its tag in this place proves.
+    pub(super) fn topic_of(&self, place: Place) -> Option<TopicId> {
+        self.tags.get(&place.slot).filter(|told| told.turn == place.turn)?;
+        self.proved.get(&place.slot).copied()
     }
 
     /// Whether it proved the topic, and was told that we are in it by the tag in our `slot`.
@@ -121,30 +132,27 @@ impl Neighbour {
 
     /// Whether there is something to be told.
     pub(super) fn is_ready(&self) -> bool {
-        !self.is_blocked && !(self.owed.is_empty() && self.offered.is_empty())
+        !(self.is_blocked || self.owed.is_empty() && self.offered.is_empty())
     }
 
     /// The next frame; [`settle`](Self::settle) says what became of it.
-    pub(super) fn offer(&mut self, told: &Told<'_>, rng: &mut Rng) -> Option<Bytes> {
+    pub(super) fn offer(&mut self, news: &News<'_>, rng: &mut Rng) -> Option<Bytes> {
         self.settle(false);
         if std::mem::take(&mut self.owed.start) {
             self.offered.start = true;
-            return Some(Frame::Start { next: told.next }.encode());
+            return Some(Frame::Start { next: news.next }.encode());
         }
         if !self.owed.slots.is_empty() {
             self.offered.slots = std::mem::take(&mut self.owed.slots);
-            let entries = self.offered.slots.iter().map(|&slot| {
-                let topic = told.slots.get(usize::from(slot)).copied().flatten();
-                let tag = topic.map_or_else(
-                    || rng.array(),
-                    |topic| member_tag(topic.as_bytes(), &self.exporter, number(self.role)),
-                );
-                entry(slot, tag)
+            let slots = self.offered.slots.iter().filter_map(|&slot| Some((slot, news.slots.get(usize::from(slot))?)));
+            let entries = slots.map(|(slot, &Slot { turn, topic })| {
+                let proof = |topic: TopicId| member_tag(topic.as_bytes(), &self.exporter, number(self.role));
+                entry(slot, turn, topic.map_or_else(|| rng.array(), proof))
             });
             return Some(Frame::Tags(&entries.collect::<Vec<_>>()).encode());
         }
         self.offered.v12_key = std::mem::take(&mut self.owed.v12_key);
-        told.v12_key.filter(|_| self.offered.v12_key).map(|key| Frame::V12Key(key).encode())
+        news.v12_key.filter(|_| self.offered.v12_key).map(|key| Frame::V12Key(key).encode())
     }
 
     /// The frame that was offered is on its way, or has to be offered again. Returns our slots that it told.
@@ -160,8 +168,8 @@ impl Neighbour {
     }
 }
 
-fn entry(slot: u8, tag: [u8; TAG]) -> [u8; 1 + TAG] {
-    let mut entry = [slot; 1 + TAG];
+fn entry(slot: u8, turn: u8, tag: [u8; TAG]) -> Entry {
+    let mut entry = [slot, turn, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     if let Some(space) = entry.last_chunk_mut() {
         *space = tag;
     }

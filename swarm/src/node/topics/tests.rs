@@ -245,6 +245,29 @@ fn the_end_of_a_session_leaves_all_and_the_next_one_begins_anew() {
     }
 }
 
+/// A slot serves one topic after the other; what was published in the first and held up is none of the second.
+#[test]
+fn a_publication_is_never_taken_for_one_in_another_topic() {
+    let mut pair = Pair::connected();
+    for number in 1..=4 {
+        pair.nodes.iter_mut().for_each(|node| node.join(topic(number)).unwrap());
+    }
+    pair.nodes[1].join(topic(5)).unwrap();
+    pair.run();
+    let held_up = pair.nodes[0].publish(&topic(1), b"one").unwrap();
+    pair.nodes[0].leave(&topic(1));
+    pair.nodes[0].join(topic(5)).unwrap();
+    assert_eq!(pair.nodes[0].slots.len(), 4, "it is the slot that was left");
+    pair.run();
+    pair.events(1);
+    assert_eq!(pair.nodes[0].neighbours(&topic(5)).count(), 1);
+    pair.nodes[1].on_message(pair.conn, &held_up.frame).unwrap();
+    assert_eq!((pair.events(1), pair.nodes[1].counters().unproved), (vec![], 1));
+    assert!(pair.publish(0, 5, b"five"));
+    pair.deliver();
+    assert_eq!(pair.events(1), [pair.message(1, 5, b"five")]);
+}
+
 /// Nobody is a neighbour before it was told, however full its channel is, and nothing overtakes.
 #[test]
 fn a_full_channel_holds_back_what_depends_on_it() {
@@ -267,7 +290,7 @@ fn a_full_channel_holds_back_what_depends_on_it() {
     assert_eq!(pair.events(0), []);
     pair.nodes[0].writable(conn);
     let (_, merged) = pair.nodes[0].poll_send().unwrap();
-    assert_eq!(merged.len(), frame.len() + 17);
+    assert_eq!(merged.len(), frame.len() + 18);
     assert!(pair.events(0).is_empty(), "not before it was sent");
     pair.run();
     assert_eq!(pair.events(0), [pair.joined(0, 1)]);
@@ -301,7 +324,7 @@ fn tags_are_no_proof_for_others_and_say_nothing_but_a_power_of_two() {
         let (_, frame) = node.poll_send().unwrap();
         let Ok(Frame::Tags(entries)) = Frame::decode(&frame) else { panic!("{frame:?}") };
         assert_eq!(entries.len(), if count < 5 { 4 } else { 8 });
-        let tags: BTreeSet<_> = entries.iter().map(|[_, tag @ ..]| *tag).collect();
+        let tags: BTreeSet<_> = entries.iter().map(|[_, _, tag @ ..]| *tag).collect();
         assert_eq!(tags.len(), entries.len());
         let ours = (0..count).map(|number| member_tag(topic(number).as_bytes(), &[3; 32], 0));
         assert!(ours.into_iter().all(|tag| tags.contains(&tag)));
@@ -314,7 +337,8 @@ fn a_message_in_a_topic_that_was_not_proved_is_refused() {
     pair.nodes[0].join(topic(1)).unwrap();
     pair.run();
     for slot in [0, 1, 2, 3, 4, 255] {
-        let frame = Frame::Publication { slot, sequence: 1, data: b"guess" }.encode();
+        let place = Place { slot, turn: pair.nodes[1].slots.get(usize::from(slot)).map_or(0, |slot| slot.turn) };
+        let frame = Frame::Publication { place, sequence: 1, data: b"guess" }.encode();
         pair.nodes[0].on_message(pair.conn, &frame).unwrap();
     }
     assert_eq!(pair.events(0), []);
@@ -407,7 +431,7 @@ fn bounds_hold() {
     (0..64).for_each(|number| pair.nodes[0].join(topic(number)).unwrap());
     pair.run();
     // All slots of a table, in one message.
-    let entries: Vec<[u8; 17]> = (0..=255).map(|slot| [slot; 17]).collect();
+    let entries: Vec<[u8; 18]> = (0..=255).map(|slot| [slot; 18]).collect();
     pair.nodes[0].on_message(pair.conn, &Frame::Tags(&entries).encode()).unwrap();
     assert_eq!(pair.nodes[0].neighbours(&topic(1)).count(), 0);
 }
@@ -420,7 +444,7 @@ fn malformed_messages_change_nothing_and_later_ones_are_passed_over() {
     pair.events(0);
     let conn = pair.conn;
     let truncated = Err(Malformed::Frame(DecodeError::Truncated));
-    let unordered = [[1; 17], [1; 17]];
+    let unordered = [[1; 18], [1; 18]];
     assert_eq!(pair.nodes[0].on_message(conn, &[]), Err(Malformed::Frame(DecodeError::Empty)));
     assert_eq!(pair.nodes[0].on_message(conn, &[0, 1, 2]), truncated);
     assert_eq!(pair.nodes[0].on_message(conn, &[1; 20]), truncated);
@@ -428,7 +452,7 @@ fn malformed_messages_change_nothing_and_later_ones_are_passed_over() {
     assert_eq!(pair.nodes[0].on_message(conn, &[3; 32]), truncated);
     let message = Frame::Tags(&unordered).encode();
     assert_eq!(pair.nodes[0].on_message(conn, &message), Err(Malformed::Frame(DecodeError::BadOrder)));
-    for unknown in [&[4_u8][..], &[0xff, 1, 2], &[2, 1], &[2, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]] {
+    for unknown in [&[4_u8][..], &[0xff, 1, 2], &[2, 1], &[2, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]] {
         assert_eq!(pair.nodes[0].on_message(conn, unknown), Ok(()), "{unknown:?}");
     }
     assert_eq!(pair.nodes[0].counters().unknown, 4);
@@ -446,7 +470,7 @@ enum Step {
     Publish(u8),
     Message(Vec<u8>),
     Tags(Vec<(u8, u8)>),
-    Publication(u8, u64),
+    Publication(u8, u8, u64),
     Reconnect,
     Blocked(bool),
 }
@@ -462,7 +486,7 @@ fn step() -> impl Strategy<Value = Step> {
             Step::Message(bytes)
         }),
         prop::collection::vec((any::<u8>(), 0..80_u8), 0..20).prop_map(Step::Tags),
-        (any::<u8>(), any::<u64>()).prop_map(|(slot, sequence)| Step::Publication(slot, sequence)),
+        (any::<u8>(), 0..2_u8, any::<u64>()).prop_map(|(slot, turn, sequence)| Step::Publication(slot, turn, sequence)),
         Just(Step::Reconnect),
         any::<bool>().prop_map(Step::Blocked),
     ]
@@ -498,7 +522,7 @@ proptest! {
                 Step::Message(bytes) => {
                     // What it told before stays, unless these are tags that nobody made from a topic.
                     if node.on_message(conn, &bytes).is_ok() && bytes[0] == 1 {
-                        bytes[1..].chunks(17).for_each(|entry| {
+                        bytes[1..].chunks(18).for_each(|entry| {
                             theirs.remove(&entry[0]);
                         });
                     }
@@ -506,19 +530,21 @@ proptest! {
                 Step::Tags(entries) => {
                     let entries: BTreeMap<u8, u8> = entries.into_iter().collect();
                     let tags = entries.iter().map(|(&slot, &number)| {
-                        let mut entry = [slot; 17];
-                        entry[1..].copy_from_slice(&member_tag(topic(number).as_bytes(), &[7; 32], 1));
+                        let mut entry = [slot; 18];
+                        entry[1] = 0;
+                        entry[2..].copy_from_slice(&member_tag(topic(number).as_bytes(), &[7; 32], 1));
                         entry
                     });
                     node.on_message(conn, &Frame::Tags(&tags.collect::<Vec<_>>()).encode()).unwrap();
                     theirs.extend(entries);
                 }
-                Step::Publication(slot, sequence) => {
-                    let frame = Frame::Publication { slot, sequence, data: b"data" }.encode();
+                Step::Publication(slot, turn, sequence) => {
+                    let frame = Frame::Publication { place: Place { slot, turn }, sequence, data: b"data" }.encode();
                     let before = node.counters();
                     node.on_message(conn, &frame).unwrap();
                     let refused = node.counters().unproved > before.unproved;
                     let is_member = theirs.get(&slot).is_some_and(|number| members.contains(&topic(*number)));
+                    let is_member = is_member && turn == 0;
                     prop_assert_eq!(refused, !is_member);
                 }
                 Step::Reconnect => {
@@ -532,7 +558,7 @@ proptest! {
                 }
             }
             while let Some((conn, frame)) = node.poll_send() {
-                prop_assert!(!is_blocked && frame.len() <= 1 + 64 * 17);
+                prop_assert!(!is_blocked && frame.len() <= 1 + 64 * 18);
                 node.sent(conn);
             }
             if !is_blocked {
