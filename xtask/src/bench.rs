@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: the criterion benchmarks, with their medians as rows.
+//! `cargo xtask bench`: the criterion benchmarks, with their medians as rows. What `cargo xtask bench peers` does is in
+//! `peers`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,15 +11,23 @@ use serde_json::Value;
 use xshell::cmd;
 
 use crate::report::{Report, Row, progress};
-use crate::{UsageError, flags, steps, workspace};
+use crate::{UsageError, flags, peers, steps, workspace};
 
-/// Runs the benchmarks of every layer that has some.
+/// Runs the benchmarks of every layer that has some, or the comparison with other libraries.
 ///
 /// # Errors
 /// For an area that does not exist, and when cargo cannot be started.
 pub(crate) fn run(flags: &flags::Bench) -> anyhow::Result<bool> {
-    if let Some(area) = flags.area.as_deref().filter(|area| *area != "layers") {
-        return Err(UsageError(format!("there is no benchmark `{area}`; there is `cargo xtask bench layers`")).into());
+    match flags.area.as_deref() {
+        None | Some("layers") => layers(flags),
+        Some("peers") => peers::run(flags),
+        Some(area) => Err(UsageError(format!("there is no benchmark `{area}`; there are `layers` and `peers`")).into()),
+    }
+}
+
+fn layers(flags: &flags::Bench) -> anyhow::Result<bool> {
+    if flags.only.is_some() || flags.work.is_some() || flags.rounds.is_some() || flags.svg.is_some() {
+        return Err(UsageError("--only, --work, --rounds and --svg go with `cargo xtask bench peers`".into()).into());
     }
     let sh = workspace::shell()?;
     let mut report = Report::new(flags.json.as_deref(), true)?;

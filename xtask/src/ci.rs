@@ -77,9 +77,13 @@ fn formatting(report: &mut Report, sh: &Shell) -> anyhow::Result<bool> {
         return Ok(true);
     }
     let mut passed = steps::run(report, "formatting", &[], cmd!(sh, "cargo fmt --all -- --check"))?;
-    if sh.path_exists("fuzz/Cargo.toml") {
-        let command = cmd!(sh, "cargo fmt --manifest-path fuzz/Cargo.toml -- --check");
-        passed = passed && steps::run(report, "formatting of fuzz", &[], command)?;
+    // What has a lock file of its own. The benchmarks of peers are not built here: their dependencies take long.
+    for folder in ["fuzz", "bench"] {
+        let manifest = format!("{folder}/Cargo.toml");
+        if sh.path_exists(&manifest) {
+            let command = cmd!(sh, "cargo fmt --all --manifest-path {manifest} -- --check");
+            passed = passed && steps::run(report, &format!("formatting of {folder}"), &[], command)?;
+        }
     }
     Ok(passed)
 }

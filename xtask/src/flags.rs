@@ -53,12 +53,20 @@ mod grammar {
                 /// Also write the rows to this file, one JSON object per line.
                 optional --json path: PathBuf
             }
-            /// The criterion benchmarks, as rows.
+            /// The criterion benchmarks, as rows; or other libraries at the same work, as a table.
             cmd bench {
-                /// What to measure: `layers` (the default).
+                /// What to measure: `layers` (the default) or `peers`.
                 optional area: String
-                /// Fewer samples: good for an impression, not for a comparison.
+                /// Fewer samples, fewer peers: good for an impression, not for a comparison.
                 optional --quick
+                /// Only these peers, with commas between them.
+                optional --only names: String
+                /// Peers at this work only, with commas between several.
+                optional --work names: String
+                /// How often every peer does every work (default 5, with --quick 3).
+                optional --rounds n: u32
+                /// Draw peers' figures to this file.
+                optional --svg path: PathBuf
                 /// Also write the rows to this file, one JSON object per line.
                 optional --json path: PathBuf
             }

@@ -12,6 +12,7 @@ mod fuzz;
 mod interop;
 mod model;
 mod network;
+mod peers;
 mod process;
 mod python;
 mod readme;
