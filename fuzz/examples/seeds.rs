@@ -33,11 +33,14 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Every native frame, header and record of the vectors, and frames two at a time.
+/// Every native frame, header and record of the vectors, frames two at a time, and beacons.
 fn native() -> io::Result<Vec<Vec<u8>>> {
     let mut seeds = vectors("native")?;
     let pairs: Vec<Vec<u8>> = seeds.windows(2).map(<[Vec<u8>]>::concat).collect();
     seeds.extend(pairs);
+    let beacon =
+        |tags: u8| [&[0xde, 1, 0, 0][..], &[7; 16], &[0x1f, 0x90, tags], &vec![tags; usize::from(tags) * 16]].concat();
+    seeds.extend([1, 4, 64].map(beacon));
     Ok(seeds)
 }
 

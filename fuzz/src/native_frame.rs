@@ -7,7 +7,7 @@ use framing::record::SignedRecord;
 use framing::tlv::Rule;
 use framing::uri::PeerUri;
 use framing::{
-    AnswerHeader, DataHeader, EcnCounts, FirstHeader, Frame, Frames, Hello, Kind, Limits, Open, PacketWriter,
+    AnswerHeader, Beacon, DataHeader, EcnCounts, FirstHeader, Frame, Frames, Hello, Kind, Limits, Open, PacketWriter,
     ProtocolEntry, Reader, StreamId, StreamKind, stream_overhead, stream_room,
 };
 use structs::Rejected;
@@ -18,6 +18,7 @@ use crate::input::Input;
 pub fn frame(data: &[u8]) {
     payload(data);
     headers(data);
+    beacon(data);
     if let Err(error) = SignedRecord::decode(data) {
         assert!(Rejected::ALL.contains(&Rejected::from(error)));
     }
@@ -117,6 +118,19 @@ fn headers(bytes: &[u8]) {
         assert_eq!(reset.is_some(), bytes.len() >= 43);
         assert!(reset.is_none_or(|reset| reset.as_ref().len() < bytes.len() && reset.as_ref().ends_with(&token)));
     }
+}
+
+fn beacon(bytes: &[u8]) {
+    let beacon = match Beacon::decode(bytes) {
+        Ok(beacon) => beacon,
+        Err(error) => return assert!(Rejected::ALL.contains(&Rejected::from(error))),
+    };
+    assert!((1..=64).contains(&beacon.tags.len()) && beacon.port > 0);
+    let mut written = vec![7];
+    beacon.encode(&mut written).expect("what was read can be written");
+    // All but the version and the flags.
+    assert_eq!((written[1], &written[5..]), (bytes[0], &bytes[4..written.len() - 1]));
+    assert_eq!(Beacon::decode(&written[1..]), Ok(beacon));
 }
 
 /// What the writer takes is read as it was put in; what it does not take leaves no trace.

@@ -26,7 +26,7 @@ pub(crate) const LAN_LINK: Link = Link::Custom(1);
 
 /// Interfaces that beacons leave by.
 pub(crate) const MAX_INTERFACES: usize = 32;
-/// The first beacon after a join or a change of interfaces leaves within this.
+/// The first beacon after a join or a change of interfaces leaves within this (SPEC 10.1, as all of these).
 const FIRST: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 /// The second, for neighbours that missed the first.
 const SECOND: (Duration, Duration) = (Duration::from_millis(800), Duration::from_millis(1200));
@@ -54,7 +54,7 @@ const _: () = assert!(MAX_TOPICS.next_power_of_two() <= limits::MAX_BEACON_TAGS)
 /// An address of this machine that beacons leave from: one for each interface and family of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Interface {
-    /// The address, with the port of the UDP socket that dials to it reach; with its scope if it is of IPv6.
+    /// The address, with the port at which our sessions are reached there; with its scope if it is of IPv6.
     pub(crate) addr: SocketAddr,
     /// How many leading bits of it its network has.
     pub(crate) prefix: u8,
@@ -162,8 +162,8 @@ impl Lan {
         }
     }
 
-    /// A beacon from `from`. Returns the address to dial if it has a topic that we look for, and was not named within the last
-    /// minute or since [`silent`](Self::silent). Beacons do not say whose they are: the owner may be connected already.
+    /// A beacon from `from`. Returns the address to dial if it has a topic that we look for, and was not named within
+    /// the last minute. Beacons do not say whose they are: the owner may be connected already.
     ///
     /// # Errors
     ///
@@ -192,8 +192,8 @@ impl Lan {
         self.on_neighbour(addr, beacon.nonce, interest, now)
     }
 
-    /// A dial to an address that was named came to nothing: until it is forgotten, in a minute, the neighbour is named by its
-    /// other addresses, if it has any.
+    /// A dial to an address that was named came to nothing: until that is forgotten, in a minute, the neighbour is
+    /// named by its other addresses, if it has any.
     pub(crate) fn silent(&mut self, addr: SocketAddr, now: Instant) {
         let _ = self.neighbours.insert(addr, Neighbour::Silent, 0, now);
     }
@@ -215,8 +215,8 @@ impl Lan {
         self.send_beacons(now);
     }
 
-    /// The next beacon. Those that were not taken before the next ones are made are dropped: at most one for each interface is
-    /// waiting.
+    /// The next beacon. Those that were not taken before the next ones are made are dropped: at most one for each
+    /// interface is waiting.
     pub(crate) fn poll_transmit(&mut self) -> Option<(Path, Bytes)> {
         self.out.pop_front()
     }
@@ -266,7 +266,8 @@ impl Lan {
         }
     }
 
-    /// Of the topics that a beacon has a tag of: whether we announce one, and whether we look for one. `None` if it has none.
+    /// Of the topics that a beacon has a tag of: whether we announce one, and whether we look for one. `None` if it has
+    /// none.
     fn interest(&mut self, beacon: &Beacon<'_>, now: Instant) -> Result<Option<Interest>, Rejected> {
         // At most 64 topics.
         let cost = u32::try_from(self.topics.len() * 3).unwrap_or(u32::MAX);

@@ -28,21 +28,20 @@ use self::frame::{Frame, Place};
 use self::neighbour::{Neighbour, News};
 use crate::{JoinError, PeerId, TopicId};
 
-/// The name of the protocol. Its messages are reliable, in order, and all of one urgency.
+/// The name of the protocol, whose version is 1 (SPEC 10.2). Its messages are reliable, in order, and of one urgency.
 pub(crate) const PROTOCOL: &str = "setowire/topic";
-/// Its version.
-pub(crate) const VERSION: u16 = 1;
 /// Topics joined at once.
 pub(crate) const MAX_TOPICS: usize = 64;
 /// The longest message of the protocol.
 pub(crate) const MAX_MESSAGE: usize = 1 << 20;
 /// The longest data of a publication.
 pub(crate) const MAX_DATA: usize = MAX_MESSAGE - frame::OVERHEAD;
-/// The fewest slots of a table, so that the first topics change nothing that a stranger sees.
+/// The fewest slots of a table, so that the first topics change nothing that a stranger sees (SPEC 10.2).
 const MIN_SLOTS: usize = 4;
 /// Authors whose publications are remembered, each with the last 1024: 250 KiB and about as much for the table.
 const MAX_AUTHORS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
-/// Numbers for each millisecond of the unix time: nobody publishes more, so those of a later run are higher.
+/// Numbers for each millisecond of the unix time: nobody publishes more, so those of a later run are higher (SPEC
+/// 10.2).
 const PER_MS: u64 = 1 << 20;
 
 // A table has as many slots as a byte can number.
@@ -175,8 +174,6 @@ pub(crate) enum PublishError {
 /// A publication on its way out.
 #[derive(Debug)]
 pub(crate) struct Publication {
-    /// Its number, higher than of every one before.
-    pub(crate) sequence: u64,
     /// The message, the same for all.
     pub(crate) frame: Bytes,
     /// The sessions whose channels it goes into, in order.
@@ -256,11 +253,6 @@ impl Topics {
         self.topics.keys()
     }
 
-    /// Whether a topic is joined.
-    pub(crate) fn contains(&self, topic: &TopicId) -> bool {
-        self.topics.contains_key(topic)
-    }
-
     /// The neighbours in a topic, in order: those that [`publish`](Self::publish) names.
     pub(crate) fn neighbours(&self, topic: &TopicId) -> impl Iterator<Item = Handle> {
         self.topics.get(topic).into_iter().flat_map(|joined| joined.neighbours.iter().copied())
@@ -280,8 +272,8 @@ impl Topics {
         }
     }
 
-    /// A session with `peer` can carry messages. `role` is ours, `exporter` is exported under
-    /// [`PROTOCOL`] as label, and the same at both sides.
+    /// A session with `peer` can carry messages. `role` is ours, `exporter` the secret of the session with the label
+    /// that is for topics (SPEC 10.2).
     pub(crate) fn on_connected(&mut self, conn: Handle, peer: PeerId, role: Role, exporter: [u8; 32]) {
         self.on_closed(conn);
         // At most 64 slots.
@@ -404,7 +396,7 @@ impl Topics {
         let sequence = self.next;
         self.next = self.next.saturating_add(1);
         let frame = Frame::Publication { place: Place { slot, turn }, sequence, data }.encode();
-        Ok(Publication { sequence, frame, neighbours: joined.neighbours.iter().copied().collect() })
+        Ok(Publication { frame, neighbours: joined.neighbours.iter().copied().collect() })
     }
 
     /// What happened, oldest first.

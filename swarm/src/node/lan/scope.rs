@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::Interface;
 
-/// The widest networks whose members are taken for local if their addresses are public: one that a wrong route or a tunnel claims
-/// for itself is no neighbourhood.
+/// The widest networks whose members are taken for local if their addresses are public (SPEC 10.1): what a tunnel
+/// claims for itself is no neighbourhood.
 const MIN_PREFIX_V4: u8 = 16;
 const MIN_PREFIX_V6: u8 = 48;
 

@@ -282,7 +282,9 @@ fn a_beacon_says_how_many_topics_there_are_to_a_power_of_two() {
 
 proptest! {
     #[test]
-    fn any_datagram_is_handled(bytes in prop::collection::vec(any::<u8>(), 0..200), is_beacon: bool, flip in 0..87_usize * 8) {
+    fn any_datagram_is_handled(
+        bytes in prop::collection::vec(any::<u8>(), 0..200), is_beacon: bool, flip in 0..87_usize * 8
+    ) {
         let mut net = Net::new(1);
         net.join(0, 1, true, true);
         let mut honest = beacon(&[1], UNIX, 1).to_vec();
