@@ -37,7 +37,17 @@ pub fn same_tag(a: &[u8; TAG], b: &[u8; TAG]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::HEXLOWER;
+
     use super::*;
+
+    /// Computed by the HMAC of Python's standard library.
+    #[test]
+    fn tags_are_those_of_the_specification() {
+        assert_eq!(HEXLOWER.encode(&beacon_tag(&[1; 32], 472_223, &[2; NONCE])), "ed5e320f69e8d0b761b68826010dddae");
+        assert_eq!(HEXLOWER.encode(&member_tag(&[1; 32], &[3; 32], 0)), "e147e2f83749d6ca902b9f52bbf7b8a3");
+        assert_eq!(HEXLOWER.encode(&member_tag(&[1; 32], &[3; 32], 1)), "13932690b3ca2e3c34f6482098198fb3");
+    }
 
     #[test]
     fn every_input_of_a_tag_counts() {
