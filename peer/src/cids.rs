@@ -137,6 +137,12 @@ impl RemoteCids {
         }
     }
 
+    /// Gives back room that nothing needs now.
+    pub(crate) fn rest(&mut self) {
+        self.spare.shrink_to_fit();
+        self.gone.shrink_to_fit();
+    }
+
     pub(crate) fn tokens(&self) -> impl Iterator<Item = [u8; 16]> + '_ {
         self.known.iter().filter_map(|have| have.token)
     }

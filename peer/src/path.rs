@@ -22,7 +22,7 @@ pub(crate) struct PathState {
     pub(crate) cid: RemoteCid,
     pub(crate) proof: Proof,
     /// The challenge that waits for its answer.
-    challenge: Option<Challenge>,
+    challenge: Option<Box<Challenge>>,
     /// Bytes received and sent while unproved.
     received: u64,
     sent: u64,
@@ -53,6 +53,12 @@ struct Challenge {
     tries: u8,
     /// When the next try is due, or the path is given up.
     next_at: Instant,
+}
+
+impl Challenge {
+    fn new(data: [u8; 8], now: Instant) -> Box<Self> {
+        Box::new(Self { data, sent_at: None, tries: 0, next_at: now })
+    }
 }
 
 /// What a path wants to be sent.
@@ -183,7 +189,7 @@ impl Paths {
             slot,
             cid,
             proof: Proof::None,
-            challenge: Some(Challenge { data, sent_at: None, tries: 0, next_at: now }),
+            challenge: Some(Challenge::new(data, now)),
             received: 0,
             sent: 0,
             ours,
@@ -226,7 +232,7 @@ impl Paths {
         if let Some(state) = self.list.get_mut(at)
             && state.challenge.is_none()
         {
-            state.challenge = Some(Challenge { data, sent_at: None, tries: 0, next_at: now });
+            state.challenge = Some(Challenge::new(data, now));
         }
     }
 
@@ -270,7 +276,7 @@ impl Paths {
         match state.proof {
             Proof::None => {
                 state.proof = Proof::Address;
-                state.challenge = Some(Challenge { data: next, sent_at: None, tries: 0, next_at: now });
+                state.challenge = Some(Challenge::new(next, now));
                 Outcome::Nothing
             }
             Proof::Address => {

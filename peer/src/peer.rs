@@ -41,9 +41,10 @@ pub struct Peer {
     established_at: Option<Instant>,
     events: VecDeque<Event>,
     routes: VecDeque<RouteChange>,
-    closed: Option<Closed>,
+    closed: Option<Box<Closed>>,
     counters: Counters,
-    rejected: RejectedCounts,
+    /// There with the first refusal: most sessions have none.
+    rejected: Option<Box<RejectedCounts>>,
 }
 
 enum Phase {
@@ -97,7 +98,7 @@ impl Peer {
             routes: VecDeque::new(),
             closed: None,
             counters: Counters::default(),
-            rejected: RejectedCounts::default(),
+            rejected: None,
             shared,
         }
     }
@@ -265,7 +266,7 @@ impl Peer {
             generations: (0, 0),
             buffered_bytes: self.mux.buffered_bytes(),
             mux: self.mux.stats(),
-            rejected: self.rejected,
+            rejected: self.rejected.as_deref().copied().unwrap_or_default(),
         };
         if let Phase::Open(session) = &self.phase {
             session.describe(&mut stats);
@@ -415,6 +416,11 @@ impl Peer {
         Some(result)
     }
 
+    #[cold]
+    fn reject(&mut self, reason: Rejected) -> Rejected {
+        self.rejected.get_or_insert_default().count(reason)
+    }
+
     /// The session has said its last word.
     fn retire(&mut self) {
         if let Phase::Open(session) = &mut self.phase {
@@ -439,7 +445,7 @@ impl Peer {
                 }
             }
         }
-        self.closed = Some(Closed { reason, unfinished });
+        self.closed = Some(Box::new(Closed { reason, unfinished }));
     }
 
     fn on_answer(&mut self, datagram: &Datagram<'_>, now: Instant) -> Result<(), Rejected> {
@@ -548,7 +554,7 @@ impl Machine for Peer {
     fn handle_datagram(&mut self, datagram: Datagram<'_>, now: Instant) -> Result<(), Rejected> {
         self.newest = self.newest.max(now);
         let now = self.newest;
-        let Some(&first) = datagram.payload.first() else { return Err(self.rejected.count(Rejected::Empty)) };
+        let Some(&first) = datagram.payload.first() else { return Err(self.reject(Rejected::Empty)) };
         let result = match Kind::of(first) {
             Some(Kind::Data) => match self.phase {
                 Phase::Open(_) => {
@@ -560,7 +566,7 @@ impl Machine for Peer {
             Some(Kind::Resp | Kind::Xx2 | Kind::RespR | Kind::Cookie | Kind::Retry) => self.on_answer(&datagram, now),
             _ => Err(Rejected::UnknownKind),
         };
-        result.map_err(|reason| self.rejected.count(reason))
+        result.map_err(|reason| self.reject(reason))
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -603,7 +609,7 @@ impl Machine for Peer {
         self.events
             .pop_front()
             .or_else(|| self.mux.poll_event().map(Event::Mux))
-            .or_else(|| self.closed.take().map(Event::Closed))
+            .or_else(|| self.closed.take().map(|closed| Event::Closed(*closed)))
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {

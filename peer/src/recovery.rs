@@ -75,8 +75,8 @@ pub(crate) struct Recovery {
     /// Frames of packets that were forgotten for want of room, until they can be reported.
     evicted: Vec<Sent>,
     skip_at: Option<u64>,
-    skipped: [u64; SKIPPED],
-    skips: usize,
+    /// Numbers left out lately, ascending.
+    skipped: Vec<u64>,
     ack_only: u32,
     counts: Counts,
 }
@@ -94,8 +94,7 @@ impl Recovery {
             marked: 0,
             evicted: Vec::new(),
             skip_at: None,
-            skipped: [u64::MAX; SKIPPED],
-            skips: 0,
+            skipped: Vec::new(),
             ack_only: 0,
             counts: Counts::default(),
         }
@@ -166,6 +165,12 @@ impl Recovery {
         }
         self.ring.rest();
         self.evicted.shrink_to_fit();
+        // What an acknowledgement says of settled numbers changes nothing, be it true or not.
+        self.skipped.retain(|skipped| *skipped >= self.ring.base());
+        self.skipped.shrink_to_fit();
+        if self.is_settled() {
+            self.paths.iter_mut().flatten().for_each(|path| path.congestion.rest());
+        }
     }
 
     /// The number of the next packet. The same until a packet is sent with it.
@@ -175,11 +180,10 @@ impl Recovery {
             Some(at) if next < at => return next,
             Some(_) if !self.ring.is_full() => {
                 self.ring.push_gap(now);
-                let place = self.skips % SKIPPED;
-                if let Some(skipped) = self.skipped.get_mut(place) {
-                    *skipped = next;
+                if self.skipped.len() >= SKIPPED {
+                    self.skipped.remove(0);
                 }
-                self.skips = place + 1;
+                self.skipped.push(next);
             }
             _ => {}
         }

@@ -13,7 +13,7 @@ pub(crate) struct RekeyClock {
     rekeyed_at: Instant,
     sealed_at_rekey: u64,
     /// The frame that is under way: REKEY of the dialler, or REKEY_ACK of the responder.
-    pending: Option<[u8; 32]>,
+    pending: Option<Box<[u8; 32]>>,
 }
 
 impl RekeyClock {
@@ -22,8 +22,8 @@ impl RekeyClock {
     }
 
     /// The key in the frame that is under way, for a repetition after a loss.
-    pub(crate) const fn pending(&self) -> Option<[u8; 32]> {
-        self.pending
+    pub(crate) fn pending(&self) -> Option<[u8; 32]> {
+        self.pending.as_deref().copied()
     }
 
     /// Whether the dialler should ask for fresh ephemeral keys.
@@ -34,14 +34,14 @@ impl RekeyClock {
     }
 
     /// REKEY or REKEY_ACK is to be sent.
-    pub(crate) const fn on_exchange(&mut self, ours: [u8; 32], keys: &RecordKeys, now: Instant) {
-        self.pending = Some(ours);
+    pub(crate) fn on_exchange(&mut self, ours: [u8; 32], keys: &RecordKeys, now: Instant) {
+        self.pending = Some(Box::new(ours));
         self.rekeyed_at = now;
         self.sealed_at_rekey = keys.packets_sealed();
     }
 
     /// It was answered, or acknowledged.
-    pub(crate) const fn on_exchanged(&mut self) {
+    pub(crate) fn on_exchanged(&mut self) {
         self.pending = None;
     }
 

@@ -34,6 +34,7 @@ impl Session {
         self.keys.rest();
         self.recovery.rest(cx.now);
         self.acks.rest();
+        self.remote.rest();
         self.outcome = None;
         self.control.new_cids.shrink_to_fit();
         self.control.retire.shrink_to_fit();

@@ -25,7 +25,7 @@ pub(super) struct Rekey {
     ephemeral: Option<Box<KeyPair>>,
     /// The key of the other end in the last rekey: a copy of its frame may still be on its way, and must not be taken
     /// for a step of the next one.
-    last: Option<[u8; 32]>,
+    last: Option<Box<[u8; 32]>>,
 }
 
 impl RecordKeys {
@@ -63,7 +63,7 @@ impl RecordKeys {
         if self.initiator {
             return Err(RekeyError::WrongRole);
         }
-        if self.rekey.last == Some(*e_i) {
+        if self.rekey.last.as_deref() == Some(e_i) {
             return Err(RekeyError::Repeated);
         }
         if self.is_rekeying() {
@@ -72,7 +72,7 @@ impl RecordKeys {
         let pair = KeyPair::generate(Backend::default(), rng);
         let shared = pair.agree(e_i).ok_or(RekeyError::WeakKey)?;
         self.mix(&shared, e_i, pair.public());
-        self.rekey.last = Some(*e_i);
+        self.rekey.last = Some(Box::new(*e_i));
         self.sender.held = true;
         Ok(*pair.public())
     }
@@ -87,7 +87,7 @@ impl RecordKeys {
         if !self.initiator {
             return Err(RekeyError::WrongRole);
         }
-        if self.rekey.last == Some(*e_r) {
+        if self.rekey.last.as_deref() == Some(e_r) {
             return Err(RekeyError::Repeated);
         }
         let Some(pair) = &self.rekey.ephemeral else {
@@ -95,7 +95,7 @@ impl RecordKeys {
         };
         let (e_i, shared) = (*pair.public(), pair.agree(e_r).ok_or(RekeyError::WeakKey)?);
         self.mix(&shared, &e_i, e_r);
-        self.rekey = Rekey { ephemeral: None, last: Some(*e_r) };
+        self.rekey = Rekey { ephemeral: None, last: Some(Box::new(*e_r)) };
         self.sender.held = false;
         Ok(())
     }

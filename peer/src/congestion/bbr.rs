@@ -9,7 +9,11 @@
 //!   [`Rival`] instead of the model.
 //! - The window is cut to one half, not to four packets, to measure the round trip, every 5 s.
 
+mod memory;
+
 use std::time::{Duration, Instant};
+
+pub(super) use memory::Memory;
 
 use super::rate::{carried, per_second};
 use super::rival::{Point, Rival, Verdict};

@@ -75,6 +75,20 @@ impl Cubic {
         }
     }
 
+    /// Goes on after a time without sending: from the initial window, and in slow start to three quarters of what the
+    /// window was (RFC 5681, section 4.1; RFC 7661, section 4.3).
+    pub(super) fn wake(window: u64, threshold: u64, mtu: u64, now: Instant) -> Self {
+        let fresh = Self::new(mtu, now);
+        // Nothing was lost yet: there is no bound but the path's.
+        let threshold = if threshold == u64::MAX { threshold } else { threshold.max(window / 4 * 3) };
+        Self { window: window.min(fresh.window), threshold, ..fresh }
+    }
+
+    /// The window from which slow start is over.
+    pub(super) const fn threshold(&self) -> u64 {
+        self.threshold
+    }
+
     /// Reduces the window once per round trip, whatever the number of losses or marks.
     pub(super) fn on_congestion(&mut self, sent_at: Instant, now: Instant) {
         if !self.is_new(sent_at) {

@@ -1,7 +1,8 @@
 //! Congestion control: how much may be in flight on a path, and how fast it leaves.
 //!
-//! One `Congestion` per path holds a controller, the pacer it drives and the measurement of the delivery rate. It
-//! allocates nothing and costs a few comparisons per packet; all else happens once per ACK frame.
+//! One `Congestion` per path holds a controller, the pacer it drives and the measurement of the delivery rate. It costs
+//! a few comparisons per packet; all else happens once per ACK frame. Where nothing is sent, only what is worth
+//! remembering of it is kept, and the first packet makes it again.
 //!
 //! # Which one, and why
 //!
@@ -119,7 +120,7 @@ pub trait Controller {
 
 /// Which controller runs.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one per path; a box would cost an allocation and a cache miss")]
+#[expect(clippy::large_enum_variant, reason = "in one box with what drives it")]
 enum State {
     Cubic(Cubic),
     Bbr(Bbr),
@@ -140,9 +141,29 @@ macro_rules! dispatch {
 /// The controller of one path with its pacer and its rate measurement.
 #[derive(Debug)]
 pub(crate) struct Congestion {
-    sampler: Sampler,
     pacer: Pacer,
+    life: Life,
+}
+
+/// A path that is used has a model, the other ones a memory of it.
+#[derive(Debug)]
+enum Life {
+    Awake(Box<Model>),
+    AtRest(Memory),
+}
+
+#[derive(Debug)]
+struct Model {
+    sampler: Sampler,
     state: State,
+}
+
+/// What is kept of a controller while nothing is sent.
+#[derive(Debug, Clone, Copy)]
+enum Memory {
+    Cubic { window: u64, threshold: u64 },
+    Bbr(bbr::Memory),
+    Fixed(u64),
 }
 
 impl Congestion {
@@ -154,37 +175,78 @@ impl Congestion {
             Algorithm::Bbr => State::Bbr(Bbr::new(u64::from(mtu), now)),
             Algorithm::Fixed(window) => State::Fixed(Fixed::new(window)),
         };
-        Self { sampler: Sampler::new(now), pacer: Pacer::new(mtu, now), state }
+        let model = Model { sampler: Sampler::new(now), state };
+        Self { pacer: Pacer::new(mtu, now), life: Life::Awake(Box::new(model)) }
+    }
+
+    /// Nothing is in flight, and nothing will be sent for long: keeps only what is worth remembering.
+    pub(crate) fn rest(&mut self) {
+        if let Life::Awake(model) = &self.life {
+            self.life = Life::AtRest(match &model.state {
+                State::Cubic(cubic) => Memory::Cubic { window: cubic.window(), threshold: cubic.threshold() },
+                State::Bbr(bbr) => Memory::Bbr(bbr.remember()),
+                State::Fixed(fixed) => Memory::Fixed(fixed.window()),
+            });
+        }
+    }
+
+    #[cold]
+    fn wake(memory: Memory, mtu: u32, now: Instant) -> Box<Model> {
+        let mtu = u64::from(mtu);
+        let state = match memory {
+            Memory::Cubic { window, threshold } => State::Cubic(Cubic::wake(window, threshold, mtu, now)),
+            Memory::Bbr(memory) => State::Bbr(Bbr::wake(&memory, mtu, now)),
+            Memory::Fixed(window) => State::Fixed(Fixed::new(window)),
+        };
+        let mut sampler = Sampler::new(now);
+        // What wakes a path is a packet or two as a rule, which shows nothing of what the path can do.
+        sampler.set_app_limited(0);
+        Box::new(Model { sampler, state })
+    }
+
+    /// The model, if anything can have been sent since the last rest.
+    fn model(&mut self) -> Option<&mut Model> {
+        match &mut self.life {
+            Life::Awake(model) => Some(model),
+            Life::AtRest(_) => None,
+        }
     }
 
     /// A packet left that counts as in flight. What it returns is kept with the packet.
     pub(crate) fn on_sent(&mut self, size: u32, in_flight_before: u64, now: Instant) -> Snapshot {
         self.pacer.on_sent(size);
-        self.sampler.on_sent(size, in_flight_before, now)
+        if let Life::AtRest(memory) = self.life {
+            self.life = Life::Awake(Self::wake(memory, self.pacer.mtu(), now));
+        }
+        self.model().map_or_else(Snapshot::default, |model| model.sampler.on_sent(size, in_flight_before, now))
     }
 
     /// A packet was acknowledged.
     pub(crate) fn on_acked(&mut self, packet: &PacketInfo, now: Instant) {
-        self.sampler.on_acked(packet, now);
-        dispatch!(&mut self.state, controller => controller.on_acked(packet, now));
+        let Some(Model { sampler, state }) = self.model() else { return };
+        sampler.on_acked(packet, now);
+        dispatch!(state, controller => controller.on_acked(packet, now));
     }
 
     /// A packet was declared lost. Packets that were too large (MTU probes) must not be reported.
     pub(crate) fn on_lost(&mut self, packet: &PacketInfo, now: Instant) {
-        self.sampler.on_lost(packet);
-        dispatch!(&mut self.state, controller => controller.on_lost(packet, now));
+        let Some(Model { sampler, state }) = self.model() else { return };
+        sampler.on_lost(packet);
+        dispatch!(state, controller => controller.on_lost(packet, now));
     }
 
     /// A packet that had been declared lost was acknowledged after all.
     pub(crate) fn on_spurious(&mut self, packet: &PacketInfo, now: Instant) {
-        dispatch!(&mut self.state, controller => controller.on_spurious(packet, now));
+        let Some(Model { state, .. }) = self.model() else { return };
+        dispatch!(state, controller => controller.on_spurious(packet, now));
     }
 
     /// Once per ACK frame or loss pass, after its packets were reported.
     pub(crate) fn on_round(&mut self, summary: &Summary, now: Instant) {
-        let sample = self.sampler.take();
-        dispatch!(&mut self.state, controller => controller.on_round(&sample, summary, now));
-        let rate = dispatch!(&self.state, controller => controller.pacing_rate());
+        let Some(Model { sampler, state }) = self.model() else { return };
+        let sample = sampler.take();
+        dispatch!(state, controller => controller.on_round(&sample, summary, now));
+        let rate = dispatch!(state, controller => controller.pacing_rate());
         // No model is so sure of itself that less than two packets in a round trip would be worth waiting for: after a
         // long sleep of the other side, with packets of 64 KiB, the wait for one would be minutes.
         let least = u128::from(self.pacer.mtu()) * 2 * 1_000_000_000 / summary.smoothed_rtt.as_nanos().max(1);
@@ -194,14 +256,21 @@ impl Congestion {
 
     /// There is nothing more to send although the window and the pacer would allow it.
     pub(crate) fn set_app_limited(&mut self, in_flight: u64) {
-        if in_flight < self.window() {
-            self.sampler.set_app_limited(in_flight);
+        if in_flight < self.window()
+            && let Some(model) = self.model()
+        {
+            model.sampler.set_app_limited(in_flight);
         }
     }
 
     /// How many bytes may be in flight.
     pub(crate) fn window(&self) -> u64 {
-        dispatch!(&self.state, controller => controller.window())
+        match &self.life {
+            Life::Awake(model) => dispatch!(&model.state, controller => controller.window()),
+            Life::AtRest(Memory::Bbr(memory)) => memory.window(),
+            Life::AtRest(Memory::Cubic { window, .. }) => initial_window(u64::from(self.pacer.mtu())).min(*window),
+            Life::AtRest(Memory::Fixed(window)) => *window,
+        }
     }
 
     /// When the pacer lets the next packet leave; `None` is now.
@@ -218,15 +287,17 @@ impl Congestion {
     pub(crate) fn on_mtu(&mut self, mtu: usize) {
         let mtu = clamp_mtu(mtu);
         self.pacer.set_mtu(mtu);
-        dispatch!(&mut self.state, controller => controller.on_mtu(u64::from(mtu)));
+        let Some(Model { state, .. }) = self.model() else { return };
+        dispatch!(state, controller => controller.on_mtu(u64::from(mtu)));
     }
 
     /// Forgets everything: the path leads elsewhere now.
     pub(crate) fn reset(&mut self, mtu: usize, now: Instant) {
-        let algorithm = match &self.state {
-            State::Cubic(_) => Algorithm::Cubic,
-            State::Bbr(_) => Algorithm::Bbr,
-            State::Fixed(fixed) => Algorithm::Fixed(fixed.window()),
+        self.rest();
+        let algorithm = match self.life {
+            Life::AtRest(Memory::Cubic { .. }) => Algorithm::Cubic,
+            Life::AtRest(Memory::Fixed(window)) => Algorithm::Fixed(window),
+            Life::AtRest(Memory::Bbr(_)) | Life::Awake(_) => Algorithm::Bbr,
         };
         *self = Self::new(algorithm, mtu, now);
     }

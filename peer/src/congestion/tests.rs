@@ -146,8 +146,9 @@ fn cubic_takes_marks_for_losses() {
 }
 
 #[test]
-fn a_path_costs_less_than_700_bytes() {
-    assert!(size_of::<Congestion>() < 700, "{}", size_of::<Congestion>());
+fn a_path_costs_less_than_800_bytes_and_at_rest_less_than_200() {
+    assert!(size_of::<Congestion>() < 160, "{}", size_of::<Congestion>());
+    assert!(size_of::<super::Model>() < 660, "{}", size_of::<super::Model>());
 }
 
 /// The table of the module's documentation: minutes without optimisation.

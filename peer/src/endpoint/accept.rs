@@ -331,7 +331,7 @@ impl Endpoint {
             seed,
             self.now,
         );
-        let index = self.table.insert(Entry::new(session, Phase::Open, Some(peer), origin));
+        let index = self.table.insert(Entry::new(session, Phase::Open, origin));
         self.table.open.insert(peer, index);
         self.table.add_cid(index, cid);
         index
@@ -350,7 +350,7 @@ impl Endpoint {
             self.sessions.add(origin);
             entry.origin = origin;
             entry.phase = Phase::Open;
-            entry.tried.clear();
+            (entry.tried, entry.yields_until) = (Vec::new(), None);
             let accepted = Accepted { established, id: peer, local: cid, resumed: is_resumed, path };
             entry.peer.adopt(accepted, now);
         }

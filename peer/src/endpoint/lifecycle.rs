@@ -43,14 +43,10 @@ impl Endpoint {
     fn on_dial_answered(&mut self, index: u32) {
         let Some(entry) = self.table.get_mut(index) else { return };
         entry.phase = Phase::Open;
-        let dialled = entry.id;
+        (entry.tried, entry.yields_until) = (Vec::new(), None);
         let Some(id) = entry.peer.id() else { return };
-        entry.id = Some(id);
-        entry.tried.clear();
-        if let Some(dialled) = dialled
-            && self.table.dialling.get(&dialled) == Some(&index)
-        {
-            self.table.dialling.remove(&dialled);
+        if self.table.dialling.get(&id) == Some(&index) {
+            self.table.dialling.remove(&id);
         }
         if id == self.id {
             // Whoever answers at the address is ourselves.
@@ -72,7 +68,7 @@ impl Endpoint {
     /// Whether an open session stays when another with the same key begins now, dialled by `dialler` as seen from here.
     fn stays(&self, index: u32, dialler: Role) -> bool {
         let Some(entry) = self.table.get(index) else { return false };
-        let (Some(id), Some(since)) = (entry.id, entry.peer.established_at()) else { return false };
+        let (Some(id), Some(since)) = (entry.peer.id(), entry.peer.established_at()) else { return false };
         let role = entry.peer.role();
         let crossed = role != dialler && self.now.saturating_duration_since(since) < limits::CROSSING;
         // Ours stays if we are the smaller one, theirs if they are.
@@ -103,7 +99,7 @@ impl Endpoint {
     fn on_ended(&mut self, index: u32) {
         let Some(entry) = self.table.get_mut(index) else { return };
         entry.phase = Phase::Ended;
-        let (id, origin) = (entry.id, entry.origin.take());
+        let (id, origin) = (entry.peer.id(), entry.origin.take());
         self.table.live = self.table.live.saturating_sub(1);
         self.sessions.remove(origin);
         if let Some(id) = id {
@@ -143,10 +139,10 @@ impl Endpoint {
         let after = |span| self.now.checked_add(span).unwrap_or(self.now);
         let (until, limit) = (after(limits::YIELD), after(limits::YIELD_IN_ALL));
         if let Some(entry) = self.table.get_mut(index) {
-            let limit = entry.yields_until.map_or(limit, |(_, limit)| limit);
+            let limit = entry.yields_until.as_ref().map_or(limit, |yields| yields.1);
             if self.now < limit {
                 let until = until.min(limit);
-                entry.yields_until = Some((until, limit));
+                entry.yields_until = Some(Box::new((until, limit)));
                 entry.peer.suspend_dial(until);
             }
         }

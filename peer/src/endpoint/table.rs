@@ -25,16 +25,14 @@ use crate::shared::RouteChange;
 pub(super) struct Entry {
     pub(super) peer: Peer,
     pub(super) phase: Phase,
-    /// The key it was dialled by, or has proved.
-    pub(super) id: Option<PeerId>,
     /// Whose share of the sessions it takes: that of who opened it, unless we did.
     pub(super) origin: Option<Origin>,
     /// Our dial waits for that of the other side until then, and at the latest until then.
-    pub(super) yields_until: Option<(Instant, Instant)>,
+    pub(super) yields_until: Option<Box<(Instant, Instant)>>,
     /// Where our dial is sent to.
-    pub(super) tried: SmallVec<[SocketAddr; 1]>,
+    pub(super) tried: Vec<SocketAddr>,
     cids: SmallVec<[[u8; 8]; 2]>,
-    tokens: SmallVec<[[u8; 16]; 2]>,
+    tokens: SmallVec<[[u8; 16]; 1]>,
     /// Bytes it may send before the others have had their turn; below zero after a batch beyond that.
     pub(super) credit: i64,
     is_ready: bool,
@@ -43,14 +41,13 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(peer: Peer, phase: Phase, id: Option<PeerId>, origin: Option<Origin>) -> Self {
+    pub(super) fn new(peer: Peer, phase: Phase, origin: Option<Origin>) -> Self {
         Self {
             peer,
             phase,
-            id,
             origin,
             yields_until: None,
-            tried: SmallVec::new(),
+            tried: Vec::new(),
             cids: SmallVec::new(),
             tokens: SmallVec::new(),
             credit: QUANTUM,
@@ -62,7 +59,7 @@ impl Entry {
 
     /// Whether our dial waits for that of the other side.
     pub(super) fn yields(&self, now: Instant) -> bool {
-        self.phase == Phase::Dialling && self.yields_until.is_some_and(|(until, _)| now < until)
+        self.phase == Phase::Dialling && self.yields_until.as_ref().is_some_and(|yields| now < yields.0)
     }
 }
 
@@ -371,7 +368,7 @@ mod tests {
         for number in 0..peers {
             let seed = Seed::fixed(number.into());
             let peer = Peer::dial(Arc::clone(&shared), Target::Anyone, None, path, seed, now);
-            let index = table.insert(Entry::new(peer, Phase::Dialling, None, None));
+            let index = table.insert(Entry::new(peer, Phase::Dialling, None));
             table.wake(index);
         }
         table

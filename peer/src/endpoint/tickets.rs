@@ -3,7 +3,7 @@
 //! The invariant: a ticket leaves its store before it is used, so none is used twice. Both stores keep the newest few of
 //! each peer, for a bounded number of peers: nobody can push out the tickets of another but by being a thousand.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
@@ -13,9 +13,9 @@ use structs::Lru;
 
 use super::limits;
 
-/// Tickets that peers gave us.
+/// Tickets that peers gave us, oldest first.
 #[derive(Debug)]
-pub(super) struct Held(Lru<PeerId, VecDeque<Ticket>>);
+pub(super) struct Held(Lru<PeerId, Vec<Ticket>>);
 
 impl Held {
     pub(super) fn new() -> Self {
@@ -30,7 +30,7 @@ impl Held {
     pub(super) fn take(&mut self, peer: &PeerId, now: Instant) -> Option<Ticket> {
         let tickets = self.0.get_mut(peer, now)?;
         tickets.retain(|ticket| now < ticket.expires());
-        let newest = tickets.pop_back();
+        let newest = tickets.pop();
         if tickets.is_empty() {
             self.0.remove(peer);
         }
@@ -45,7 +45,8 @@ impl Held {
 /// Tickets that we gave to peers. Without its ticket no resumption can even be recognised as genuine.
 #[derive(Debug)]
 pub(super) struct Issued {
-    by_peer: Lru<PeerId, VecDeque<Ticket>>,
+    /// Oldest first.
+    by_peer: Lru<PeerId, Vec<Ticket>>,
     /// Whose ticket an id names. The ids are our own random ones.
     by_id: HashMap<[u8; 16], PeerId>,
 }
@@ -73,7 +74,7 @@ impl Issued {
         let peer = self.by_id.remove(id)?;
         let tickets = self.by_peer.get_mut(&peer, now)?;
         let at = tickets.iter().position(|ticket| ticket.id() == id)?;
-        let ticket = tickets.remove(at)?;
+        let ticket = tickets.remove(at);
         if tickets.is_empty() {
             self.by_peer.remove(&peer);
         }
@@ -85,22 +86,24 @@ impl Issued {
     }
 }
 
-fn store() -> Lru<PeerId, VecDeque<Ticket>> {
+fn store() -> Lru<PeerId, Vec<Ticket>> {
     Lru::new(NonZeroUsize::new(limits::TICKET_PEERS).unwrap_or(NonZeroUsize::MIN))
 }
 
 /// Adds a ticket and returns those that made room for it.
-fn insert(store: &mut Lru<PeerId, VecDeque<Ticket>>, ticket: Ticket, now: Instant) -> Vec<Ticket> {
+fn insert(store: &mut Lru<PeerId, Vec<Ticket>>, ticket: Ticket, now: Instant) -> Vec<Ticket> {
     let peer = ticket.peer();
     if let Some(tickets) = store.get_mut(&peer, now) {
         let mut dropped = Vec::new();
         while tickets.len() >= limits::TICKETS_PER_PEER {
-            dropped.extend(tickets.pop_front());
+            dropped.push(tickets.remove(0));
         }
-        tickets.push_back(ticket);
+        // A peer gives two as a rule.
+        tickets.reserve_exact(1);
+        tickets.push(ticket);
         return dropped;
     }
-    match store.insert(peer, VecDeque::from([ticket]), 0, now) {
+    match store.insert(peer, vec![ticket], 0, now) {
         Ok(inserted) => inserted.evicted.into_iter().flat_map(|(_, tickets)| tickets).collect(),
         // No weight is bounded.
         Err(_too_heavy) => Vec::new(),

@@ -15,5 +15,6 @@ mod crossing;
 mod duo;
 mod fairness;
 mod goodput;
+mod rest;
 mod spoof;
 mod support;
