@@ -288,6 +288,13 @@ impl Config {
         self
     }
 
+    /// The largest message that will be taken: what [`max_message`](Self::max_message) asked for, as far as the buffers
+    /// allow it.
+    #[must_use]
+    pub fn largest_message(&self) -> usize {
+        self.mux_limits().checked(self.protocols.len()).max_message
+    }
+
     pub(crate) fn mux_limits(&self) -> mux::Limits {
         mux::Limits {
             max_message: self.max_message,

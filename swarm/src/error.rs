@@ -261,3 +261,132 @@ impl BindError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the node has ended")]
 pub struct Closed;
+
+/// Why no stream was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The peer is not connected by a native session. Dial it.
+    #[error("the peer is not connected")]
+    NotConnected,
+    /// The peer takes no streams.
+    #[error("the peer takes no streams")]
+    Refused,
+    /// As many streams to this peer as may wait for it to allow more do.
+    #[error("{limit} streams wait to be opened already")]
+    TooMany {
+        /// How many may wait.
+        limit: usize,
+    },
+    /// The node has ended.
+    #[error("the node has ended")]
+    Closed,
+}
+
+/// Why a stream broke off. What was read before is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// The other side, or this one, gave it up with a code of the application.
+    #[error("reset with code {code:#x}")]
+    Reset {
+        /// The code.
+        code: u64,
+    },
+    /// Nobody at the other side takes streams of this protocol.
+    #[error("the peer does not support the protocol")]
+    Unsupported,
+    /// The other side takes no more streams of this protocol now.
+    #[error("the peer takes no more streams of the protocol now")]
+    Refused,
+    /// The application at the other side dropped the stream.
+    #[error("the peer dropped the stream")]
+    Dropped,
+    /// The session is over.
+    #[error("the peer is not connected any more")]
+    Disconnected,
+    /// The stream, or the node, has ended.
+    #[error("the stream has ended")]
+    Closed,
+}
+
+impl From<framing::StreamCode> for StreamError {
+    fn from(code: framing::StreamCode) -> Self {
+        use framing::StreamCode as Code;
+        match code {
+            Code::UNKNOWN_PROTOCOL => Self::Unsupported,
+            Code::REFUSED | Code::REJECTED => Self::Refused,
+            Code::CANCELLED => Self::Dropped,
+            code => Self::Reset { code: code.as_application().unwrap_or(code.0) },
+        }
+    }
+}
+
+impl From<StreamError> for io::Error {
+    fn from(error: StreamError) -> Self {
+        let kind = match error {
+            StreamError::Reset { .. } | StreamError::Dropped => io::ErrorKind::ConnectionReset,
+            StreamError::Unsupported => io::ErrorKind::Unsupported,
+            StreamError::Refused => io::ErrorKind::ConnectionRefused,
+            StreamError::Disconnected => io::ErrorKind::NotConnected,
+            StreamError::Closed => io::ErrorKind::BrokenPipe,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Why a request has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// No answer came in time. The peer may have acted on the request.
+    #[error("no answer within {} s", .after.as_secs_f32())]
+    Timeout {
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The peer was not connected, and dialling it failed. It has not seen the request.
+    #[error("the peer could not be dialled: {0}")]
+    Dial(#[source] DialError),
+    /// The session ended. The peer may have acted on the request.
+    #[error("the session ended before the answer")]
+    Disconnected,
+    /// Nobody at the peer answers requests of this protocol.
+    #[error("the peer does not support the protocol")]
+    Unsupported,
+    /// The peer has as many requests as it takes now. It has not acted on this one.
+    #[error("the peer takes no more requests now")]
+    Refused,
+    /// The handler at the peer gave the request up.
+    #[error("the peer rejected the request")]
+    Rejected,
+    /// The request is larger than the peer takes.
+    #[error("the request is larger than the peer takes")]
+    TooLarge,
+    /// The answer is larger than the caller wants.
+    #[error("the answer is larger than {max} bytes")]
+    AnswerTooLarge {
+        /// The most bytes that are taken.
+        max: usize,
+    },
+    /// The node has ended.
+    #[error("the node has ended")]
+    Closed,
+}
+
+impl From<framing::StreamCode> for RequestError {
+    fn from(code: framing::StreamCode) -> Self {
+        use framing::StreamCode as Code;
+        match code {
+            Code::UNKNOWN_PROTOCOL => Self::Unsupported,
+            Code::REFUSED => Self::Refused,
+            Code::TOO_LARGE => Self::TooLarge,
+            _ => Self::Rejected,
+        }
+    }
+}
+
+/// Somebody takes the streams, requests, messages or datagrams in question already, and there can be one only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("taken already")]
+pub struct Taken;

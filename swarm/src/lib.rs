@@ -3,6 +3,8 @@
 
 #[cfg(feature = "tokio")]
 mod clock;
+#[cfg(feature = "tokio")]
+mod driver;
 mod error;
 mod event;
 mod id;
@@ -14,7 +16,16 @@ mod udp;
 #[cfg_attr(docsrs, doc(cfg(feature = "v12")))]
 pub mod v12;
 
-pub use error::{BindError, Closed, DialError, FetchError, JoinError, SendError, StoreError};
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub use driver::{
+    Builder, Datagrams, DialTarget, Driver, Events, Inbound, Incoming, Message, Messages, ParseTargetError, Peer,
+    Published, Request, Requests, Responding, Stats, Stream, Swarm, SwarmEvent, Topic, TopicEvent, TopicEvents,
+};
+pub use error::{
+    BindError, Closed, DialError, FetchError, JoinError, OpenError, RequestError, SendError, StoreError, StreamError,
+    Taken,
+};
 pub use event::{DialId, DisconnectReason, FetchId, PeerInfo, Proof, Security, Unsent};
 pub use id::{ParseIdError, PeerId, ShortId, TopicId};
 pub use node::naming::Protocol;

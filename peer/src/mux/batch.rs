@@ -161,4 +161,27 @@ impl Mux {
         }
         taken
     }
+
+    /// Appends the oldest datagrams to `out`, each behind its length, as many as `max` bytes hold or one. Returns how many.
+    pub(crate) fn recv_datagrams(&mut self, protocol: ProtocolId, out: &mut Vec<u8>, max: usize) -> u64 {
+        let (mut taken, end) = (0, out.len().saturating_add(max));
+        while let Some(len) = self.next_datagram(protocol) {
+            if taken > 0 && out.len() + varint::MAX_LEN + len > end {
+                return taken;
+            }
+            out.extend_from_slice(Prefix::new(len).bytes());
+            let Some(queue) = self.lanes.get_mut(protocol.index()).and_then(|lane| lane.incoming.as_mut()) else {
+                break;
+            };
+            queue.pop_into(out, &mut self.recv_pool);
+            taken += 1;
+        }
+        taken
+    }
+
+    /// How many bytes a datagram may have for which none that waits gives way; any number if none waits.
+    pub(crate) fn datagram_room(&self, protocol: ProtocolId) -> usize {
+        let lane = self.lanes.get(protocol.index());
+        lane.and_then(|lane| lane.outgoing.as_ref()).map_or(usize::MAX, |queue| queue.room())
+    }
 }

@@ -55,6 +55,19 @@ impl Queue {
         self.drop_front(pool);
     }
 
+    /// Appends the oldest to `out`, and drops it.
+    pub(super) fn pop_into(&mut self, out: &mut Vec<u8>, pool: &mut Pool) {
+        if let Some(len) = self.front() {
+            self.data.extend(self.data.start() + PREFIX as u64, len, out);
+            self.drop_front(pool);
+        }
+    }
+
+    /// How long a datagram may be for which none gives way.
+    pub(super) const fn room(&self) -> usize {
+        self.cap.saturating_sub(self.data.len() + PREFIX)
+    }
+
     /// Drops the oldest.
     pub(super) fn drop_front(&mut self, pool: &mut Pool) -> bool {
         let Some(len) = self.front() else { return false };

@@ -41,7 +41,7 @@ impl Default for Limits {
 
 impl Limits {
     /// The same with every number within its range.
-    pub(super) fn checked(mut self, protocols: usize) -> Self {
+    pub(crate) fn checked(mut self, protocols: usize) -> Self {
         self.streams = self.streams.clamp(16, 4096);
         self.send_memory = self.send_memory.clamp(256 << 10, MAX_MEMORY);
         self.datagram_memory = self.datagram_memory.min(self.send_memory / 8).min(self.receive_memory / 8);

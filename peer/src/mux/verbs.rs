@@ -8,7 +8,7 @@ use super::error::{OpenError, ReadError, SendError, WriteError};
 use super::event::{Account, Direction, Event, MessageId, Read, Urgency};
 use super::limits::{STREAM_SEND_BUFFER, STREAM_WINDOW, WRITABLE};
 use super::message::Prefix;
-use super::pages::PAGE;
+use super::pages::{PAGE, Pages};
 use super::protocol::ProtocolId;
 use super::stream::recv::{Front, Purpose, RecvHalf};
 use super::stream::send::{SendHalf, Told};
@@ -155,6 +155,18 @@ impl Mux {
 
     /// Takes what has come, as much as `out` has room for.
     pub(crate) fn read(&mut self, stream: StreamId, out: &mut [u8]) -> Result<Read, ReadError> {
+        self.read_with(stream, out.len(), |data, len| {
+            let (out, _) = out.split_at_mut(len);
+            let _ = data.copy_to(data.start(), out);
+        })
+    }
+
+    /// Appends what has come to `out`, `max` bytes at most.
+    pub(crate) fn read_into(&mut self, stream: StreamId, out: &mut Vec<u8>, max: usize) -> Result<Read, ReadError> {
+        self.read_with(stream, max, |data, len| data.extend(data.start(), len, out))
+    }
+
+    fn read_with(&mut self, stream: StreamId, max: usize, take: impl FnOnce(&Pages, usize)) -> Result<Read, ReadError> {
         let slot = self.readable(stream).ok_or(ReadError::Closed)?;
         let Some(half) = self.streams.recvs.get_mut(slot) else { return Err(ReadError::Closed) };
         if let Some(code) = half.reset {
@@ -162,9 +174,7 @@ impl Mux {
             return Err(ReadError::Reset { code });
         }
         let available = usize::try_from(half.ready - half.data.start()).unwrap_or(usize::MAX);
-        let (out, _) = out.split_at_mut(available.min(out.len()));
-        let len = half.data.copy_to(half.data.start(), out);
-        if len == 0 && available == 0 {
+        if available == 0 {
             if half.is_complete() {
                 self.remove_recv(slot);
                 return Ok(Read::End);
@@ -172,6 +182,8 @@ impl Mux {
             half.told = false;
             return Err(ReadError::Blocked);
         }
+        let len = available.min(max);
+        take(&half.data, len);
         half.consume(len, &mut self.recv_pool);
         let due = half.window.is_due(half.read());
         self.on_read(slot, due, len);
@@ -309,15 +321,21 @@ impl Mux {
 
     /// The oldest datagram.
     pub(crate) fn recv_datagram(&mut self, protocol: ProtocolId) -> Option<Bytes> {
+        let len = self.next_datagram(protocol)?;
+        let mut datagram = vec![0; len];
+        self.lanes.get_mut(protocol.index())?.incoming.as_mut()?.pop(&mut datagram, &mut self.recv_pool);
+        Some(datagram.into())
+    }
+
+    /// The length of the oldest datagram; without one the next is told of.
+    pub(super) fn next_datagram(&mut self, protocol: ProtocolId) -> Option<usize> {
         let lane = self.lanes.get_mut(protocol.index())?;
-        let Some((queue, len)) = lane.incoming.as_mut().and_then(|queue| queue.front().map(|len| (queue, len))) else {
+        let len = lane.incoming.as_ref().and_then(|queue| queue.front());
+        if len.is_none() {
             lane.datagram_told = false;
             lane.incoming = None;
-            return None;
-        };
-        let mut datagram = vec![0; len];
-        queue.pop(&mut datagram, &mut self.recv_pool);
-        Some(datagram.into())
+        }
+        len
     }
 
     /// What one protocol may have waiting in one direction.

@@ -1,9 +1,9 @@
 //! Verbs that move many messages at once.
 
-use framing::StreamCode;
+use framing::{StreamCode, StreamId};
 
 use super::Peer;
-use crate::mux::{Batch, ProtocolId, SendError, Urgency};
+use crate::mux::{Batch, ProtocolId, Read, ReadError, SendError, Urgency};
 
 impl Peer {
     /// Takes whole messages from the front of `batch`, as many as there is room for: at least one, unless there is no whole one.
@@ -29,5 +29,26 @@ impl Peer {
     /// [`Message`](crate::mux::Event::Message) tells of the next.
     pub fn recv_batch(&mut self, protocol: ProtocolId, out: &mut Vec<u8>, max: usize) -> u64 {
         self.mux.recv_batch(protocol, out, max)
+    }
+
+    /// Appends what has come on a stream to `out`, `max` bytes at most.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`read`](Self::read): nothing was read.
+    pub fn read_into(&mut self, stream: StreamId, out: &mut Vec<u8>, max: usize) -> Result<Read, ReadError> {
+        self.mux.read_into(stream, out, max)
+    }
+
+    /// Appends the oldest datagrams to `out`, each behind its length, as many as `max` bytes hold, or one that is longer.
+    /// Returns how many. After a call that left none, [`Datagram`](crate::mux::Event::Datagram) tells of the next.
+    pub fn recv_datagrams(&mut self, protocol: ProtocolId, out: &mut Vec<u8>, max: usize) -> u64 {
+        self.mux.recv_datagrams(protocol, out, max)
+    }
+
+    /// How long a datagram may be for which none that waits to be sent gives way; of any length if none waits.
+    #[must_use]
+    pub fn datagram_room(&self, protocol: ProtocolId) -> usize {
+        self.mux.datagram_room(protocol)
     }
 }

@@ -27,6 +27,10 @@ struct Dial {
     addrs: Vec<SocketAddr>,
     sessions: Vec<Handle>,
     since: Instant,
+    /// It waits for the end of a session with the peer, to which we said goodbye.
+    again: bool,
+    /// A beacon caused it.
+    suggested: bool,
 }
 
 impl Dials {
@@ -57,6 +61,16 @@ impl Node {
             Some(peer) => Target::Known(peer.try_into().map_err(|_not_a_key| DialError::BadKey { peer })?),
             None => Target::Anyone,
         };
+        if let Some((peer, handle)) = peer.and_then(|peer| Some((peer, self.session(&peer)?)))
+            && self.sessions.get(&handle).is_some_and(|session| session.ending)
+        {
+            let id = self.next_dial();
+            let (addrs, since) = (addrs.to_vec(), self.now);
+            let dial =
+                Dial { expected: Some(peer), addrs, sessions: vec![handle], since, again: true, suggested: false };
+            self.dials.dials.insert(id, dial);
+            return Ok(id);
+        }
         if let Some(open) = peer.and_then(|peer| self.by_peer.get(&peer).map(|_| peer)).or_else(|| self.at(peer, addrs))
         {
             let id = self.next_dial();
@@ -88,7 +102,8 @@ impl Node {
             return Err(refused);
         }
         let id = self.next_dial();
-        let dial = Dial { expected: peer, addrs: addrs.to_vec(), sessions, since: self.now };
+        let dial =
+            Dial { expected: peer, addrs: addrs.to_vec(), sessions, since: self.now, again: false, suggested: false };
         self.dials.dials.insert(id, dial);
         Ok(id)
     }
@@ -114,7 +129,11 @@ impl Node {
             && self.dials.suggested.try_take(1, self.now)
         {
             // Nobody waits for it: a failure is told, and that is all.
-            let _ = self.dial(None, &[addr], self.now);
+            if let Ok(id) = self.dial(None, &[addr], self.now)
+                && let Some(dial) = self.dials.dials.get_mut(&id)
+            {
+                dial.suggested = true;
+            }
         }
     }
 
@@ -161,7 +180,12 @@ impl Node {
                 self.events.push_back(Event::Dialled { id, peer });
             }
         }
+        self.dial_again(handle);
+        let own = self.id();
         self.fail(handle, |dial| match reason {
+            Reason::WrongPeer { obtained } if PeerId::from(*obtained) == own => {
+                DialError::Ourselves { addr: dial.first() }
+            }
             Reason::WrongPeer { obtained } => {
                 DialError::WrongPeer { addr: dial.first(), obtained: PeerId::from(*obtained) }
             }
@@ -172,15 +196,54 @@ impl Node {
         });
     }
 
+    /// The session that dials waited for the end of has ended.
+    fn dial_again(&mut self, handle: Handle) {
+        let waits = |dial: &Dial| dial.again && dial.sessions.contains(&handle);
+        let ids: Vec<DialId> = self.dials.dials.iter().filter(|(_, dial)| waits(dial)).map(|(id, _)| *id).collect();
+        if let Some(session) = self.sessions.get(&handle)
+            && self.by_peer.get(&session.peer) == Some(&handle)
+        {
+            self.by_peer.remove(&session.peer);
+            self.topics.on_closed(handle);
+        }
+        for id in ids {
+            let Some(dial) = self.dials.dials.remove(&id) else { continue };
+            match self.dial(dial.expected, &dial.addrs, self.now) {
+                // Whoever waits knows it by its first name.
+                Ok(other) => {
+                    if let Some(dial) = self.dials.dials.remove(&other) {
+                        self.dials.dials.insert(id, dial);
+                    } else {
+                        self.rename_dial(other, id);
+                    }
+                }
+                Err(error) => self.events.push_back(Event::DialFailed { id, error }),
+            }
+        }
+    }
+
+    /// What has been told of one dial was meant for another.
+    fn rename_dial(&mut self, from: DialId, to: DialId) {
+        for event in &mut self.events {
+            match event {
+                Event::Dialled { id, .. } | Event::DialFailed { id, .. } if *id == from => *id = to,
+                _ => {}
+            }
+        }
+    }
+
     /// Takes a session from the dials that it belonged to, and fails those it was the last of.
     fn fail(&mut self, handle: Handle, error: impl Fn(&Dial) -> DialError) {
-        let events = &mut self.events;
+        let (events, lan, now) = (&mut self.events, &mut self.lan, self.now);
         self.dials.dials.retain(|id, dial| {
             if !dial.sessions.contains(&handle) {
                 return true;
             }
             dial.sessions.retain(|other| *other != handle);
             if dial.sessions.is_empty() {
+                if let Some(lan) = lan.as_mut().filter(|_| dial.suggested) {
+                    dial.addrs.iter().for_each(|addr| lan.silent(*addr, now));
+                }
                 events.push_back(Event::DialFailed { id: *id, error: error(dial) });
             }
             !dial.sessions.is_empty()

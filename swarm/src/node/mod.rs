@@ -63,12 +63,15 @@ pub struct ProtocolIds {
 pub struct Node {
     endpoint: Endpoint,
     protocols: ProtocolIds,
+    max_message: usize,
     now: Instant,
     sessions: BTreeMap<Handle, Session>,
     by_peer: BTreeMap<PeerId, Handle>,
     topics: Topics,
     /// Sessions that have messages of the topic protocol to read.
     topic_readable: BTreeSet<Handle>,
+    /// The owner has no room for publications.
+    paused: bool,
     lan: Option<Lan>,
     dials: Dials,
     events: VecDeque<Event>,
@@ -84,6 +87,8 @@ struct Session {
     addr: SocketAddr,
     /// What topics have for it and its channel had no room for.
     outbound: Outbound,
+    /// We said goodbye.
+    ending: bool,
 }
 
 /// What a node counts.
@@ -116,15 +121,19 @@ impl Node {
     pub fn new(identity: Identity, config: Config, epoch: Epoch, seed: &Seed, now: Instant) -> Self {
         let now = now.max(epoch.instant);
         let (protocols, ids) = protocols();
+        let session = config.session.protocols(protocols);
+        let max_message = session.largest_message();
         let lan = config.lan.then(|| Lan::new(epoch, &seed.fork("lan")));
-        let endpoint = Endpoint::new(identity, config.session.protocols(protocols), epoch, &seed.fork("endpoint"), now);
+        let endpoint = Endpoint::new(identity, session, epoch, &seed.fork("endpoint"), now);
         Self {
             protocols: ids,
+            max_message,
             now,
             sessions: BTreeMap::new(),
             by_peer: BTreeMap::new(),
             topics: Topics::new(epoch, &seed.fork("topics")),
             topic_readable: BTreeSet::new(),
+            paused: false,
             lan,
             dials: Dials::new(now),
             events: VecDeque::new(),
@@ -145,6 +154,12 @@ impl Node {
     #[must_use]
     pub const fn protocols(&self) -> ProtocolIds {
         self.protocols
+    }
+
+    /// The longest message that sessions take.
+    #[must_use]
+    pub const fn max_message(&self) -> usize {
+        self.max_message
     }
 
     /// Runs a command on a session; `None` if there is none with this handle. Every command must go through here, so
@@ -198,6 +213,11 @@ impl Node {
         self.flush_topics();
     }
 
+    /// Whether publications stay in their sessions for now, whose credit makes their senders wait.
+    pub const fn pause_topics(&mut self, pause: bool) {
+        self.paused = pause;
+    }
+
     /// Names the interfaces that beacons leave by.
     pub(crate) fn set_interfaces(&mut self, interfaces: &[Interface], now: Instant) {
         self.tick(now);
@@ -224,6 +244,9 @@ impl Node {
     pub fn disconnect(&mut self, peer: &PeerId, grace: Duration, now: Instant) -> bool {
         self.tick(now);
         let Some(handle) = self.session(peer) else { return false };
+        if let Some(session) = self.sessions.get_mut(&handle) {
+            session.ending = true;
+        }
         let now = self.now;
         self.endpoint.with(handle, now, |session, now| session.close(LEAVING, "", grace, now)).is_some()
     }
@@ -288,7 +311,7 @@ impl Node {
             return self.dial_reached_ourselves(handle);
         }
         let addr = connected.path.remote;
-        self.sessions.insert(handle, Session { peer, addr, outbound: Outbound::default() });
+        self.sessions.insert(handle, Session { peer, addr, outbound: Outbound::default(), ending: false });
         let earlier = self.by_peer.insert(peer, handle);
         if let Some(earlier) = earlier {
             // Its own end is told of later: from here on the newer one counts.
@@ -312,9 +335,11 @@ impl Node {
         match event {
             Mux::Message { protocol } if protocol == self.protocols.topic => drop(self.topic_readable.insert(handle)),
             Mux::SendReady { protocol, .. } if protocol == self.protocols.topic => {
-                self.topics.writable(handle);
-                self.flush_topics();
-                self.send_outbound(handle);
+                // Publications wait for longer than what topics have to say now, which may be that we leave one.
+                if self.send_outbound(handle) {
+                    self.topics.writable(handle);
+                    self.flush_topics();
+                }
             }
             Mux::Acked { protocol, .. } if protocol == self.protocols.topic => {}
             event => self.events.push_back(Event::Session { session: handle, event }),
@@ -374,6 +399,10 @@ impl Node {
     fn flush_topics(&mut self) {
         let (protocol, now) = (self.protocols.topic, self.now);
         while let Some((handle, frame)) = self.topics.poll_send() {
+            if self.sessions.get(&handle).is_some_and(|session| session.outbound.len() > 0) {
+                self.topics.blocked(handle);
+                continue;
+            }
             match self.endpoint.with(handle, now, |session, _| session.send(protocol, &frame, Urgency::Normal)) {
                 Some(Ok(_)) => self.topics.sent(handle),
                 Some(Err(peer::mux::SendError::Blocked)) => self.topics.blocked(handle),
@@ -437,7 +466,7 @@ impl Machine for Node {
             }
             if let Some(event) = self.endpoint.poll_event() {
                 self.on_session_event(event.peer, event.event);
-            } else if !self.read_topics() {
+            } else if self.paused || !self.read_topics() {
                 break;
             }
         }

@@ -96,11 +96,11 @@ impl Node {
         });
     }
 
-    /// Moves what waits into the channel of a session.
-    pub(super) fn send_outbound(&mut self, handle: Handle) {
+    /// Moves what waits into the channel of a session. Says whether nothing is left.
+    pub(super) fn send_outbound(&mut self, handle: Handle) -> bool {
         let (protocol, now) = (self.protocols.topic, self.now);
         let Some(session) = self.sessions.get_mut(&handle).filter(|session| !session.outbound.frames.is_empty()) else {
-            return;
+            return true;
         };
         let Outbound { frames, bytes } = &mut session.outbound;
         let mut dropped = 0;
@@ -115,7 +115,9 @@ impl Node {
                 frames.pop_front();
             }
         });
+        let left = frames.len();
         self.publications_dropped += dropped;
+        left == 0
     }
 }
 

@@ -28,7 +28,7 @@ mod values;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -142,6 +142,8 @@ pub struct Node {
     handshakes: TokenBucket,
     strays: TokenBucket,
     memories: Lru<PublicKey, Vec<Arc<Memory>>>,
+    /// Keys of peers that are reached by another wire.
+    forbidden: Lru<(PublicKey, IpAddr), ()>,
     beacons: TokenBucket,
 
     out: VecDeque<(Path, Vec<u8>)>,
@@ -205,6 +207,7 @@ impl Node {
             memories: Lru::new(NonZeroUsize::new(policy::MEMORIES).unwrap_or(NonZeroUsize::MIN))
                 .max_weight(policy::MEMORY_BYTES)
                 .time_to_live(policy::MEMORY_FOR),
+            forbidden: Lru::new(NonZeroUsize::new(policy::FORBIDDEN).unwrap_or(NonZeroUsize::MIN)),
             beacons: bucket(policy::BEACON_RATE),
             out: VecDeque::new(),
             events: VecDeque::new(),
@@ -302,6 +305,19 @@ impl Node {
         self.tick(now);
         let Some(id) = self.connected_link(peer) else { return 0 };
         self.close_link(id, GoawayReason::from_code(0))
+    }
+
+    /// Does not talk to a peer at an address any more: an open session with it is ended, and none is begun while it is
+    /// among the last 1,024 that were named here. The same key elsewhere is another matter: whoever names a key in
+    /// order to have it forbidden has no say about others.
+    pub fn forbid(&mut self, peer: &PeerId, ip: IpAddr, now: Instant) {
+        self.tick(now);
+        let key = PublicKey::from(*peer.as_bytes());
+        let _ = self.forbidden.insert((key, ip), (), 0, self.now);
+        let open = self.by_key.get(&key).copied();
+        if let Some(id) = open.filter(|id| self.links.get(id).is_some_and(|link| link.addr.ip() == ip)) {
+            self.close_link(id, GoawayReason::from_code(0));
+        }
     }
 
     /// Drains the queues for at most the configured time, says goodbye, then reports [`Event::Closed`].

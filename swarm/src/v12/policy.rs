@@ -46,6 +46,8 @@ pub(super) const SUCCESSION: Duration = Duration::from_millis(2500);
 pub(super) const MEMORIES: usize = 1024;
 pub(super) const MEMORY_BYTES: u64 = 8 * 1024 * 1024;
 pub(super) const MEMORY_FOR: Duration = Duration::from_secs(600);
+/// Keys of peers that are not talked to.
+pub(super) const FORBIDDEN: usize = 1024;
 /// Events that wait for the application, in number and in bytes; beyond either nothing is taken from the peers, whose
 /// own bounds make the senders stop.
 pub(super) const MAX_EVENTS: usize = 4096;

@@ -89,6 +89,10 @@ impl Node {
     /// Whoever we dialled named a key. If it is that of a connected peer, it is seen first whether he still is; if
     /// somebody merely claims it, the dial is worth more.
     fn on_dial_answered(&mut self, id: LinkId, key: PublicKey, datagram: Datagram<'_>) -> Result<(), Refused> {
+        if self.forbidden.contains(&(key, datagram.path.remote.ip()), self.now) {
+            self.drop_link(id);
+            return Err(Rejected::Forbidden.into());
+        }
         let known = self.by_key.get(&key).copied().filter(|&known| known != id);
         let Some((known, link)) = known.and_then(|known| Some((known, self.links.get(&known)?))) else {
             return self.deliver(id, datagram);
@@ -123,6 +127,9 @@ impl Node {
         };
         if !matches {
             return Err(Rejected::IdMismatch.into());
+        }
+        if self.forbidden.contains(&(key, datagram.path.remote.ip()), self.now) {
+            return Err(Rejected::Forbidden.into());
         }
         if key == *self.identity.public() {
             return Err(Rejected::FromSelf.into());

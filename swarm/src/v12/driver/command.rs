@@ -40,6 +40,11 @@ pub(crate) enum Command {
         peer: PeerId,
         reply: oneshot::Sender<()>,
     },
+    /// Never talks to this peer at this address from now on.
+    Forbid {
+        peer: PeerId,
+        ip: std::net::IpAddr,
+    },
     ExchangePeers {
         peer: Option<PeerId>,
         reply: oneshot::Sender<()>,

@@ -228,6 +228,12 @@ impl Swarm {
         self.shared.ask(|reply| Command::Introduce { target, reply }).await
     }
 
+    /// Does not talk to a peer at an address any more, because it is reached by another wire. Nothing waits for it to be done.
+    pub(crate) fn forbid(&self, peer: PeerId, ip: std::net::IpAddr) {
+        // If there is no room for the command now, the peer is named again with its next session.
+        let _ = self.shared.commands.try_send(Command::Forbid { peer, ip });
+    }
+
     /// What the node and its socket count.
     ///
     /// # Errors
@@ -338,6 +344,12 @@ impl Peer {
             Err(tokio::sync::TryAcquireError::Closed) => return Err(self.shared.unreachable(self.id)),
         }
         self.push(&outbox, Item { data, cost, then: Then::Nothing })
+    }
+
+    /// Whether the peer was connected when the handle was made and is so still.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.outbox.as_ref().is_some_and(|outbox| !outbox.room.is_closed())
     }
 
     /// What is known of the peer, or `None` if it is not connected.

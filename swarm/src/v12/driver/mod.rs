@@ -401,6 +401,7 @@ impl Driver {
                 self.node.disconnect(&peer, now);
                 let _ = reply.send(());
             }
+            Command::Forbid { peer, ip } => self.node.forbid(&peer, ip, now),
             Command::ExchangePeers { peer, reply } => {
                 self.node.exchange_peers(peer.as_ref(), now);
                 let _ = reply.send(());

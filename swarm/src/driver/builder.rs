@@ -1,0 +1,255 @@
+//! Settings of a node and how it starts.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crypto::{Identity, Seed};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use super::Driver;
+use super::handle::Swarm;
+use super::limits::COMMANDS;
+use super::shared::Shared;
+use super::target::DialTarget;
+use crate::clock;
+use crate::node::{self, Node};
+use crate::udp::{Fragments, Udp};
+use crate::{BindError, PeerId, Preset};
+
+/// Settings of a node. [`bind`](Self::bind) starts it.
+#[derive(Debug, Default)]
+#[must_use = "a builder does nothing until it is bound"]
+pub struct Builder {
+    preset: Preset,
+    listen: Vec<SocketAddr>,
+    identity: Option<Identity>,
+    session: Option<peer::Config>,
+    network: Option<[u8; 32]>,
+    agent: Option<String>,
+    idle: Option<peer::Idle>,
+    max_peers: Option<NonZeroUsize>,
+    lan: Option<bool>,
+    seeds: Vec<DialTarget>,
+    #[cfg(feature = "v12")]
+    v12: Option<crate::v12::Builder>,
+}
+
+impl Builder {
+    /// Where the node is meant to run; every other setter overrides it, in any order.
+    pub fn preset(mut self, preset: Preset) -> Self {
+        self.preset = preset;
+        self
+    }
+
+    /// Adds an address to listen on; a port of 0 is one of the system's choice. One for IPv4 and one for IPv6 at most:
+    /// a later one takes the place of an earlier one of its family. Default: every interface, IPv4 and, where there is
+    /// any, IPv6, on the same port if it is free.
+    pub fn listen(mut self, addr: SocketAddr) -> Self {
+        self.listen.retain(|other| other.is_ipv4() != addr.is_ipv4());
+        self.listen.push(addr);
+        self
+    }
+
+    /// An identity that lasts, from 32 bytes of entropy that nobody else knows. Default is a fresh identity per run.
+    pub fn seed(self, seed: [u8; 32]) -> Self {
+        self.identity(Identity::from_seed(seed))
+    }
+
+    /// An identity that lasts.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Which network this is: nodes of different networks do not understand each other's first packets. Default: all
+    /// zero, the public one.
+    pub fn network(mut self, network: [u8; 32]) -> Self {
+        self.network = Some(network);
+        self
+    }
+
+    /// What peers are told of this program: at most 64 bytes.
+    pub fn agent(mut self, agent: impl Into<String>) -> Self {
+        self.agent = Some(agent.into());
+        self
+    }
+
+    /// What becomes of a session on which nothing happens. Default: it is kept.
+    pub fn idle(mut self, idle: peer::Idle) -> Self {
+        self.idle = Some(idle);
+        self
+    }
+
+    /// Peers connected at once, 1 to 65,536. Default 256; 65,536 of a server. An idle one costs a few KiB.
+    pub fn max_peers(mut self, peers: NonZeroUsize) -> Self {
+        self.max_peers = Some(peers);
+        self
+    }
+
+    /// Whether topics are announced and looked up by multicast on the local network.
+    pub fn lan(mut self, on: bool) -> Self {
+        self.lan = Some(on);
+        self
+    }
+
+    /// All settings of sessions. The setters here override it, in any order; its protocols are the node's own.
+    pub fn sessions(mut self, config: peer::Config) -> Self {
+        self.session = Some(config);
+        self
+    }
+
+    /// More peers to dial, at the start and again with growing pauses (1 to 60 s) while nobody is connected.
+    pub fn seeds<T: Into<DialTarget>>(mut self, targets: impl IntoIterator<Item = T>) -> Self {
+        self.seeds.extend(targets.into_iter().map(Into::into));
+        self
+    }
+
+    /// Speaks the v12 wire too, with these settings: on a socket of its own, with an identity of its own, with a limit of
+    /// its own on peers. Nothing is passed on from one wire to the other, and a peer that is connected natively is not
+    /// spoken to on the old wire. Off by default: then no byte of it is sent or answered.
+    #[cfg(feature = "v12")]
+    pub fn v12(mut self, settings: crate::v12::Builder) -> Self {
+        self.v12 = Some(settings);
+        self
+    }
+
+    /// Starts the node: binds its sockets and runs it on a task of the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`]. Nothing runs then.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped leaves nothing behind.
+    pub async fn bind(mut self) -> Result<Swarm, BindError> {
+        #[cfg(feature = "v12")]
+        let legacy = match self.v12.take() {
+            Some(settings) => Some(settings.bind().await?),
+            None => None,
+        };
+        #[cfg(feature = "v12")]
+        let (swarm, driver) = self.prepare(legacy)?;
+        #[cfg(not(feature = "v12"))]
+        let (swarm, driver) = self.prepare()?;
+        drop(tokio::spawn(driver.run()));
+        // Its first answer: from here on the node is at work.
+        let _ = swarm.stats().await;
+        Ok(swarm)
+    }
+
+    /// As [`bind`](Self::bind), but the caller runs the node, on a task or thread of its choice. Nothing happens
+    /// until it does. Must be called inside of a tokio runtime. The v12 wire, if it is wanted, runs on a task of that
+    /// runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`].
+    #[cfg_attr(not(feature = "v12"), expect(unused_mut, reason = "the other wire is taken out"))]
+    pub fn bind_manual(mut self) -> Result<(Swarm, Driver), BindError> {
+        #[cfg(feature = "v12")]
+        {
+            let legacy = match self.v12.take() {
+                Some(settings) => {
+                    let (swarm, driver) = settings.bind_manual()?;
+                    drop(tokio::spawn(driver.run()));
+                    Some(swarm)
+                }
+                None => None,
+            };
+            self.prepare(legacy)
+        }
+        #[cfg(not(feature = "v12"))]
+        self.prepare()
+    }
+
+    fn prepare(self, #[cfg(feature = "v12")] legacy: Option<crate::v12::Swarm>) -> Result<(Swarm, Driver), BindError> {
+        if Handle::try_current().is_err() {
+            return Err(BindError::NoRuntime);
+        }
+        let seed = Seed::from_os().or(Err(BindError::Entropy))?;
+        let config = self.resolve();
+        let sockets = self.sockets()?;
+        let identity = match self.identity {
+            Some(identity) => identity,
+            None => Identity::generate(&mut seed.fork("identity").rng()),
+        };
+        let id = PeerId::from(identity.peer_id());
+        let (commands, requests) = mpsc::channel(COMMANDS);
+        let (outcome, ended) = watch::channel(None);
+        let local = sockets.iter().map(Udp::local).collect();
+        let shared = Arc::new(Shared::new(id, local, commands, ended, seed.fork("handles").rng()));
+        let epoch = clock::epoch();
+        #[cfg_attr(not(feature = "v12"), expect(unused_mut, reason = "the other wire is named to it"))]
+        let mut node = Node::new(identity, config, epoch, &seed.fork("node"), epoch.instant);
+        #[cfg(feature = "v12")]
+        if let Some(legacy) = &legacy {
+            node.set_v12_key(Some(*legacy.id().as_bytes()));
+        }
+        let lan = self.lan.unwrap_or(self.preset != Preset::Server);
+        let driver = Driver::new(
+            node,
+            sockets,
+            lan,
+            self.seeds,
+            Arc::clone(&shared),
+            requests,
+            outcome,
+            #[cfg(feature = "v12")]
+            legacy.clone(),
+        );
+        let swarm = Swarm::with(shared);
+        #[cfg(feature = "v12")]
+        let swarm = swarm.and_v12(legacy);
+        Ok((swarm, driver))
+    }
+
+    /// Binds what was asked for; of what was not asked for, IPv6 may be missing.
+    fn sockets(&self) -> Result<Vec<Udp>, BindError> {
+        let bind = |addr| Udp::bind(addr, Fragments::Forbidden).map_err(|error| BindError::from_io(addr, &error));
+        if !self.listen.is_empty() {
+            return self.listen.iter().copied().map(bind).collect();
+        }
+        let (v4, v6) = match self.preset {
+            Preset::Loopback => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
+            _ => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
+        };
+        let mut sockets = vec![bind(SocketAddr::from((v4, 0)))?];
+        let port = sockets.first().map_or(0, |socket| socket.local().port());
+        let second = bind(SocketAddr::from((v6, port))).or_else(|_taken| bind(SocketAddr::from((v6, 0))));
+        sockets.extend(second.ok());
+        Ok(sockets)
+    }
+
+    fn resolve(&self) -> node::Config {
+        let mut session = self.session.clone().unwrap_or_else(|| {
+            let base = peer::Config::default().datagram_queue(DATAGRAM_QUEUE);
+            match self.preset {
+                Preset::Server => base.max_peers(65_536),
+                _ => base,
+            }
+        });
+        if let Some(peers) = self.max_peers {
+            session = session.max_peers(peers.get());
+        }
+        if let Some(network) = self.network {
+            session = session.network(network);
+        }
+        if let Some(agent) = &self.agent {
+            session = session.agent(agent);
+        }
+        if let Some(idle) = self.idle {
+            session = session.idle(idle);
+        }
+        let lan = self.lan.unwrap_or(self.preset != Preset::Server);
+        node::Config::default().session(session).lan(lan)
+    }
+}
+
+/// Bytes of datagrams that wait in one session: shared among the protocols, one of which sends any.
+const DATAGRAM_QUEUE: usize = 1 << 20;
+/// How long the sessions of a node that is dropped have for their goodbyes.
+pub(crate) const NO_GRACE: Duration = Duration::ZERO;

@@ -1,0 +1,613 @@
+//! The handles of a node and of a peer.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Stats;
+use super::builder::Builder;
+use super::command::Command;
+use super::conn::{Conn, Gone, Task};
+use super::events::Events;
+use super::limits::{BODY_BYTES, INCOMING, PATIENCE, REQUESTS};
+use super::messages::{Datagrams, Messages};
+use super::pipe::Pipe;
+use super::request::{Request, Requests, Responding, respond};
+use super::shared::{Ending, Shared};
+use super::stream::{Incoming, Stream};
+use super::subscriber::Subscriber;
+use super::target::DialTarget;
+use super::topic::Topic;
+use crate::node::naming::Protocol;
+use crate::{BindError, Closed, DialError, JoinError, OpenError, PeerId, PeerInfo, SendError, Taken, TopicId, Unsent};
+
+/// A running node. Cheap to clone; all clones are the same node.
+///
+/// When the last clone is dropped, peers get one burst of goodbyes and the node ends, whatever topics or peers are
+/// still held. [`shutdown`](Self::shutdown) does the same and sends first what waits.
+#[derive(Debug, Clone)]
+pub struct Swarm {
+    shared: Arc<Shared>,
+    _alive: Arc<Alive>,
+    #[cfg(feature = "v12")]
+    legacy: Option<crate::v12::Swarm>,
+}
+
+/// Ends the node when dropped.
+#[derive(Debug)]
+struct Alive(Arc<Shared>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.end(Ending::Abort);
+    }
+}
+
+impl Swarm {
+    pub(crate) fn with(shared: Arc<Shared>) -> Self {
+        Self {
+            _alive: Arc::new(Alive(Arc::clone(&shared))),
+            shared,
+            #[cfg(feature = "v12")]
+            legacy: None,
+        }
+    }
+
+    #[cfg(feature = "v12")]
+    pub(crate) fn and_v12(mut self, legacy: Option<crate::v12::Swarm>) -> Self {
+        self.legacy = legacy;
+        self
+    }
+
+    /// A node with a fresh identity on a port of the system's choice, which finds others by multicast on the local
+    /// network. No third party is contacted.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Builder::bind`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped leaves nothing behind.
+    pub async fn new() -> Result<Self, BindError> {
+        Self::builder().bind().await
+    }
+
+    /// A node with settings of your choice.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Who this node is: its public key.
+    #[must_use]
+    pub fn id(&self) -> PeerId {
+        self.shared.id
+    }
+
+    /// The part of this node that speaks the v12 wire, if it does: it has an identity, a socket and peers of its own.
+    #[cfg(feature = "v12")]
+    #[must_use]
+    pub const fn v12(&self) -> Option<&crate::v12::Swarm> {
+        self.legacy.as_ref()
+    }
+
+    /// The address of the first socket. Its IP is `0.0.0.0` when the node listens on every interface.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        // There is at least one.
+        self.shared.local.first().copied().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
+    /// The addresses of all sockets.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.shared.local
+    }
+
+    /// Joins a topic: announces this node there and looks for others. Returns at once; joining again gives another
+    /// handle of the same membership.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`] if 64 topics are joined already or the node has ended.
+    pub fn join(&self, topic: impl Into<TopicId>) -> Result<Topic, JoinError> {
+        self.join_with(topic, true, true)
+    }
+
+    /// Joins a topic and chooses how: `announce` says on the network that this node is there, `lookup` dials the
+    /// others who say so. A topic joined more than once does what any of the memberships wants.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`join`](Self::join).
+    pub fn join_with(&self, topic: impl Into<TopicId>, announce: bool, lookup: bool) -> Result<Topic, JoinError> {
+        let id = topic.into();
+        let topic = Topic::join(&self.shared, id, announce, lookup)?;
+        #[cfg(feature = "v12")]
+        let topic = {
+            let legacy = self.legacy.as_ref().map(|legacy| legacy.join_with(id, announce, lookup)).transpose()?;
+            topic.with_v12(legacy)
+        };
+        Ok(topic)
+    }
+
+    /// Connects to a peer. All addresses are tried at once, of names too; a peer who is connected is not dialled again.
+    ///
+    /// ```no_run
+    /// # async fn example(swarm: swarm::Swarm, id: swarm::PeerId) -> Result<(), Box<dyn std::error::Error>> {
+    /// let somebody = swarm.dial(([192, 0, 2, 1], 4000)).await?;
+    /// let bob = swarm.dial((id, "192.0.2.2:4000".parse()?)).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`], among others when nobody answers in time, or somebody else does.
+    ///
+    /// # Cancel safety
+    ///
+    /// The dial goes on when the future is dropped; [`events`](Self::events) tells of the peer.
+    pub async fn dial(&self, target: impl Into<DialTarget>) -> Result<Peer, DialError> {
+        let (peer, addrs) = target.into().resolve().await?;
+        let answer = self.shared.ask(|reply| Command::Dial { peer, addrs, reply }).await;
+        answer.unwrap_or(Err(DialError::Closed)).map(|id| self.peer(&id))
+    }
+
+    /// The connected peers, by id. None once the node has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing changes.
+    pub async fn peers(&self) -> Vec<PeerInfo> {
+        #[cfg_attr(not(feature = "v12"), expect(unused_mut, reason = "the other wire adds to it"))]
+        let mut peers = self.shared.ask(Command::Peers).await.unwrap_or_default();
+        #[cfg(feature = "v12")]
+        if let Some(legacy) = &self.legacy {
+            peers.extend(legacy.peers().await);
+        }
+        peers
+    }
+
+    /// The handle of a peer, connected or not.
+    #[must_use]
+    pub fn peer(&self, id: &PeerId) -> Peer {
+        let conn = self.shared.conn(id);
+        #[cfg(feature = "v12")]
+        if conn.is_none()
+            && let Some(legacy) = self.legacy.as_ref().map(|legacy| legacy.peer(id))
+            && legacy.is_connected()
+        {
+            return Peer::v12(legacy);
+        }
+        Peer::native(Arc::clone(&self.shared), *id, conn)
+    }
+
+    /// Sends a message to every connected peer and tells how many it is on its way to. Waits up to a second for those
+    /// without room, and leaves out those that have none by then.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::TooLarge`] if no peer takes a message of this size, [`SendError::Closed`] once the node has ended.
+    /// Nothing was sent then.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped has sent the message to some of the peers.
+    pub async fn broadcast(&self, data: impl Into<Bytes>) -> Result<usize, SendError> {
+        self.send_to_all(data.into(), usize::MAX, &[], true).await
+    }
+
+    /// As [`broadcast`](Self::broadcast), but peers without room are left out at once.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`broadcast`](Self::broadcast).
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped has sent the message to some of the peers.
+    pub async fn try_broadcast(&self, data: impl Into<Bytes>) -> Result<usize, SendError> {
+        self.send_to_all(data.into(), usize::MAX, &[], false).await
+    }
+
+    /// As [`broadcast`](Self::broadcast), but to at most `limit` peers of native sessions, chosen at random, and to none of `except`.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`broadcast`](Self::broadcast).
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped has sent the message to some of the peers.
+    pub async fn broadcast_to(
+        &self,
+        limit: usize,
+        except: &[PeerId],
+        data: impl Into<Bytes>,
+    ) -> Result<usize, SendError> {
+        self.send_to_all(data.into(), limit, except, true).await
+    }
+
+    async fn send_to_all(&self, data: Bytes, limit: usize, except: &[PeerId], wait: bool) -> Result<usize, SendError> {
+        if self.shared.is_closed() {
+            return Err(SendError::Closed);
+        }
+        let mut conns = self.shared.conns();
+        conns.retain(|conn| !except.contains(&conn.peer));
+        if limit < conns.len() {
+            self.shared.shuffle(&mut conns);
+            conns.truncate(limit);
+        }
+        let (mut sent, mut full, mut too_large) = (0, Vec::new(), None);
+        for conn in &conns {
+            match conn.try_send(&data) {
+                Ok(()) => sent += 1,
+                Err(SendError::Full) => full.push(conn),
+                Err(error @ SendError::TooLarge { .. }) => too_large = Some(error),
+                Err(_) => {}
+            }
+        }
+        if wait && !full.is_empty() {
+            let until = tokio::time::Instant::now() + PATIENCE;
+            for conn in full {
+                let attempt = tokio::time::timeout_at(until, conn.send(&data)).await;
+                sent += usize::from(matches!(attempt, Ok(Ok(()))));
+            }
+        }
+        #[cfg(feature = "v12")]
+        if let Some(legacy) = self.legacy.as_ref().filter(|_| limit == usize::MAX && except.is_empty()) {
+            let others = if wait { legacy.broadcast(data).await } else { legacy.try_broadcast(data).await };
+            match others {
+                Ok(others) => sent += others,
+                Err(error @ SendError::TooLarge { .. }) => too_large = too_large.or(Some(error)),
+                Err(_) => {}
+            }
+        }
+        match too_large {
+            Some(error) if sent == 0 => Err(error),
+            _ => Ok(sent),
+        }
+    }
+
+    /// Everything that happens from now on; peers that are connected already are told of first.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        let (subscriber, receiver) = Subscriber::new(None);
+        self.shared.subscribe(subscriber);
+        Events {
+            receiver,
+            #[cfg(feature = "v12")]
+            legacy: self.legacy.as_ref().map(crate::v12::Swarm::events),
+        }
+    }
+
+    /// Takes the streams that peers open for a protocol.
+    ///
+    /// # Errors
+    ///
+    /// [`Taken`] if somebody does already.
+    pub fn accept(&self, protocol: Protocol) -> Result<Incoming, Taken> {
+        let (sender, queue) = mpsc::channel(INCOMING);
+        let added = self.shared.is_closed() || self.shared.services.add_acceptor(protocol.name(), sender);
+        if added { Ok(Incoming { queue }) } else { Err(Taken) }
+    }
+
+    /// Takes the requests of a protocol: each is answered by [`Inbound::answer`](super::Inbound::answer).
+    ///
+    /// # Errors
+    ///
+    /// [`Taken`] if somebody does already.
+    pub fn requests(&self, protocol: Protocol) -> Result<Requests, Taken> {
+        self.requests_up_to(protocol, BODY_BYTES)
+    }
+
+    /// As [`requests`](Self::requests), for requests of at most `max` bytes instead of 1 MiB. Larger ones are refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Taken`] if somebody takes them already.
+    pub fn requests_up_to(&self, protocol: Protocol, max: usize) -> Result<Requests, Taken> {
+        let (sender, queue) = mpsc::channel(REQUESTS);
+        let added = self.shared.is_closed() || self.shared.services.add_responder(protocol.name(), max, sender);
+        if added { Ok(Requests { queue }) } else { Err(Taken) }
+    }
+
+    /// Answers the requests of a protocol with a function. An `Err` rejects the request. Handlers that wait run side by
+    /// side, 1024 at most; the returned value has to be kept as long as requests are to be answered.
+    ///
+    /// ```no_run
+    /// # fn example(swarm: &swarm::Swarm) -> Result<(), swarm::Taken> {
+    /// const ECHO: swarm::Protocol = swarm::Protocol::new("echo/1");
+    /// let _echo = swarm.respond(ECHO, |_from, body| async move { Ok::<_, ()>(body) })?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Taken`] if somebody answers them already.
+    pub fn respond<H, F, E>(&self, protocol: Protocol, handler: H) -> Result<Responding, Taken>
+    where
+        H: Fn(PeerId, Bytes) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Bytes, E>> + Send + 'static,
+        E: Send + 'static,
+    {
+        Ok(respond(self.requests(protocol)?, handler))
+    }
+
+    /// The network has changed: every session asks every path anew. To be called by programs that hear of it from the
+    /// system; a machine that slept is noticed without it.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped has told the node or has not.
+    pub async fn network_changed(&self) {
+        // A node that has ended has no paths.
+        let _ = self.shared.commands.send(Command::Resume).await;
+    }
+
+    /// What the node and its sockets count.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] once the node has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing changes.
+    pub async fn stats(&self) -> Result<Stats, Closed> {
+        self.shared.ask(Command::Stats).await
+    }
+
+    /// Sends what waits, for at most `grace`, then says goodbye to every peer and closes the sockets. Tells what had
+    /// not left by then. Every other call returns that the node is closed from the moment this is called.
+    ///
+    /// It cannot fail, takes little longer than `grace`, and may be called again: then it waits for the same end.
+    ///
+    /// # Cancel safety
+    ///
+    /// The node goes on ending when the future is dropped.
+    pub async fn shutdown(&self, grace: Duration) -> Unsent {
+        self.shared.end(Ending::Shutdown(grace));
+        #[cfg(feature = "v12")]
+        if let Some(legacy) = &self.legacy {
+            let (mut unsent, others) = tokio::join!(self.shared.ended(), legacy.shutdown(grace));
+            unsent.messages += others.messages;
+            return unsent;
+        }
+        self.shared.ended().await
+    }
+}
+
+/// A peer, connected or not. Cheap to clone.
+///
+/// Messages of one task to one peer leave in the order of the calls.
+#[derive(Clone)]
+pub struct Peer {
+    id: PeerId,
+    wire: Wire,
+}
+
+/// By what a peer is reached.
+#[derive(Clone)]
+enum Wire {
+    Native {
+        shared: Arc<Shared>,
+        /// The session that was open when the handle was made.
+        conn: Option<Arc<Conn>>,
+    },
+    #[cfg(feature = "v12")]
+    V12(crate::v12::Peer),
+}
+
+impl Peer {
+    pub(crate) const fn native(shared: Arc<Shared>, id: PeerId, conn: Option<Arc<Conn>>) -> Self {
+        Self { id, wire: Wire::Native { shared, conn } }
+    }
+
+    #[cfg(feature = "v12")]
+    pub(crate) fn v12(peer: crate::v12::Peer) -> Self {
+        Self { id: peer.id(), wire: Wire::V12(peer) }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn id(&self) -> PeerId {
+        self.id
+    }
+
+    /// The session that is open now.
+    fn conn(&self) -> Result<Arc<Conn>, SendError> {
+        match &self.wire {
+            Wire::Native { shared, conn } => {
+                let known = conn.as_ref().filter(|conn| !conn.is_closed()).cloned();
+                known.or_else(|| shared.conn(&self.id)).ok_or_else(|| shared.unreachable(self.id))
+            }
+            #[cfg(feature = "v12")]
+            Wire::V12(_) => Err(SendError::NotConnected { peer: self.id }),
+        }
+    }
+
+    /// Sends a message, whole and in order, and waits while there is no room for it: while the peer, or the network to
+    /// it, takes no more. `Ok` means that it will leave in its turn if the peer stays connected, not that it arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotConnected`], [`SendError::TooLarge`] (above 1 MiB; on the v12 wire above 65,474 bytes) or
+    /// [`SendError::Closed`]. Nothing was sent then.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped has queued the whole message or nothing.
+    pub async fn send(&self, data: impl AsRef<[u8]>) -> Result<(), SendError> {
+        let data = data.as_ref();
+        match &self.wire {
+            // The session that the handle was made with, without a look at the list of all.
+            Wire::Native { conn: Some(conn), .. } => match conn.try_send(data) {
+                Ok(()) => Ok(()),
+                Err(SendError::Full | SendError::NotConnected { .. }) => self.conn()?.send(data).await,
+                Err(error) => Err(error),
+            },
+            Wire::Native { .. } => self.conn()?.send(data).await,
+            #[cfg(feature = "v12")]
+            Wire::V12(peer) => peer.send(Bytes::copy_from_slice(data)).await,
+        }
+    }
+
+    /// Sends a message if there is room for it now.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] if there is no room, else as those of [`send`](Self::send). Nothing was sent then.
+    pub fn try_send(&self, data: impl AsRef<[u8]>) -> Result<(), SendError> {
+        let data = data.as_ref();
+        match &self.wire {
+            Wire::Native { .. } => self.conn()?.try_send(data),
+            #[cfg(feature = "v12")]
+            Wire::V12(peer) => peer.try_send(Bytes::copy_from_slice(data)),
+        }
+    }
+
+    /// Sends a datagram: once, in one packet, which may be lost. Waits while many wait to leave.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`send`](Self::send); too large is what no packet carries: about 1,150 bytes at first, 1,400 on most
+    /// networks once their MTU is known. One that was accepted and turns out too large for its path is dropped and
+    /// counted, as on the network. On the v12 wire it is sent as a message.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped has queued the datagram or not.
+    pub async fn send_datagram(&self, data: impl AsRef<[u8]>) -> Result<(), SendError> {
+        let data = data.as_ref();
+        match &self.wire {
+            Wire::Native { .. } => self.conn()?.send_datagram(data).await,
+            #[cfg(feature = "v12")]
+            Wire::V12(peer) => peer.send(Bytes::copy_from_slice(data)).await,
+        }
+    }
+
+    /// Sends a datagram if there is room for it now.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] if there is no room, else as those of [`send_datagram`](Self::send_datagram).
+    pub fn try_send_datagram(&self, data: impl AsRef<[u8]>) -> Result<(), SendError> {
+        let data = data.as_ref();
+        match &self.wire {
+            Wire::Native { .. } => self.conn()?.try_send_datagram(data),
+            #[cfg(feature = "v12")]
+            Wire::V12(peer) => peer.try_send(Bytes::copy_from_slice(data)),
+        }
+    }
+
+    /// The messages of this peer for one reader, instead of among the events: for many of them, or to make this peer
+    /// alone wait while they are not read. `None` if somebody has them, or the peer has no native session.
+    #[must_use]
+    pub fn messages(&self) -> Option<Messages> {
+        Messages::claim(self.conn().ok()?)
+    }
+
+    /// The datagrams of this peer. `None` if somebody has them, or the peer has no native session.
+    #[must_use]
+    pub fn datagrams(&self) -> Option<Datagrams> {
+        Datagrams::claim(self.conn().ok()?)
+    }
+
+    /// Opens a stream for a protocol. Waits while the peer allows no more. If it turns out not to support the protocol,
+    /// reading and writing fail with [`StreamError::Unsupported`](crate::StreamError::Unsupported).
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped leaves no stream open.
+    pub async fn open_stream(&self, protocol: Protocol) -> Result<Stream, OpenError> {
+        let conn = self.conn().map_err(|error| match error {
+            SendError::Closed => OpenError::Closed,
+            _ => OpenError::NotConnected,
+        })?;
+        let (pipe, mut head) = (Arc::new(Pipe::default()), Vec::new());
+        protocol.write(&mut head);
+        let (reply, answer) = oneshot::channel();
+        let task = Task::Open { head, pipe: Arc::clone(&pipe), reply };
+        conn.push(task).map_err(|gone| match gone {
+            Gone::Closed => OpenError::Closed,
+            Gone::Disconnected => OpenError::NotConnected,
+        })?;
+        let id = answer.await.unwrap_or(Err(OpenError::Closed))?;
+        Ok(Stream::new(conn, id, pipe))
+    }
+
+    /// Asks the peer something and gets one answer. A peer that was connected before is dialled again if need be.
+    pub fn request(&self, protocol: Protocol, body: impl AsRef<[u8]>) -> Request {
+        match &self.wire {
+            Wire::Native { shared, conn } => {
+                Request::new(Arc::clone(shared), self.id, conn.clone(), protocol, body.as_ref())
+            }
+            #[cfg(feature = "v12")]
+            Wire::V12(_) => Request::unsupported(self.id),
+        }
+    }
+
+    /// What is known of the peer, or `None` if it is not connected.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing changes.
+    pub async fn info(&self) -> Option<PeerInfo> {
+        match &self.wire {
+            Wire::Native { shared, .. } => {
+                let peers = shared.ask(Command::Peers).await.unwrap_or_default();
+                peers.into_iter().find(|info| info.id == self.id)
+            }
+            #[cfg(feature = "v12")]
+            Wire::V12(peer) => peer.info().await,
+        }
+    }
+
+    /// Ends the session with the peer: says goodbye, after at most `grace` for what waits. Nothing happens if it is not
+    /// connected.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped has disconnected the peer or has not.
+    pub async fn disconnect(&self, grace: Duration) {
+        let peer = self.id;
+        match &self.wire {
+            // If the node has ended, so has the session.
+            Wire::Native { shared, .. } => {
+                let _ = shared.ask(|reply| Command::Disconnect { peer, grace, reply }).await;
+            }
+            #[cfg(feature = "v12")]
+            Wire::V12(peer) => peer.disconnect().await,
+        }
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Peer({})", self.id.short())
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.id, f)
+    }
+}
+
+impl PartialEq for Peer {
+    /// The same peer, of the same or another session.
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Peer {}

@@ -1,0 +1,89 @@
+//! Every bound and budget of the driver, with what happens when it is reached.
+
+use std::time::Duration;
+
+/// Commands that wait for the net task. When full, the caller waits.
+pub(crate) const COMMANDS: usize = 256;
+
+/// Commands taken in one turn, so that a busy application does not keep the node from its socket and its timers.
+pub(crate) const COMMANDS_PER_TURN: usize = 64;
+
+/// Batches sent in one turn: 1 MiB at most, after which the sockets are read again.
+pub(crate) const TRANSMITS_PER_TURN: usize = 16;
+
+/// Receiving calls per socket in one turn, each of at most 512 KiB.
+pub(crate) const RECEIVES_PER_TURN: usize = 4;
+
+/// Messages of one peer that wait to be handed to its session, in bytes with their lengths; a larger one is taken when
+/// nothing waits. When full, the sender waits. As much again may be half handed over.
+pub(crate) const OUTBOX_BYTES: usize = 256 << 10;
+
+/// The same for datagrams.
+pub(crate) const DATAGRAM_OUTBOX_BYTES: usize = 128 << 10;
+
+/// Messages of one peer that were taken out of its session for a reader who has not read them, in bytes. Beyond it they
+/// stay in the session, whose credit makes the sender wait.
+pub(crate) const INBOX_BYTES: usize = 256 << 10;
+
+/// Datagrams that wait for their reader, in bytes: beyond it the newest are dropped and counted.
+pub(crate) const DATAGRAM_INBOX_BYTES: usize = 1 << 20;
+
+/// Bytes that wait between the handle of a stream and its session, in each direction. When full, the writer waits, or
+/// the session's credit makes the other side wait.
+pub(crate) const PIPE_BYTES: usize = 256 << 10;
+
+/// What an empty buffer keeps of its memory.
+pub(crate) const KEPT_BYTES: usize = 4 << 10;
+
+/// Requests to one peer that are under way or wait. Beyond it the caller waits.
+pub(crate) const CALLS: usize = 1024;
+
+/// Streams to one peer that wait for the other side to allow them. Beyond it opening one is an error.
+pub(crate) const OPENINGS: usize = 256;
+
+/// Streams of one protocol that wait to be accepted. Beyond it they are refused with a reason.
+pub(crate) const INCOMING: usize = 1024;
+
+/// Requests of one protocol that wait for their handler. Beyond it they are refused with a reason.
+pub(crate) const REQUESTS: usize = 1024;
+
+/// The largest request or answer that is taken, unless the application says otherwise.
+pub(crate) const BODY_BYTES: usize = 1 << 20;
+
+/// How long an answer may take, unless the application says otherwise.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Events that wait for one reader. Beyond it messages stay in their sessions for a while, and then the reader loses them
+/// and is told how many.
+pub(crate) const EVENTS: usize = 256;
+
+/// How long messages wait for a reader of events who does not read.
+pub(crate) const STALL: Duration = Duration::from_millis(100);
+
+/// Topics joined at once.
+pub(crate) const TOPICS: usize = 64;
+
+/// Publications that wait for neighbours without room. Beyond it the caller waits.
+pub(crate) const PUBLICATIONS: usize = 8;
+
+/// How long a broadcast or a publication waits for peers without room; then they are left out.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often the list of interfaces is read: a laptop that changes its network is found again within this time.
+pub(crate) const INTERFACES_EVERY: Duration = Duration::from_secs(5);
+
+/// The first and the longest pause between two dials of the seeds while nobody is connected.
+pub(crate) const SEED_PAUSE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
+
+/// How long the goodbyes of a shutdown may wait once its time is over.
+pub(crate) const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// A wake that comes so much later than its deadline means that the machine or the process slept: paths are asked anew.
+pub(crate) const ASLEEP: Duration = Duration::from_secs(3);
+
+/// Peers whose last address is remembered, so that a request can reach them again.
+pub(crate) const REMEMBERED: usize = 1024;
+
+/// The most that the driver holds for one peer beside its session.
+const PER_PEER: usize = 2 * (OUTBOX_BYTES + DATAGRAM_OUTBOX_BYTES) + 2 * INBOX_BYTES + DATAGRAM_INBOX_BYTES;
+const _: () = assert!(PER_PEER <= 4 << 20, "a peer that does not read costs 4 MiB at most, streams aside");

@@ -1,0 +1,249 @@
+//! Requests: one message there, one back.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use framing::{StreamCode, StreamId};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::conn::{Call, Conn, Task};
+use super::limits::{BODY_BYTES, REQUEST_TIMEOUT};
+use super::session::request_error;
+use super::shared::Shared;
+use crate::node::naming::Protocol;
+use crate::{PeerId, RequestError};
+
+/// A request that is about to leave: await it.
+///
+/// ```no_run
+/// # async fn example(peer: swarm::Peer) -> Result<(), swarm::RequestError> {
+/// use std::time::Duration;
+/// const ECHO: swarm::Protocol = swarm::Protocol::new("echo/1");
+/// let answer = peer.request(ECHO, "ping").timeout(Duration::from_secs(3)).await?;
+/// # Ok(()) }
+/// ```
+///
+/// # Cancel safety
+///
+/// When the future is dropped the request may have reached the other side; the answer is given up.
+#[must_use = "a request does nothing until it is awaited"]
+pub struct Request {
+    /// Not of a peer that has no native session.
+    shared: Option<Arc<Shared>>,
+    peer: PeerId,
+    conn: Option<Arc<Conn>>,
+    bytes: Vec<u8>,
+    timeout: Duration,
+    max_answer: usize,
+}
+
+impl Request {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        peer: PeerId,
+        conn: Option<Arc<Conn>>,
+        protocol: Protocol,
+        body: &[u8],
+    ) -> Self {
+        let mut bytes = Vec::with_capacity(1 + protocol.name().len() + body.len());
+        protocol.write(&mut bytes);
+        bytes.extend_from_slice(body);
+        Self { shared: Some(shared), peer, conn, bytes, timeout: REQUEST_TIMEOUT, max_answer: BODY_BYTES }
+    }
+
+    /// To a peer on a wire without requests.
+    #[cfg(feature = "v12")]
+    pub(crate) const fn unsupported(peer: PeerId) -> Self {
+        let (timeout, max_answer) = (REQUEST_TIMEOUT, BODY_BYTES);
+        Self { shared: None, peer, conn: None, bytes: Vec::new(), timeout, max_answer }
+    }
+
+    /// How long the answer may take, a dial included. Default 10 s.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The largest answer that is taken, in bytes. Default 1 MiB. What may be held for it at most, so take care.
+    pub const fn max_answer(mut self, bytes: usize) -> Self {
+        self.max_answer = bytes;
+        self
+    }
+
+    async fn ask(self) -> Result<Bytes, RequestError> {
+        let Some(shared) = self.shared else { return Err(RequestError::Unsupported) };
+        let open = self.conn.filter(|conn| !conn.is_closed()).or_else(|| shared.conn(&self.peer));
+        let conn = match open {
+            Some(conn) => conn,
+            None => shared.connect_again(self.peer).await?,
+        };
+        // Bounds what waits for this peer; closed with the session.
+        let permit = match Arc::clone(&conn.calls).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => Arc::clone(&conn.calls).acquire_owned().await.or(Err(RequestError::Disconnected))?,
+        };
+        let (reply, answer) = oneshot::channel();
+        let call = Call { bytes: self.bytes, max_answer: self.max_answer, timeout: self.timeout, reply };
+        conn.push(Task::Call(call)).map_err(request_error)?;
+        let answer = answer.await.unwrap_or(Err(RequestError::Closed));
+        drop(permit);
+        answer
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("peer", &self.peer).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+impl IntoFuture for Request {
+    type Output = Result<Bytes, RequestError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let timeout = self.timeout;
+        Box::pin(async move {
+            let connected = self.conn.as_ref().is_some_and(|conn| !conn.is_closed());
+            if connected && self.conn.as_ref().is_some_and(|conn| conn.calls.available_permits() > 0) {
+                // The net task keeps the time of what is under way.
+                return self.ask().await;
+            }
+            let late = RequestError::Timeout { after: timeout };
+            tokio::time::timeout(timeout, self.ask()).await.unwrap_or(Err(late))
+        })
+    }
+}
+
+/// A request of a peer. Dropping it without an answer tells the peer at once that it was rejected.
+pub struct Inbound {
+    conn: Arc<Conn>,
+    stream: StreamId,
+    body: Bytes,
+    answered: bool,
+}
+
+impl Inbound {
+    pub(crate) const fn new(conn: Arc<Conn>, stream: StreamId, body: Bytes) -> Self {
+        Self { conn, stream, body, answered: false }
+    }
+
+    /// Who asks.
+    #[must_use]
+    pub fn peer(&self) -> PeerId {
+        self.conn.peer
+    }
+
+    /// What is asked.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Answers. Whether the answer arrives is for the asking side to know.
+    pub fn answer(mut self, body: impl Into<Bytes>) {
+        self.answered = true;
+        // Nobody is left to hear it if the session is over.
+        let _ = self.conn.push(Task::Answer { stream: self.stream, answer: Ok(body.into()) });
+    }
+
+    /// Refuses: the asking side gets [`RequestError::Rejected`].
+    pub fn reject(self) {}
+}
+
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbound").field("peer", &self.conn.peer).field("len", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        if !self.answered {
+            let _ = self.conn.push(Task::Answer { stream: self.stream, answer: Err(StreamCode::REJECTED) });
+        }
+    }
+}
+
+/// Requests of one protocol, from [`Swarm::requests`](crate::Swarm::requests).
+///
+/// 1024 wait to be taken; beyond it they are refused as [`RequestError::Refused`]. When this is dropped the protocol is
+/// not supported any more.
+#[derive(Debug)]
+#[must_use = "dropping it gives the protocol up"]
+pub struct Requests {
+    pub(crate) queue: mpsc::Receiver<Inbound>,
+}
+
+impl Requests {
+    /// The next request, or `None` once the node has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: a request is taken only when it is returned.
+    pub async fn next(&mut self) -> Option<Inbound> {
+        self.queue.recv().await
+    }
+}
+
+/// Answers requests as long as it lives, from [`Swarm::respond`](crate::Swarm::respond). Dropping it gives the protocol
+/// up; answers that are being worked on are rejected.
+#[derive(Debug)]
+#[must_use = "dropping it gives the protocol up"]
+pub struct Responding {
+    task: tokio::task::AbortHandle,
+}
+
+impl Drop for Responding {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Runs a handler for each request, at most so many at once as requests may wait.
+pub(crate) fn respond<H, F, E>(mut requests: Requests, handler: H) -> Responding
+where
+    H: Fn(PeerId, Bytes) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Bytes, E>> + Send + 'static,
+    E: Send + 'static,
+{
+    let run = async move {
+        let mut working = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(_) = working.join_next(), if !working.is_empty() => {}
+                request = requests.next(), if working.len() < super::limits::REQUESTS => {
+                    let Some(request) = request else { break };
+                    let mut answer = Box::pin(handler(request.peer(), request.body().clone()));
+                    // Most handlers are done at once: a task for each would cost more than they do.
+                    match poll_once(answer.as_mut()).await {
+                        Some(Ok(body)) => request.answer(body),
+                        Some(Err(_)) => request.reject(),
+                        None => drop(working.spawn(async move {
+                            match answer.await {
+                                Ok(body) => request.answer(body),
+                                Err(_) => request.reject(),
+                            }
+                        })),
+                    }
+                }
+            }
+        }
+    };
+    Responding { task: tokio::spawn(run).abort_handle() }
+}
+
+/// What a future has to say now.
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}

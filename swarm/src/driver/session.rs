@@ -1,0 +1,770 @@
+//! One session, as the net task sees it: what the handles want goes into it, and what comes goes to whoever it is for.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use framing::{StreamCode, StreamId};
+use peer::Peer;
+use peer::mux::{self, Event, Messages, ReadError, SendError as Refused, Urgency, WriteError};
+use tokio::sync::oneshot;
+
+use super::conn::{Call, Conn, Gone, Task};
+use super::limits::{DATAGRAM_INBOX_BYTES, KEPT_BYTES, OPENINGS, PIPE_BYTES};
+use super::pipe::{End, Pipe};
+use super::services::Services;
+use crate::node::naming::{ANSWERED, Name};
+use crate::node::{Connection, ProtocolIds};
+use crate::{OpenError, RequestError, StreamError};
+
+/// An open session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) conn: Arc<Conn>,
+    pub(crate) connection: Connection,
+    /// What happened in it since it was visited last.
+    pub(crate) events: Vec<Event>,
+    /// It is to be visited.
+    pub(crate) listed: bool,
+
+    /// Taken from the outboxes, each message behind its length, and handed over up to here.
+    messages: Vec<u8>,
+    messages_at: usize,
+    datagrams: Vec<u8>,
+    datagrams_at: usize,
+    /// The channel of messages has no room.
+    blocked: bool,
+    /// There are messages to read, and nobody had room for them.
+    pub(crate) readable: bool,
+
+    streams: BTreeMap<StreamId, Slot>,
+    /// What waits until the other side allows more streams.
+    openings: VecDeque<Opening>,
+    /// When requests of ours are given up.
+    deadlines: BTreeSet<(Instant, StreamId)>,
+}
+
+/// What a stream is for.
+#[derive(Debug)]
+enum Slot {
+    /// A handle of the application has it.
+    Piped(Piped),
+    /// A request of ours.
+    Calling(Calling),
+    /// The other side opened it and has not said in full what for.
+    Naming { request: bool, bytes: Vec<u8> },
+    /// A request of the other side is coming in.
+    Hearing { service: Arc<str>, max: usize, body: Vec<u8> },
+    /// Its handler is at work.
+    Thinking,
+    /// Our answer is going out.
+    Answering { bytes: Bytes },
+}
+
+/// A stream that a handle has.
+#[derive(Debug)]
+struct Piped {
+    pipe: Arc<Pipe>,
+    /// Taken from the handle, handed over up to `at`.
+    out: Vec<u8>,
+    at: usize,
+    /// Both directions, as far as this side is concerned.
+    out_over: bool,
+    in_over: bool,
+}
+
+#[derive(Debug)]
+struct Calling {
+    reply: oneshot::Sender<Result<Bytes, RequestError>>,
+    timeout: std::time::Duration,
+    deadline: Instant,
+    max_answer: usize,
+    /// What is left of the request.
+    bytes: Vec<u8>,
+    at: usize,
+    /// What has come of the answer.
+    answer: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Opening {
+    Stream { head: Vec<u8>, pipe: Arc<Pipe>, reply: oneshot::Sender<Result<StreamId, OpenError>> },
+    Call { call: Call, deadline: Instant },
+}
+
+/// What a visit needs to know of the node.
+#[derive(Debug)]
+pub(crate) struct Visit<'a> {
+    pub(crate) protocols: ProtocolIds,
+    pub(crate) services: &'a Services,
+    /// A buffer that all visits use.
+    pub(crate) scratch: &'a mut Vec<u8>,
+    pub(crate) now: Instant,
+}
+
+impl Session {
+    pub(crate) fn new(conn: Arc<Conn>, connection: Connection) -> Self {
+        Self {
+            conn,
+            connection,
+            events: Vec::new(),
+            listed: false,
+            messages: Vec::new(),
+            messages_at: 0,
+            datagrams: Vec::new(),
+            datagrams_at: 0,
+            blocked: false,
+            readable: false,
+            streams: BTreeMap::new(),
+            openings: VecDeque::new(),
+            deadlines: BTreeSet::new(),
+        }
+    }
+
+    /// When a request of ours is to be given up.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Streams, requests and what waits to become one.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.len() + self.openings.len()
+    }
+
+    /// Messages that were accepted and that the session has not taken.
+    pub(crate) fn pending(&self) -> u64 {
+        let left = self.messages.get(self.messages_at..).unwrap_or_default();
+        Messages::new(left).count() as u64 + self.conn.pending()
+    }
+
+    /// Does everything that can be done now.
+    pub(crate) fn visit(&mut self, peer: &mut Peer, visit: &mut Visit<'_>) {
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            self.on_event(event, peer, visit);
+        }
+        self.events = events;
+        let work = self.conn.take(&mut self.messages, &mut self.datagrams);
+        for task in work.tasks {
+            self.perform(task, peer, visit);
+        }
+        self.send_messages(peer, visit);
+        self.send_datagrams(peer, visit);
+        if self.readable && work.inbox_room {
+            self.read_messages(peer, visit);
+        }
+        self.expire(peer, visit);
+    }
+
+    fn on_event(&mut self, event: Event, peer: &mut Peer, visit: &mut Visit<'_>) {
+        match event {
+            Event::Opened { stream, protocol, .. } => {
+                let request = protocol == visit.protocols.request;
+                self.streams.insert(stream, Slot::Naming { request, bytes: Vec::new() });
+                self.read(stream, peer, visit);
+            }
+            Event::Readable { stream } => self.read(stream, peer, visit),
+            Event::Writable { stream } => self.write(stream, peer, visit),
+            Event::Delivered { stream } => self.on_delivered(stream),
+            Event::Stopped { stream, code } => self.on_stopped(stream, code, peer),
+            Event::StreamsAvailable => self.open(peer, visit),
+            Event::Message { protocol } if protocol == visit.protocols.message => {
+                self.readable = true;
+                self.read_messages(peer, visit);
+            }
+            Event::Datagram { protocol } if protocol == visit.protocols.message => self.read_datagrams(peer, visit),
+            Event::SendReady { protocol, .. } if protocol == visit.protocols.message => self.blocked = false,
+            Event::ChannelClosed { protocol, .. } | Event::ProtocolFailed { protocol, .. } => {
+                // Streams hear of it one by one.
+                if protocol == visit.protocols.message {
+                    (self.messages, self.messages_at) = (Vec::new(), 0);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    // ---- messages and datagrams ----
+
+    fn send_messages(&mut self, peer: &mut Peer, visit: &Visit<'_>) {
+        while !self.blocked {
+            let left = self.messages.get(self.messages_at..).unwrap_or_default();
+            if left.is_empty() {
+                self.messages.clear();
+                self.messages_at = 0;
+                // What was put into the outbox meanwhile.
+                self.conn.take_messages(&mut self.messages);
+                if self.messages.is_empty() {
+                    self.messages.shrink_to(KEPT_BYTES);
+                    return;
+                }
+                continue;
+            }
+            match peer.send_batch(visit.protocols.message, left, Urgency::Normal) {
+                Ok(taken) if taken.bytes > 0 => self.messages_at += taken.bytes,
+                Err(Refused::Blocked) => self.blocked = true,
+                // The first of them is too large for the other side, or the other side takes none at all.
+                Ok(_) | Err(_) => {
+                    let rest = Messages::new(left).next().map_or(0, |first| first.len() + prefix(first.len()));
+                    self.messages_at += rest.max(1);
+                }
+            }
+        }
+    }
+
+    fn send_datagrams(&mut self, peer: &mut Peer, visit: &Visit<'_>) {
+        let protocol = visit.protocols.message;
+        while self.datagrams_at < self.datagrams.len() {
+            let left = self.datagrams.get(self.datagrams_at..).unwrap_or_default();
+            let Some(first) = Messages::new(left).next() else { break };
+            let len = first.len();
+            if peer.datagram_room(protocol) < len {
+                // It is asked again once some have left: no datagram is dropped that could have waited.
+                return;
+            }
+            if let Err(Refused::TooLarge { max, .. }) = peer.send_datagram(protocol, first) {
+                self.conn.set_max_datagram(max);
+            }
+            self.datagrams_at += len + prefix(len);
+        }
+        self.datagrams.clear();
+        self.datagrams_at = 0;
+        self.datagrams.shrink_to(OUTBOX_KEPT);
+    }
+
+    /// Whether datagrams wait for others to leave.
+    pub(crate) fn has_datagrams(&self) -> bool {
+        self.datagrams_at < self.datagrams.len()
+    }
+
+    /// Moves messages to whoever reads those of this peer by himself. Where nobody does they are events: the driver
+    /// takes those.
+    fn read_messages(&mut self, peer: &mut Peer, visit: &mut Visit<'_>) {
+        while let Some(room) = self.conn.inbox_room() {
+            if room == 0 {
+                return;
+            }
+            visit.scratch.clear();
+            if peer.recv_batch(visit.protocols.message, visit.scratch, room) == 0 {
+                self.readable = false;
+                return;
+            }
+            self.conn.deliver(visit.scratch);
+        }
+    }
+
+    fn read_datagrams(&mut self, peer: &mut Peer, visit: &mut Visit<'_>) {
+        if !self.conn.wants_datagrams() {
+            // They stay where they are, and the oldest give way.
+            return;
+        }
+        loop {
+            visit.scratch.clear();
+            let count = peer.recv_datagrams(visit.protocols.message, visit.scratch, DATAGRAM_INBOX_BYTES);
+            if count == 0 {
+                return;
+            }
+            self.conn.deliver_datagrams(visit.scratch, count);
+        }
+    }
+
+    // ---- what handles want ----
+
+    fn perform(&mut self, task: Task, peer: &mut Peer, visit: &mut Visit<'_>) {
+        match task {
+            Task::Pump(stream) => {
+                self.write(stream, peer, visit);
+                self.read(stream, peer, visit);
+            }
+            Task::Open { head, pipe, reply } => {
+                if self.openings.len() >= OPENINGS {
+                    let _ = reply.send(Err(OpenError::TooMany { limit: OPENINGS }));
+                    return;
+                }
+                self.openings.push_back(Opening::Stream { head, pipe, reply });
+                self.open(peer, visit);
+            }
+            Task::Call(call) => {
+                let deadline = visit.now.checked_add(call.timeout).unwrap_or(visit.now + FOREVER);
+                self.openings.push_back(Opening::Call { call, deadline });
+                self.open(peer, visit);
+            }
+            Task::Answer { stream, answer } => self.answer(stream, answer, peer, visit),
+            Task::Datagrams => self.read_datagrams(peer, visit),
+        }
+    }
+
+    /// Opens what waits to be opened, as far as the other side allows.
+    fn open(&mut self, peer: &mut Peer, visit: &mut Visit<'_>) {
+        while let Some(opening) = self.openings.pop_front() {
+            let protocol = match &opening {
+                Opening::Stream { reply, .. } if reply.is_closed() => continue,
+                Opening::Call { call, .. } if call.reply.is_closed() => continue,
+                Opening::Call { deadline, call } if *deadline <= visit.now => {
+                    let after = call.timeout;
+                    refuse(opening, RequestError::Timeout { after });
+                    continue;
+                }
+                Opening::Stream { .. } => visit.protocols.stream,
+                Opening::Call { .. } => visit.protocols.request,
+            };
+            match (peer.open_stream(protocol), opening) {
+                (Ok(stream), Opening::Stream { head, pipe, reply }) => {
+                    let piped = Piped { pipe, out: head, at: 0, out_over: false, in_over: false };
+                    self.streams.insert(stream, Slot::Piped(piped));
+                    // Nobody is there to have it if the caller gave up just now: it is closed like one that is dropped.
+                    if let Err(Ok(stream)) = reply.send(Ok(stream))
+                        && let Some(Slot::Piped(piped)) = self.streams.get(&stream)
+                    {
+                        piped.pipe.abandon();
+                    }
+                    self.write(stream, peer, visit);
+                }
+                (Ok(stream), Opening::Call { call, deadline }) => {
+                    self.deadlines.insert((deadline, stream));
+                    let Call { bytes, max_answer, timeout, reply } = call;
+                    let calling = Calling { reply, timeout, deadline, max_answer, bytes, at: 0, answer: Vec::new() };
+                    self.streams.insert(stream, Slot::Calling(calling));
+                    self.write(stream, peer, visit);
+                }
+                (Err(mux::OpenError::Limit { .. }), opening) => {
+                    self.openings.push_front(opening);
+                    return;
+                }
+                (Err(mux::OpenError::Refused { .. }), opening) => refuse(opening, RequestError::Refused),
+                (Err(_), opening) => refuse(opening, RequestError::Unsupported),
+            }
+        }
+    }
+
+    fn answer(&mut self, stream: StreamId, answer: Result<Bytes, StreamCode>, peer: &mut Peer, visit: &mut Visit<'_>) {
+        // The asking side may have gone on without it.
+        if !matches!(self.streams.get(&stream), Some(Slot::Thinking)) {
+            return;
+        }
+        match answer {
+            Err(code) => {
+                let _ = peer.reset_stream(stream, code);
+                self.streams.remove(&stream);
+            }
+            Ok(bytes) => {
+                if peer.write(stream, &[ANSWERED]) != Ok(1) {
+                    // There is no room for a byte. The status goes with the rest, later.
+                    let mut whole = Vec::with_capacity(bytes.len() + 1);
+                    whole.push(ANSWERED);
+                    whole.extend_from_slice(&bytes);
+                    self.streams.insert(stream, Slot::Answering { bytes: whole.into() });
+                } else {
+                    self.streams.insert(stream, Slot::Answering { bytes });
+                }
+                self.write(stream, peer, visit);
+            }
+        }
+    }
+
+    // ---- streams: out ----
+
+    fn write(&mut self, stream: StreamId, peer: &mut Peer, visit: &mut Visit<'_>) {
+        let over = match self.streams.get_mut(&stream) {
+            Some(Slot::Piped(piped)) => piped.write(stream, peer),
+            Some(Slot::Calling(calling)) => {
+                if calling.at < calling.bytes.len() && hand_over(&calling.bytes, &mut calling.at, stream, peer) {
+                    calling.bytes = Vec::new();
+                    let _ = peer.finish_stream(stream);
+                }
+                false
+            }
+            Some(Slot::Answering { bytes }) => {
+                let mut at = 0;
+                let done = hand_over(bytes, &mut at, stream, peer);
+                drop(bytes.split_to(at));
+                done && {
+                    let _ = peer.finish_stream(stream);
+                    true
+                }
+            }
+            _ => false,
+        };
+        if over {
+            self.remove(stream, peer, visit);
+        }
+    }
+
+    fn on_delivered(&mut self, stream: StreamId) {
+        if let Some(Slot::Piped(piped)) = self.streams.get_mut(&stream) {
+            piped.pipe.delivered();
+            piped.out_over = true;
+            if piped.in_over {
+                self.streams.remove(&stream);
+            }
+        }
+    }
+
+    fn on_stopped(&mut self, stream: StreamId, code: StreamCode, peer: &mut Peer) {
+        match self.streams.get_mut(&stream) {
+            Some(Slot::Piped(piped)) => {
+                piped.pipe.break_off(StreamError::from(code));
+                (piped.out, piped.out_over) = (Vec::new(), true);
+                if piped.in_over {
+                    self.streams.remove(&stream);
+                }
+            }
+            Some(Slot::Calling(_)) => self.fail_call(stream, RequestError::from(code), peer),
+            // Nobody waits for the answer.
+            Some(Slot::Answering { .. } | Slot::Thinking | Slot::Hearing { .. } | Slot::Naming { .. }) => {
+                self.streams.remove(&stream);
+                let _ = peer.stop_stream(stream, StreamCode::CANCELLED);
+            }
+            None => {}
+        }
+    }
+
+    // ---- streams: in ----
+
+    fn read(&mut self, stream: StreamId, peer: &mut Peer, visit: &mut Visit<'_>) {
+        let over = match self.streams.get_mut(&stream) {
+            Some(Slot::Piped(piped)) => piped.read(stream, peer, visit.scratch),
+            Some(Slot::Calling(_)) => return self.read_answer(stream, peer, visit),
+            Some(Slot::Naming { .. } | Slot::Hearing { .. }) => return self.read_request(stream, peer, visit),
+            _ => false,
+        };
+        if over {
+            self.streams.remove(&stream);
+        }
+    }
+
+    fn read_answer(&mut self, stream: StreamId, peer: &mut Peer, _visit: &mut Visit<'_>) {
+        let Some(Slot::Calling(calling)) = self.streams.get_mut(&stream) else { return };
+        match read_to(&mut calling.answer, calling.max_answer + 1, stream, peer) {
+            Came::Some => {}
+            Came::TooMuch => {
+                let max = calling.max_answer;
+                self.fail_call(stream, RequestError::AnswerTooLarge { max }, peer);
+            }
+            Came::Reset(code) => self.fail_call(stream, RequestError::from(code), peer),
+            Came::All => {
+                let Some(Slot::Calling(calling)) = self.streams.remove(&stream) else { return };
+                self.deadlines.remove(&(calling.deadline, stream));
+                let mut answer = Bytes::from(calling.answer);
+                let status = (!answer.is_empty()).then(|| answer.split_to(1));
+                let answered = status.is_some_and(|status| *status == [ANSWERED]);
+                let result = if answered { Ok(answer) } else { Err(RequestError::Rejected) };
+                let _ = calling.reply.send(result);
+            }
+        }
+    }
+
+    /// A request of ours is given up.
+    fn fail_call(&mut self, stream: StreamId, error: RequestError, peer: &mut Peer) {
+        if let Some(Slot::Calling(calling)) = self.streams.remove(&stream) {
+            self.deadlines.remove(&(calling.deadline, stream));
+            let _ = calling.reply.send(Err(error));
+            let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
+            let _ = peer.stop_stream(stream, StreamCode::CANCELLED);
+        }
+    }
+
+    /// Reads what a stream of the other side is for, and the body of a request.
+    fn read_request(&mut self, stream: StreamId, peer: &mut Peer, visit: &mut Visit<'_>) {
+        if let Some(Slot::Naming { request, bytes }) = self.streams.get_mut(&stream) {
+            let request = *request;
+            let came = match request {
+                // All that came: it is the body.
+                true => read_to(bytes, NAME_AND_MORE, stream, peer),
+                // No further than the name: the rest is for the handle.
+                false => read_name(bytes, stream, peer),
+            };
+            let bytes = std::mem::take(bytes);
+            match Name::read(&bytes) {
+                Name::Incomplete if matches!(came, Came::Some) => {
+                    self.streams.insert(stream, Slot::Naming { request, bytes });
+                    return;
+                }
+                Name::Complete(name, body) if !matches!(came, Came::Reset(_)) => {
+                    if request {
+                        let Some(service) = visit.services.responder(name) else {
+                            return self.turn_away(stream, StreamCode::UNKNOWN_PROTOCOL, peer);
+                        };
+                        let (service, max) = (service.name(), service.max_request());
+                        let body = body.to_vec();
+                        self.streams.insert(stream, Slot::Hearing { service, max, body });
+                        if matches!(came, Came::All) {
+                            return self.heard(stream, peer, visit);
+                        }
+                    } else {
+                        return self.accept(stream, name.to_owned(), peer, visit);
+                    }
+                }
+                Name::Incomplete | Name::Invalid | Name::Complete(..) => {
+                    return self.turn_away(stream, StreamCode::FAILED, peer);
+                }
+            }
+        }
+        let Some(Slot::Hearing { max, body, .. }) = self.streams.get_mut(&stream) else { return };
+        match read_to(body, *max, stream, peer) {
+            Came::Some => {}
+            Came::TooMuch => self.turn_away(stream, StreamCode::TOO_LARGE, peer),
+            Came::Reset(_) => {
+                self.streams.remove(&stream);
+                let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
+            }
+            Came::All => self.heard(stream, peer, visit),
+        }
+    }
+
+    /// A request is there in full.
+    fn heard(&mut self, stream: StreamId, peer: &mut Peer, visit: &Visit<'_>) {
+        let Some(Slot::Hearing { service, max, body }) = self.streams.remove(&stream) else { return };
+        if body.len() > max {
+            let _ = peer.reset_stream(stream, StreamCode::TOO_LARGE);
+            return;
+        }
+        match visit.services.ask(&service, Arc::clone(&self.conn), stream, body.into()) {
+            Ok(()) => {
+                self.streams.insert(stream, Slot::Thinking);
+            }
+            Err(code) => {
+                let _ = peer.reset_stream(stream, code);
+            }
+        }
+    }
+
+    /// A stream has said what it is for.
+    fn accept(&mut self, stream: StreamId, name: String, peer: &mut Peer, visit: &mut Visit<'_>) {
+        let pipe = Arc::new(Pipe::default());
+        match visit.services.offer(&name, Arc::clone(&self.conn), stream, Arc::clone(&pipe)) {
+            Ok(()) => {
+                let (out, at) = (Vec::new(), 0);
+                let piped = Piped { pipe, out, at, out_over: false, in_over: false };
+                self.streams.insert(stream, Slot::Piped(piped));
+                self.read(stream, peer, visit);
+            }
+            Err(code) => self.turn_away(stream, code, peer),
+        }
+    }
+
+    /// Takes a stream of the other side for nothing, and says why.
+    fn turn_away(&mut self, stream: StreamId, code: StreamCode, peer: &mut Peer) {
+        self.streams.remove(&stream);
+        let _ = peer.stop_stream(stream, code);
+        let _ = peer.reset_stream(stream, code);
+    }
+
+    fn remove(&mut self, stream: StreamId, peer: &mut Peer, _visit: &Visit<'_>) {
+        if let Some(Slot::Answering { .. }) = self.streams.remove(&stream) {
+            // The request was read to its end.
+            let _ = peer;
+        }
+    }
+
+    // ---- time, and the end ----
+
+    /// Gives up requests whose time is over, and those that nobody waits for.
+    fn expire(&mut self, peer: &mut Peer, visit: &Visit<'_>) {
+        while let Some(&(at, stream)) = self.deadlines.first() {
+            if at > visit.now {
+                break;
+            }
+            self.deadlines.pop_first();
+            let Some(Slot::Calling(Calling { timeout, .. })) = self.streams.get(&stream) else { continue };
+            let after = *timeout;
+            self.fail_call(stream, RequestError::Timeout { after }, peer);
+        }
+    }
+
+    /// The session is over: whoever waits for something in it is told.
+    pub(crate) fn end(mut self, gone: Gone) {
+        let error = match gone {
+            Gone::Disconnected => StreamError::Disconnected,
+            Gone::Closed => StreamError::Closed,
+        };
+        for task in self.conn.close(gone) {
+            match task {
+                Task::Open { reply, .. } => drop(reply.send(Err(open_error(gone)))),
+                Task::Call(call) => drop(call.reply.send(Err(request_error(gone)))),
+                Task::Pump(_) | Task::Answer { .. } | Task::Datagrams => {}
+            }
+        }
+        for opening in self.openings.drain(..) {
+            match opening {
+                Opening::Stream { reply, .. } => drop(reply.send(Err(open_error(gone)))),
+                Opening::Call { call, .. } => drop(call.reply.send(Err(request_error(gone)))),
+            }
+        }
+        for slot in std::mem::take(&mut self.streams).into_values() {
+            match slot {
+                Slot::Piped(piped) => {
+                    piped.pipe.end(End::Broken(error));
+                    piped.pipe.break_off(error);
+                }
+                Slot::Calling(calling) => drop(calling.reply.send(Err(request_error(gone)))),
+                Slot::Naming { .. } | Slot::Hearing { .. } | Slot::Thinking | Slot::Answering { .. } => {}
+            }
+        }
+    }
+}
+
+impl Piped {
+    /// Hands over what the handle wrote. Says whether the stream is over.
+    fn write(&mut self, stream: StreamId, peer: &mut Peer) -> bool {
+        loop {
+            if self.at == self.out.len() {
+                self.out.clear();
+                self.at = 0;
+            }
+            let wishes = self.pipe.take(&mut self.out);
+            if let Some(code) = wishes.stop
+                && !self.in_over
+            {
+                let _ = peer.stop_stream(stream, code);
+                self.in_over = true;
+            }
+            if let Some(code) = wishes.reset
+                && !self.out_over
+            {
+                let _ = peer.reset_stream(stream, code);
+                self.pipe.break_off(StreamError::Reset { code: code.into() });
+                (self.out, self.at, self.out_over) = (Vec::new(), 0, true);
+            }
+            if self.out_over {
+                break;
+            }
+            if self.out.is_empty() {
+                if wishes.finish {
+                    // It is over when the other side has it all.
+                    let _ = peer.finish_stream(stream);
+                }
+                self.pipe.shrink();
+                self.out.shrink_to(KEPT_BYTES);
+                break;
+            }
+            if !hand_over(&self.out, &mut self.at, stream, peer) {
+                break;
+            }
+        }
+        self.out_over && self.in_over
+    }
+
+    /// Hands over what came. Says whether the stream is over.
+    fn read(&mut self, stream: StreamId, peer: &mut Peer, scratch: &mut Vec<u8>) -> bool {
+        while !self.in_over {
+            let room = self.pipe.room();
+            if room == 0 {
+                break;
+            }
+            scratch.clear();
+            match peer.read_into(stream, scratch, room) {
+                Ok(mux::Read::Bytes(_)) => self.pipe.deliver(scratch),
+                Ok(mux::Read::End) => {
+                    self.pipe.end(End::Finished);
+                    self.in_over = true;
+                }
+                Err(ReadError::Blocked) => break,
+                Err(ReadError::Reset { code }) => {
+                    self.pipe.end(End::Broken(StreamError::from(code)));
+                    self.in_over = true;
+                }
+                Err(_) => {
+                    self.pipe.end(End::Broken(StreamError::Closed));
+                    self.in_over = true;
+                }
+            }
+        }
+        self.out_over && self.in_over
+    }
+}
+
+/// What reading brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    /// Some bytes, or none; there will be more.
+    Some,
+    /// Everything, to the end.
+    All,
+    /// More than may be kept.
+    TooMuch,
+    /// The other side gave up.
+    Reset(StreamCode),
+}
+
+/// Reads everything there is, as long as `into` has no more than `max` bytes.
+fn read_to(into: &mut Vec<u8>, max: usize, stream: StreamId, peer: &mut Peer) -> Came {
+    loop {
+        let room = (max + 1).saturating_sub(into.len());
+        if room == 0 {
+            return Came::TooMuch;
+        }
+        match peer.read_into(stream, into, room) {
+            Ok(mux::Read::Bytes(_)) => {}
+            Ok(mux::Read::End) => return Came::All,
+            Err(ReadError::Blocked) => return Came::Some,
+            Err(ReadError::Reset { code }) => return Came::Reset(code),
+            Err(_) => return Came::Reset(StreamCode::CANCELLED),
+        }
+    }
+}
+
+/// Reads up to the end of a name and no further.
+fn read_name(into: &mut Vec<u8>, stream: StreamId, peer: &mut Peer) -> Came {
+    loop {
+        let whole = into.first().map_or(1, |len| 1 + usize::from(*len));
+        let room = whole.saturating_sub(into.len());
+        if room == 0 {
+            return Came::Some;
+        }
+        match peer.read_into(stream, into, room) {
+            Ok(mux::Read::Bytes(_)) => {}
+            Ok(mux::Read::End) => return Came::All,
+            Err(ReadError::Blocked) => return Came::Some,
+            Err(ReadError::Reset { code }) => return Came::Reset(code),
+            Err(_) => return Came::Reset(StreamCode::CANCELLED),
+        }
+    }
+}
+
+/// Writes the rest of `bytes`, from `at` on. Says whether all of it was taken.
+fn hand_over(bytes: &[u8], at: &mut usize, stream: StreamId, peer: &mut Peer) -> bool {
+    while let Some(left) = bytes.get(*at..).filter(|left| !left.is_empty()) {
+        match peer.write(stream, left) {
+            Ok(taken) => *at += taken,
+            Err(WriteError::Blocked) => return false,
+            // An event says why, and ends it.
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+fn refuse(opening: Opening, error: RequestError) {
+    match opening {
+        Opening::Stream { reply, .. } => drop(reply.send(Err(OpenError::Refused))),
+        Opening::Call { call, .. } => drop(call.reply.send(Err(error))),
+    }
+}
+
+const fn open_error(gone: Gone) -> OpenError {
+    match gone {
+        Gone::Disconnected => OpenError::NotConnected,
+        Gone::Closed => OpenError::Closed,
+    }
+}
+
+pub(crate) const fn request_error(gone: Gone) -> RequestError {
+    match gone {
+        Gone::Disconnected => RequestError::Disconnected,
+        Gone::Closed => RequestError::Closed,
+    }
+}
+
+/// The length of what says how long a message is.
+const fn prefix(len: usize) -> usize {
+    framing::varint::len(len as u64)
+}
+
+/// What is read of a request before its name is known: more than any name.
+const NAME_AND_MORE: usize = PIPE_BYTES;
+/// What an empty buffer of datagrams keeps.
+const OUTBOX_KEPT: usize = KEPT_BYTES;
+/// A time that nobody waits for.
+const FOREVER: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);

@@ -1,0 +1,253 @@
+//! What the handles and the net task share: wishes in one direction, sessions in the other, wake-ups between them.
+
+#![expect(
+    clippy::disallowed_types,
+    reason = "the lock of wishes and of the list of sessions, held for a few instructions"
+)]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crypto::Rng;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use super::command::Command;
+use super::conn::{Conn, Gone, Ready};
+use super::limits::{PUBLICATIONS, REMEMBERED, TOPICS};
+use super::services::Services;
+use super::subscriber::Subscriber;
+use crate::{Closed, DialError, JoinError, PeerId, RequestError, SendError, TopicId, Unsent};
+
+/// Shared by every handle and the net task.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) id: PeerId,
+    pub(crate) local: Vec<SocketAddr>,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) ready: Arc<Ready>,
+    pub(crate) services: Services,
+    /// One permit per publication that is under way.
+    pub(crate) publications: Arc<Semaphore>,
+    outcome: watch::Receiver<Option<Unsent>>,
+    closed: AtomicBool,
+    state: Mutex<State>,
+    rng: Mutex<Rng>,
+}
+
+/// What the handles wish for, until the net task takes it; and who is there.
+#[derive(Debug, Default)]
+struct State {
+    ending: Option<Ending>,
+    topics: BTreeMap<TopicId, Wish>,
+    topics_changed: bool,
+    subscribers: Vec<Subscriber>,
+    conns: BTreeMap<PeerId, Arc<Conn>>,
+    /// Where peers were last, who are not connected any more.
+    remembered: BTreeMap<PeerId, SocketAddr>,
+}
+
+/// How the node is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Goodbyes at once.
+    Abort,
+    /// What waits is sent first, for at most this long.
+    Shutdown(Duration),
+}
+
+/// How a topic is joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wish {
+    handles: usize,
+    pub(crate) announce: bool,
+    pub(crate) lookup: bool,
+}
+
+/// What changed since the net task looked last.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    pub(crate) ending: Option<Ending>,
+    pub(crate) topics: Option<BTreeMap<TopicId, Wish>>,
+    pub(crate) subscribers: Vec<Subscriber>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        id: PeerId,
+        local: Vec<SocketAddr>,
+        commands: mpsc::Sender<Command>,
+        outcome: watch::Receiver<Option<Unsent>>,
+        rng: Rng,
+    ) -> Self {
+        Self {
+            id,
+            local,
+            commands,
+            ready: Arc::default(),
+            services: Services::default(),
+            publications: Arc::new(Semaphore::new(PUBLICATIONS)),
+            outcome,
+            closed: AtomicBool::new(false),
+            state: Mutex::default(),
+            rng: Mutex::new(rng),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock is held is impossible but for memory exhaustion; the state stays whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the node takes no new work: it has ended, or was told to.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Asks for the answer of the net task to a command.
+    pub(crate) async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Closed> {
+        let (reply, answer) = oneshot::channel();
+        if self.is_closed() || self.commands.send(make(reply)).await.is_err() {
+            return Err(Closed);
+        }
+        answer.await.or(Err(Closed))
+    }
+
+    /// Counts one more handle of a topic.
+    pub(crate) fn join(&self, topic: TopicId, announce: bool, lookup: bool) -> Result<(), JoinError> {
+        if self.is_closed() {
+            return Err(JoinError::Closed);
+        }
+        let mut state = self.state();
+        if !state.topics.contains_key(&topic) && state.topics.len() >= TOPICS {
+            return Err(JoinError::TooMany { limit: TOPICS });
+        }
+        let wish = state.topics.entry(topic).or_insert(Wish { handles: 0, announce: false, lookup: false });
+        wish.handles = wish.handles.saturating_add(1);
+        wish.announce |= announce;
+        wish.lookup |= lookup;
+        state.topics_changed = true;
+        drop(state);
+        self.ready.wake();
+        Ok(())
+    }
+
+    /// Counts one handle of a topic less; without any the topic is left.
+    pub(crate) fn leave(&self, topic: TopicId) {
+        let mut state = self.state();
+        if let Some(wish) = state.topics.get_mut(&topic) {
+            wish.handles = wish.handles.saturating_sub(1);
+            if wish.handles == 0 {
+                state.topics.remove(&topic);
+                state.topics_changed = true;
+            }
+        }
+        drop(state);
+        self.ready.wake();
+    }
+
+    pub(crate) fn subscribe(&self, subscriber: Subscriber) {
+        let mut state = self.state();
+        // Under the lock, as `close` is: whoever comes later must not wait for a net task that is gone.
+        if !self.is_closed() {
+            state.subscribers.push(subscriber);
+            drop(state);
+            self.ready.wake();
+        }
+    }
+
+    /// Tells the node to end. The gentler wish that came first stays, but for an abort.
+    pub(crate) fn end(&self, ending: Ending) {
+        let mut state = self.state();
+        if state.ending.is_none() || ending == Ending::Abort {
+            state.ending = Some(ending);
+        }
+        drop(state);
+        self.ready.wake();
+    }
+
+    /// Resolves when the node has ended. Cancel-safe.
+    pub(crate) async fn ended(&self) -> Unsent {
+        let mut outcome = self.outcome.clone();
+        // An error means that the runtime has dropped the net task.
+        outcome.wait_for(Option::is_some).await.ok().and_then(|unsent| *unsent).unwrap_or_default()
+    }
+
+    /// The open session with a peer.
+    pub(crate) fn conn(&self, peer: &PeerId) -> Option<Arc<Conn>> {
+        self.state().conns.get(peer).cloned()
+    }
+
+    /// All open sessions.
+    pub(crate) fn conns(&self) -> Vec<Arc<Conn>> {
+        self.state().conns.values().cloned().collect()
+    }
+
+    /// Puts sessions into a random order.
+    pub(crate) fn shuffle(&self, conns: &mut [Arc<Conn>]) {
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        for last in (1..conns.len()).rev() {
+            let other = usize::try_from(rng.below(last as u64 + 1)).unwrap_or(last);
+            conns.swap(last, other);
+        }
+    }
+
+    /// Dials a peer that was connected before.
+    pub(crate) async fn connect_again(&self, peer: PeerId) -> Result<Arc<Conn>, RequestError> {
+        if self.is_closed() {
+            return Err(RequestError::Closed);
+        }
+        let known = self.state().remembered.get(&peer).copied();
+        let addrs = known.map(|addr| vec![addr]).ok_or(RequestError::Dial(DialError::NoAddress))?;
+        let dialled = self.ask(|reply| Command::Dial { peer: Some(peer), addrs, reply }).await;
+        dialled.or(Err(RequestError::Closed))?.map_err(RequestError::Dial)?;
+        self.conn(&peer).ok_or(RequestError::Disconnected)
+    }
+
+    /// Why nothing can be sent to a peer without an open session.
+    pub(crate) fn unreachable(&self, peer: PeerId) -> SendError {
+        if self.is_closed() { SendError::Closed } else { SendError::NotConnected { peer } }
+    }
+
+    // The side of the net task.
+
+    pub(crate) fn take(&self) -> Changes {
+        let mut state = self.state();
+        let topics = state.topics_changed.then(|| state.topics.clone());
+        state.topics_changed = false;
+        Changes { ending: state.ending, topics, subscribers: std::mem::take(&mut state.subscribers) }
+    }
+
+    pub(crate) fn connect(&self, conn: Arc<Conn>) {
+        let mut state = self.state();
+        state.remembered.remove(&conn.peer);
+        state.conns.insert(conn.peer, conn);
+    }
+
+    /// Forgets a session, unless a newer one has replaced it, and remembers where the peer was.
+    pub(crate) fn disconnect(&self, conn: &Arc<Conn>, addr: SocketAddr) {
+        let mut state = self.state();
+        if state.conns.get(&conn.peer).is_some_and(|known| Arc::ptr_eq(known, conn)) {
+            state.conns.remove(&conn.peer);
+            if state.remembered.len() >= REMEMBERED {
+                state.remembered.pop_first();
+            }
+            state.remembered.insert(conn.peer, addr);
+        }
+    }
+
+    /// From now on every handle says that the node has ended.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        self.closed.store(true, Ordering::Release);
+        let old = std::mem::take(&mut *state);
+        drop(state);
+        self.publications.close();
+        self.services.clear();
+        for conn in old.conns.values() {
+            drop(conn.close(Gone::Closed));
+        }
+    }
+}

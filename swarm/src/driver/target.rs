@@ -1,0 +1,159 @@
+//! Whom to dial: what people have of a peer, as text or as values.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use framing::uri::{Host, PeerUri};
+
+use crate::{DialError, PeerId};
+
+/// Whom to dial and where: an address, a host name with a port, or the id of a peer with any number of those.
+///
+/// As text: `192.0.2.1:4000`, `host.example:4000`, `<id>@192.0.2.1:4000`, or `p2p://<id>@host.example:4000`. With an id
+/// nobody else is talked to; without one, whoever answers is the peer.
+///
+/// ```
+/// use swarm::DialTarget;
+/// let somebody: DialTarget = "192.0.2.1:4000".parse()?;
+/// let also: DialTarget = ([192, 0, 2, 1], 4000).into();
+/// assert_eq!(somebody, also);
+/// # Ok::<(), swarm::ParseTargetError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DialTarget {
+    pub(crate) peer: Option<PeerId>,
+    pub(crate) addrs: Vec<SocketAddr>,
+    pub(crate) hosts: Vec<String>,
+}
+
+/// Why a text names nobody to dial.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no address: expected ip:port, name:port or <peer id>@name:port")]
+pub struct ParseTargetError {
+    /// The text.
+    pub text: String,
+}
+
+impl DialTarget {
+    /// The holder of a key, at any of these addresses.
+    #[must_use]
+    pub fn peer(peer: PeerId, addrs: impl IntoIterator<Item = SocketAddr>) -> Self {
+        Self { peer: Some(peer), addrs: addrs.into_iter().collect(), hosts: Vec::new() }
+    }
+
+    /// Adds an address.
+    #[must_use]
+    pub fn addr(mut self, addr: SocketAddr) -> Self {
+        self.addrs.push(addr);
+        self
+    }
+
+    /// Looks the names up; all addresses of all of them are tried.
+    pub(crate) async fn resolve(mut self) -> Result<(Option<PeerId>, Vec<SocketAddr>), DialError> {
+        let mut failed = None;
+        for host in self.hosts {
+            let found = tokio::net::lookup_host(&host).await.map(|found| self.addrs.extend(found));
+            if let Err(error) = found {
+                failed = Some(DialError::Unresolved { host, kind: error.kind() });
+            }
+        }
+        match failed {
+            Some(error) if self.addrs.is_empty() => Err(error),
+            _ => Ok((self.peer, self.addrs)),
+        }
+    }
+}
+
+impl FromStr for DialTarget {
+    type Err = ParseTargetError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || ParseTargetError { text: text.to_owned() };
+        let bare = text.strip_prefix("p2p://").unwrap_or(text);
+        let (peer, place) = match bare.split_once('@') {
+            Some((id, place)) => (Some(id.parse::<PeerId>().map_err(|_| wrong())?), place),
+            None => (None, bare),
+        };
+        let mut target = Self { peer, addrs: Vec::new(), hosts: Vec::new() };
+        if let Ok(addr) = place.parse::<SocketAddr>() {
+            target.addrs.push(addr);
+            return Ok(target);
+        }
+        // A name, read as strictly as a URI reads it.
+        let (name, port) = place.rsplit_once(':').ok_or_else(wrong)?;
+        let port: u16 = port.parse().map_err(|_| wrong())?;
+        let name: framing::uri::HostName = name.parse().map_err(|_| wrong())?;
+        target.hosts.push(format!("{}:{port}", name.as_str()));
+        Ok(target)
+    }
+}
+
+impl fmt::Display for DialTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(peer) = &self.peer {
+            write!(f, "{peer}@")?;
+        }
+        match (self.addrs.first(), self.hosts.first()) {
+            (Some(addr), _) => addr.fmt(f),
+            (None, Some(host)) => host.fmt(f),
+            (None, None) => f.write_str("nowhere"),
+        }
+    }
+}
+
+impl From<SocketAddr> for DialTarget {
+    fn from(addr: SocketAddr) -> Self {
+        Self { peer: None, addrs: vec![addr], hosts: Vec::new() }
+    }
+}
+
+impl<I: Into<std::net::IpAddr>> From<(I, u16)> for DialTarget {
+    fn from(addr: (I, u16)) -> Self {
+        Self::from(SocketAddr::from(addr))
+    }
+}
+
+impl From<(PeerId, SocketAddr)> for DialTarget {
+    fn from((peer, addr): (PeerId, SocketAddr)) -> Self {
+        Self::peer(peer, [addr])
+    }
+}
+
+impl From<(PeerId, Vec<SocketAddr>)> for DialTarget {
+    fn from((peer, addrs): (PeerId, Vec<SocketAddr>)) -> Self {
+        Self::peer(peer, addrs)
+    }
+}
+
+impl From<PeerUri> for DialTarget {
+    fn from(uri: PeerUri) -> Self {
+        let (peer, port) = (Some(PeerId::from(uri.peer)), uri.port);
+        match uri.host {
+            Host::Ip(ip) => Self { peer, addrs: vec![SocketAddr::new(ip, port)], hosts: Vec::new() },
+            Host::Name(name) => Self { peer, addrs: Vec::new(), hosts: vec![format!("{}:{port}", name.as_str())] },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_write_addresses_in_several_ways() {
+        let id = PeerId::from_bytes([7; 32]);
+        for text in ["192.0.2.1:4000", "[2001:db8::1]:4000"] {
+            let target: DialTarget = text.parse().unwrap();
+            assert_eq!((target.peer, target.addrs.len(), target.hosts.len()), (None, 1, 0));
+            let target: DialTarget = format!("{id}@{text}").parse().unwrap();
+            assert_eq!((target.peer, target.addrs.len()), (Some(id), 1));
+            assert_eq!(target.to_string().parse(), Ok(target));
+        }
+        let target: DialTarget = format!("p2p://{id}@host.example:7").parse().unwrap();
+        assert_eq!((target.peer, target.hosts), (Some(id), vec![String::from("host.example:7")]));
+        for wrong in ["", "4000", "host.example", "host:99999", "x@192.0.2.1:4", ":7", "1.2.3:4"] {
+            assert!(wrong.parse::<DialTarget>().is_err(), "{wrong:?}");
+        }
+    }
+}

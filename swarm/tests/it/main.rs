@@ -1,0 +1,18 @@
+//! The node on real sockets of the loopback interface.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    missing_docs,
+    reason = "test"
+)]
+
+mod dial;
+mod messages;
+mod requests;
+mod streams;
+mod support;
+mod topics;

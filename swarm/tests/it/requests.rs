@@ -1,0 +1,118 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use swarm::{Protocol, RequestError};
+
+use crate::support::{ECHO, node, pair, within};
+
+#[tokio::test]
+async fn requests_are_answered() {
+    let (_a, b, ab, _) = pair().await;
+    let _echo = b.respond(ECHO, |_, body| async move { Ok::<_, ()>(body) }).unwrap();
+    for size in [0, 1, 64, 5000, 1 << 20] {
+        let body = vec![3; size];
+        let answer = within(ab.request(ECHO, &body).max_answer(1 << 20).into_future()).await.unwrap();
+        assert_eq!(answer, body);
+    }
+    assert!(b.respond(ECHO, |_, body| async move { Ok::<_, ()>(body) }).is_err(), "there is one responder");
+}
+
+#[tokio::test]
+async fn a_thousand_requests_run_side_by_side() {
+    let (_a, b, ab, _) = pair().await;
+    let _double = b
+        .respond(ECHO, |_, body| async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let n = u32::from_be_bytes(body[..].try_into().map_err(drop)?);
+            Ok::<_, ()>(Bytes::copy_from_slice(&(2 * n).to_be_bytes()))
+        })
+        .unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..1000u32 {
+        let peer = ab.clone();
+        tasks.spawn(async move { (n, peer.request(ECHO, n.to_be_bytes()).await) });
+    }
+    while let Some(done) = within(tasks.join_next()).await {
+        let (n, answer) = done.unwrap();
+        assert_eq!(answer.unwrap(), (2 * n).to_be_bytes()[..]);
+    }
+}
+
+#[tokio::test]
+async fn every_way_to_fail_has_its_name() {
+    const NOBODY: Protocol = Protocol::new("nobody/1");
+    const NEVER: Protocol = Protocol::new("never/1");
+    const REJECT: Protocol = Protocol::new("reject/1");
+    const SMALL: Protocol = Protocol::new("small/1");
+    let (a, b, ab, _) = pair().await;
+    let _never = b.respond(NEVER, |_, _| std::future::pending::<Result<Bytes, ()>>()).unwrap();
+    let _reject = b.respond(REJECT, |_, _| async { Err::<Bytes, _>(()) }).unwrap();
+    let mut small = b.requests_up_to(SMALL, 10).unwrap();
+    assert_eq!(within(ab.request(NOBODY, "x").into_future()).await, Err(RequestError::Unsupported));
+    assert_eq!(within(ab.request(REJECT, "x").into_future()).await, Err(RequestError::Rejected));
+    let short = Duration::from_millis(100);
+    let late = within(ab.request(NEVER, "x").timeout(short).into_future()).await;
+    assert!(matches!(late, Err(RequestError::Timeout { after }) if after == short), "{late:?}");
+    assert_eq!(within(ab.request(SMALL, [0; 11]).into_future()).await, Err(RequestError::TooLarge));
+    let asked = tokio::spawn(ab.request(SMALL, [0; 10]).max_answer(4).into_future());
+    within(small.next()).await.unwrap().answer("12345");
+    assert_eq!(within(asked).await.unwrap(), Err(RequestError::AnswerTooLarge { max: 4 }));
+    // One that is dropped without an answer is rejected at once.
+    let asked = tokio::spawn(ab.request(SMALL, [0; 10]).into_future());
+    drop(within(small.next()).await.unwrap());
+    assert_eq!(within(asked).await.unwrap(), Err(RequestError::Rejected));
+    // The protocol is gone with whoever answered it.
+    drop(small);
+    assert_eq!(within(ab.request(SMALL, "x").into_future()).await, Err(RequestError::Unsupported));
+    // The session ends while a request is under way.
+    let asked = tokio::spawn(ab.request(NEVER, "x").into_future());
+    tokio::time::sleep(short).await;
+    drop((_never, b));
+    let ended = within(asked).await.unwrap();
+    assert!(matches!(ended, Err(RequestError::Rejected | RequestError::Disconnected)), "{ended:?}");
+    drop(a);
+}
+
+#[tokio::test]
+async fn a_peer_that_was_connected_before_is_dialled_for_a_request() {
+    let (_a, b, ab, _) = pair().await;
+    let _echo = b.respond(ECHO, |_, body| async move { Ok::<_, ()>(body) }).unwrap();
+    ab.disconnect(Duration::ZERO).await;
+    assert_eq!(within(ab.request(ECHO, "again").into_future()).await, Ok(Bytes::from("again")));
+    let stranger = node().await;
+    assert!(matches!(
+        within(stranger.peer(&b.id()).request(ECHO, "x").into_future()).await,
+        Err(RequestError::Dial(swarm::DialError::NoAddress))
+    ));
+}
+
+#[tokio::test]
+async fn requests_that_are_given_up_cost_nothing_in_the_end() {
+    let (a, b, ab, _) = pair().await;
+    let running = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&running);
+    let _slow = b
+        .respond(ECHO, move |_, body| {
+            let count = Arc::clone(&count);
+            async move {
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Ok::<_, ()>(body)
+            }
+        })
+        .unwrap();
+    for _ in 0..300 {
+        let request = ab.request(ECHO, "x").into_future();
+        let _ = tokio::time::timeout(Duration::from_millis(1), request).await;
+    }
+    assert!(running.load(Ordering::Relaxed) > 0);
+    assert_eq!(within(ab.request(ECHO, "y").into_future()).await, Ok(Bytes::from("y")));
+    within(async {
+        while a.stats().await.unwrap().streams + b.stats().await.unwrap().streams > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
