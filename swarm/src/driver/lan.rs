@@ -300,15 +300,18 @@ fn of_every_interface(listed: &[Interface], bound: &SocketAddr) -> impl Iterator
             *known = *interface;
         }
     }
-    if !best.values().any(|interface| interface.addr.ip().is_loopback()) {
+    let is_loopback = |interface: &&Interface| interface.addr.ip().is_loopback();
+    let missing = best.values().find(is_loopback).is_none().then(|| {
         let (ip, prefix) = match bound {
             SocketAddr::V4(_) => (IpAddr::from(Ipv4Addr::LOCALHOST), 8),
             SocketAddr::V6(_) => (IpAddr::from(Ipv6Addr::LOCALHOST), 128),
         };
-        best.insert(LOOPBACK, Interface { addr: SocketAddr::new(ip, 0), prefix, index: LOOPBACK });
-    }
+        // The other family may know its number.
+        let index = listed.iter().find(is_loopback).map_or(LOOPBACK, |interface| interface.index);
+        Interface { addr: SocketAddr::new(ip, 0), prefix, index }
+    });
     let port = bound.port();
-    best.into_values().map(move |mut interface| {
+    best.into_values().chain(missing).map(move |mut interface| {
         interface.addr.set_port(port);
         interface
     })
