@@ -331,11 +331,7 @@ impl Conn {
         }
         let inbox_room = state.inbox.as_ref().is_none_or(|inbox| inbox.bytes.len() < INBOX_BYTES);
         let tasks = std::mem::take(&mut state.tasks);
-        let wake = room && std::mem::take(&mut state.waiting);
-        drop(state);
-        if wake {
-            self.room.notify_waiters();
-        }
+        self.made_room(state, room);
         Work { tasks, inbox_room }
     }
 
@@ -343,7 +339,18 @@ impl Conn {
     pub(crate) fn take_messages(&self, messages: &mut Vec<u8>) {
         let mut state = self.state();
         std::mem::swap(messages, &mut state.messages);
-        let wake = !messages.is_empty() && std::mem::take(&mut state.waiting);
+        self.made_room(state, !messages.is_empty());
+    }
+
+    /// The same for datagrams.
+    pub(crate) fn take_datagrams(&self, datagrams: &mut Vec<u8>) {
+        let mut state = self.state();
+        std::mem::swap(datagrams, &mut state.datagrams);
+        self.made_room(state, !datagrams.is_empty());
+    }
+
+    fn made_room(&self, mut state: MutexGuard<'_, State>, room: bool) {
+        let wake = room && std::mem::take(&mut state.waiting);
         drop(state);
         if wake {
             self.room.notify_waiters();

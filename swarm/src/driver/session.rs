@@ -215,9 +215,19 @@ impl Session {
 
     fn send_datagrams(&mut self, peer: &mut Peer, visit: &Visit<'_>) {
         let protocol = visit.protocols.message;
-        while self.datagrams_at < self.datagrams.len() {
+        loop {
             let left = self.datagrams.get(self.datagrams_at..).unwrap_or_default();
-            let Some(first) = Messages::new(left).next() else { break };
+            let Some(first) = Messages::new(left).next() else {
+                self.datagrams.clear();
+                self.datagrams_at = 0;
+                // What was put into the outbox meanwhile.
+                self.conn.take_datagrams(&mut self.datagrams);
+                if self.datagrams.is_empty() {
+                    self.datagrams.shrink_to(KEPT_BYTES);
+                    return;
+                }
+                continue;
+            };
             let len = first.len();
             if peer.datagram_room(protocol) < len {
                 // It is asked again once some have left: no datagram is dropped that could have waited.
@@ -228,9 +238,6 @@ impl Session {
             }
             self.datagrams_at += len + prefix(len);
         }
-        self.datagrams.clear();
-        self.datagrams_at = 0;
-        self.datagrams.shrink_to(OUTBOX_KEPT);
     }
 
     /// Whether datagrams wait for others to leave.
@@ -764,7 +771,5 @@ const fn prefix(len: usize) -> usize {
 
 /// What is read of a request before its name is known: more than any name.
 const NAME_AND_MORE: usize = PIPE_BYTES;
-/// What an empty buffer of datagrams keeps.
-const OUTBOX_KEPT: usize = KEPT_BYTES;
 /// A time that nobody waits for.
 const FOREVER: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
