@@ -112,6 +112,15 @@ fn keys(c: &mut Criterion) {
             });
         });
         let [mut a, _] = pair(cipher, backend);
+        let mut pn = 0;
+        group.bench_function("seal_after_rest", |b| {
+            b.iter(|| {
+                a.rest();
+                a.seal(&mut [0; 29], pn).unwrap();
+                pn += 1;
+            });
+        });
+        let [mut a, _] = pair(cipher, backend);
         #[expect(clippy::disallowed_methods, reason = "any instant will do")]
         let now = Instant::now();
         group.bench_function("forgery/1200", |b| {

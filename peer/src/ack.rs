@@ -54,6 +54,7 @@ impl Acks {
 
     /// Takes in an authentic packet that is not a replay. `eliciting` says that it holds more than acknowledgements and
     /// padding, `ecn` what mark it came with.
+    #[inline]
     pub(crate) fn on_packet(&mut self, number: u64, eliciting: bool, ecn: Ecn, now: Instant) {
         if !self.received.insert(number..number.saturating_add(1)) {
             return;

@@ -213,6 +213,7 @@ impl Congestion {
     }
 
     /// A packet left that counts as in flight. What it returns is kept with the packet.
+    #[inline]
     pub(crate) fn on_sent(&mut self, size: u32, in_flight_before: u64, now: Instant) -> Snapshot {
         self.pacer.on_sent(size);
         if let Life::AtRest(memory) = self.life {

@@ -76,10 +76,10 @@ pub(super) struct Ring {
     base: u64,
     end: u64,
     /// A power of two, or empty.
-    slots: Vec<Record>,
+    slots: Box<[Record]>,
     /// One bit per number: bit `n % 64` of word `n / 64`, masked. One word is enough for up to 64 slots.
-    pending: Vec<u64>,
-    lost: Vec<u64>,
+    pending: Box<[u64]>,
+    lost: Box<[u64]>,
     /// The most numbers held since the ring was last empty.
     peak: usize,
 }
@@ -108,7 +108,7 @@ impl Ring {
     /// Bytes on the heap.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn heap(&self) -> usize {
-        self.slots.capacity() * size_of::<Record>() + (self.pending.capacity() + self.lost.capacity()) * 8
+        self.slots.len() * size_of::<Record>() + (self.pending.len() + self.lost.len()) * 8
     }
 
     /// Takes in the packet with the number [`end`](Self::end). There must be room.
@@ -238,7 +238,7 @@ impl Ring {
     /// than a quarter of its slots in between.
     fn relax(&mut self) {
         if self.slots.len() > MIN_SLOTS && self.peak * 4 < self.slots.len() {
-            (self.slots, self.pending, self.lost) = (Vec::new(), Vec::new(), Vec::new());
+            self.free();
         }
         self.peak = 0;
     }
@@ -246,8 +246,12 @@ impl Ring {
     /// Gives all memory back if nothing is held.
     pub(super) fn rest(&mut self) {
         if self.base == self.end {
-            (self.slots, self.pending, self.lost) = (Vec::new(), Vec::new(), Vec::new());
+            self.free();
         }
+    }
+
+    fn free(&mut self) {
+        (self.slots, self.pending, self.lost) = Default::default();
     }
 
     /// Doubles the slots.
@@ -259,8 +263,8 @@ impl Ring {
             base: self.base,
             end: self.end,
             slots: (0..slots).map(|_| Record::blank(at)).collect(),
-            pending: vec![0; words],
-            lost: vec![0; words],
+            pending: vec![0; words].into(),
+            lost: vec![0; words].into(),
             peak: self.peak,
         };
         for number in self.base..self.end {
@@ -278,7 +282,7 @@ impl Ring {
     }
 
     #[inline]
-    fn bits_mut(&mut self, bit: Bit) -> &mut Vec<u64> {
+    fn bits_mut(&mut self, bit: Bit) -> &mut [u64] {
         match bit {
             Bit::Pending => &mut self.pending,
             Bit::Lost => &mut self.lost,

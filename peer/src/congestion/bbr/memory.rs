@@ -13,13 +13,29 @@ pub(in crate::congestion) struct Memory {
     bandwidth: u64,
     /// See [`Bbr`].
     resume: u64,
-    min_rtt: Duration,
-    base_rtt: Duration,
-    max_rtt: Duration,
+    min_rtt: Nanos,
+    base_rtt: Nanos,
+    max_rtt: Nanos,
     floor_loss: f32,
     overflows: bool,
     /// The bandwidth was still growing.
     starting: bool,
+}
+
+/// A [`Duration`] in half of its size: up to 584 years, and [`Duration::MAX`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Nanos(u64);
+
+impl From<Duration> for Nanos {
+    fn from(duration: Duration) -> Self {
+        Self(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<Nanos> for Duration {
+    fn from(nanos: Nanos) -> Self {
+        if nanos.0 == u64::MAX { Self::MAX } else { Self::from_nanos(nanos.0) }
+    }
 }
 
 impl Memory {
@@ -38,9 +54,9 @@ impl Bbr {
             window: if self.phase == Phase::Probe { self.window.max(self.probe.before.in_flight) } else { self.window },
             bandwidth: self.bandwidth(),
             resume: if competes { self.rival.window() } else { self.resume },
-            min_rtt: self.min_rtt,
-            base_rtt: self.base_rtt,
-            max_rtt: self.max_rtt,
+            min_rtt: self.min_rtt.into(),
+            base_rtt: self.base_rtt.into(),
+            max_rtt: self.max_rtt.into(),
             floor_loss: self.floor_loss,
             overflows: self.overflows,
             starting: self.phase == Phase::Startup,
@@ -55,9 +71,9 @@ impl Bbr {
             phase: if starting { Phase::Startup } else { Phase::Cruise },
             best: [bandwidth; 2],
             resume,
-            min_rtt,
-            base_rtt,
-            max_rtt,
+            min_rtt: min_rtt.into(),
+            base_rtt: base_rtt.into(),
+            max_rtt: max_rtt.into(),
             floor_loss,
             overflows,
             ..Self::new(mtu, now)
