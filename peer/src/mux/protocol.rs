@@ -26,6 +26,7 @@ pub struct Protocol {
     weight: NonZeroU16,
     rate_cap: Option<NonZeroU32>,
     accepts_streams: bool,
+    datagrams: bool,
 }
 
 impl Protocol {
@@ -38,6 +39,7 @@ impl Protocol {
             weight: NonZeroU16::MIN,
             rate_cap: None,
             accepts_streams: true,
+            datagrams: true,
         }
     }
 
@@ -70,6 +72,14 @@ impl Protocol {
         self
     }
 
+    /// Whether it has datagrams: those protocols that do share the memory for them in equal parts. Datagrams of others are
+    /// not sent, and are dropped when they come. Default: yes.
+    #[must_use]
+    pub const fn datagrams(mut self, has: bool) -> Self {
+        self.datagrams = has;
+        self
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -86,6 +96,10 @@ impl Protocol {
 
     pub(super) const fn takes_streams(&self) -> bool {
         self.accepts_streams
+    }
+
+    pub(super) const fn has_datagrams(&self) -> bool {
+        self.datagrams
     }
 }
 
@@ -186,6 +200,11 @@ impl Protocols {
     }
 
     /// The place of the highest version of a protocol.
+    /// Among how many the memory for datagrams is shared.
+    pub(super) fn datagram_shares(&self) -> usize {
+        self.list.iter().filter(|protocol| protocol.datagrams).count()
+    }
+
     pub(super) fn newest(&self, id: ProtocolId) -> Option<u8> {
         let at = self.entries.iter().rposition(|entry| entry.protocol == id)?;
         u8::try_from(at).ok()

@@ -377,13 +377,14 @@ impl Mux {
             self.strange_datagrams |= bit;
             return if known { Ok(()) } else { self.unknown() };
         };
-        let cap = self.datagram_cap();
+        let cap = if self.has_datagrams(entry.protocol) { self.datagram_cap() } else { 0 };
         let Some(lane) = self.lanes.get_mut(entry.protocol.index()).filter(|lane| lane.failed.is_none()) else {
             return Ok(());
         };
         let queue = lane.incoming.get_or_insert_with(|| Box::new(Queue::new(cap)));
         // None are wanted: as if the queue had no room.
-        let dropped = if self.limits.max_datagram == 0 { 1 } else { queue.push(data, &mut self.recv_pool) };
+        let unwanted = self.limits.max_datagram == 0 || cap == 0;
+        let dropped = if unwanted { 1 } else { queue.push(data, &mut self.recv_pool) };
         let tell = !queue.is_empty() && !std::mem::replace(&mut lane.datagram_told, true);
         self.stats.datagrams_dropped_received += dropped;
         self.count_dropped(entry.protocol, Direction::Received, dropped);

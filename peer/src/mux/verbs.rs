@@ -9,7 +9,7 @@ use super::event::{Account, Direction, Event, MessageId, Read, Urgency};
 use super::limits::{STREAM_SEND_BUFFER, STREAM_WINDOW, WRITABLE};
 use super::message::Prefix;
 use super::pages::{PAGE, Pages};
-use super::protocol::ProtocolId;
+use super::protocol::{Protocol, ProtocolId};
 use super::stream::recv::{Front, Purpose, RecvHalf};
 use super::stream::send::{SendHalf, Told};
 use super::stream::{Found, NONE, Slot};
@@ -299,7 +299,7 @@ impl Mux {
 
     /// Puts a datagram behind those that wait. If there is no room, the oldest are dropped, which is told.
     pub(crate) fn send_datagram(&mut self, protocol: ProtocolId, data: &[u8]) -> Result<(), SendError> {
-        let cap = self.datagram_cap();
+        let cap = if self.has_datagrams(protocol) { self.datagram_cap() } else { 0 };
         let frame = self.packet_room.min(usize::try_from(self.theirs.max_datagram_frame).unwrap_or(usize::MAX));
         let lane = self.lanes.get_mut(protocol.index()).ok_or(SendError::NotRegistered)?;
         if let Some(code) = lane.failed {
@@ -307,7 +307,7 @@ impl Mux {
         }
         let entry = lane.entry.ok_or(SendError::NotAgreed)?;
         let max = longest_datagram(entry, frame).min(Queue::longest(cap));
-        if data.len() > max || frame == 0 {
+        if data.len() > max || frame == 0 || cap == 0 {
             return Err(SendError::TooLarge { len: data.len(), max });
         }
         let queue = lane.outgoing.get_or_insert_with(|| Box::new(Queue::new(cap)));
@@ -338,9 +338,14 @@ impl Mux {
         len
     }
 
-    /// What one protocol may have waiting in one direction.
+    /// What a protocol with datagrams may have waiting in one direction.
     pub(super) fn datagram_cap(&self) -> usize {
-        self.limits.datagram_memory / self.lanes.len().max(1)
+        self.limits.datagram_memory / self.protocols.datagram_shares().max(1)
+    }
+
+    /// Whether a protocol has datagrams.
+    pub(super) fn has_datagrams(&self, protocol: ProtocolId) -> bool {
+        self.protocols.get(protocol).is_some_and(Protocol::has_datagrams)
     }
 
     /// How many bytes of frames a packet carries: bounds datagrams. Waiting ones that are longer are dropped and counted.

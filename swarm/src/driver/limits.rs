@@ -11,9 +11,6 @@ pub(crate) const COMMANDS_PER_TURN: usize = 64;
 /// Batches sent in one turn: 1 MiB at most, after which the sockets are read again.
 pub(crate) const TRANSMITS_PER_TURN: usize = 16;
 
-/// Receiving calls per socket in one turn, each of at most 512 KiB.
-pub(crate) const RECEIVES_PER_TURN: usize = 4;
-
 /// Messages of one peer that wait to be handed to its session, in bytes with their lengths; a larger one is taken when
 /// nothing waits. When full, the sender waits. As much again may be half handed over.
 pub(crate) const OUTBOX_BYTES: usize = 256 << 10;

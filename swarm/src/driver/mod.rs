@@ -63,9 +63,7 @@ use self::builder::NO_GRACE;
 use self::command::Command;
 use self::conn::{Conn, Gone};
 use self::lan::Lan;
-use self::limits::{
-    ASLEEP, COMMANDS_PER_TURN, INTERFACES_EVERY, LAST_WORDS, PATIENCE, RECEIVES_PER_TURN, STALL, TRANSMITS_PER_TURN,
-};
+use self::limits::{ASLEEP, COMMANDS_PER_TURN, INTERFACES_EVERY, LAST_WORDS, PATIENCE, STALL, TRANSMITS_PER_TURN};
 use self::seeds::Seeds;
 use self::session::{Session, Visit};
 use self::shared::{Changes, Ending, Shared, Wish};
@@ -334,15 +332,9 @@ impl Driver {
         let Self { node, sockets, lan, .. } = self;
         let mut more = false;
         for socket in sockets {
-            let mut rounds = 0;
-            // What is refused is counted in the node.
-            while socket.receive(|datagram| _ = node.handle_datagram(datagram, now)) {
-                rounds += 1;
-                if rounds == RECEIVES_PER_TURN {
-                    more = true;
-                    break;
-                }
-            }
+            // One call: sessions are visited before the next, so that what they hold stays little. What is refused is
+            // counted in the node.
+            more |= socket.receive(|datagram| _ = node.handle_datagram(datagram, now));
         }
         if let Some(lan) = lan {
             more |= lan.receive(|datagram| _ = node.handle_datagram(datagram, now));

@@ -484,18 +484,20 @@ impl Machine for Node {
 fn protocols() -> (Protocols, ProtocolIds) {
     let mut protocols = Protocols::new();
     let mut register = |name: &str, streams: bool| {
-        let protocol = Protocol::new(name, 1).accepts_streams(streams);
+        let protocol = Protocol::new(name, 1).accepts_streams(streams).datagrams(name == MESSAGES);
         protocols.register(protocol).expect("a valid protocol")
     };
     let ids = ProtocolIds {
         topic: register(topics::PROTOCOL, false),
-        message: register("setowire/message", false),
+        message: register(MESSAGES, false),
         stream: register("setowire/stream", true),
         request: register("setowire/request", true),
     };
     (protocols, ids)
 }
 
+/// The protocol of messages and datagrams.
+const MESSAGES: &str = "setowire/message";
 /// What the keys that prove membership are derived for.
 const TOPIC_EXPORTER: &[u8] = b"setowire topic v1";
 /// The code of a session that is closed because its owner leaves: no error (SPEC 8.9).
