@@ -46,8 +46,10 @@ pub(crate) enum Role {
 }
 
 /// In the order of the table.
-const PEERS: [Peer; 3] = [
+const PEERS: [Peer; 5] = [
     Peer { name: "quinn", package: "bench-quinn", library: Some("quinn"), role: Role::Rival },
+    Peer { name: "s2n-quic", package: "bench-s2n", library: Some("s2n-quic"), role: Role::Rival },
+    Peer { name: "iroh", package: "bench-iroh", library: Some("iroh"), role: Role::Rival },
     Peer { name: "tcp", package: "bench-tcp", library: None, role: Role::Floor },
     Peer { name: "udp", package: "bench-udp", library: None, role: Role::Floor },
 ];
@@ -88,6 +90,7 @@ pub(crate) fn run(flags: &flags::Bench) -> anyhow::Result<bool> {
             }
         }
     }
+    log.write(&json!({ "limits": session.limits() }))?;
     say(&environment::markdown(&environment, &versions(&sh, &peers)?, session.limits()));
     let summaries = Summary::of_states(&runs, &peers);
     for summary in &summaries {

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -19,6 +20,15 @@ pub fn pin(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu);
     sched_setaffinity(None, &set).with_context(|| format!("cannot run on core {cpu}"))
+}
+
+/// Lets this process open as many files as the system allows: a thousand connections may be as many sockets.
+///
+/// # Errors
+/// When the system refuses.
+pub fn allow_files() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
 }
 
 /// Nanoseconds of a clock that all processes of the machine share.

@@ -72,6 +72,7 @@ fn start<L: Library>() -> Result<()> {
     if let Some(cpu) = options.cpu {
         machine::pin(cpu)?;
     }
+    machine::allow_files()?;
     let settings = Settings { work, bind: options.bind };
     // One thread: two processes, two cores. `spawn`, since tokio polls what it blocks on less often than tasks.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

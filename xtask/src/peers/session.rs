@@ -102,6 +102,8 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(programs: PathBuf, quick: bool) -> anyhow::Result<Self> {
         let logs = workspace::root().join("target/xtask-bench/peers");
+        // Logs grow; those of the last time are not there the first time.
+        let _ = fs::remove_dir_all(&logs);
         fs::create_dir_all(&logs)?;
         Ok(Self { programs, logs, quick, limits: BTreeMap::new() })
     }
@@ -192,8 +194,14 @@ impl Session {
             command.arg("--quick");
         }
         let mut client = Process::spawn(command, &format!("{peer}-client"), &self.logs)?;
-        let done = client.wait("figures", DONE, |line| object(line, "figures"))?;
-        Ok(done["figures"].clone())
+        let mut complaint = String::new();
+        let done = client.wait("figures", DONE, |line| {
+            if line.0 == Stream::Err {
+                complaint.clone_from(&line.1);
+            }
+            object(line, "figures")
+        });
+        Ok(done.with_context(|| format!("it says `{complaint}`"))?["figures"].clone())
     }
 }
 
