@@ -1,8 +1,8 @@
 //! What a session costs without a network: bytes per second of one core, for each side.
 //!
 //! `cargo bench -p setowire-peer --features fast --bench session [-- PART OF A NAME]`. Not criterion: a round of sending is one batch of
-//! up to 64 KiB, both sides take turns in one thread, and the time of each is counted apart. The figures are the
-//! median of several runs.
+//! up to 64 KiB, both sides take turns in one thread, and the time of each is counted apart. The figures are
+//! those of the median of 15 runs, or with `--best` of the quickest, for machines that others use too.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,21 +18,22 @@ use crypto::{Identity, Seed};
 use peer::congestion::Algorithm;
 use peer::mux::{Protocol, ProtocolId, Protocols, Read, SendError, Urgency, WriteError, push_message};
 use peer::{Config, Endpoint, Event, Handle, Target, mux};
-use structs::{Datagram, Epoch, Machine, Path, TransmitBuf};
+use structs::{Datagram, Epoch, Machine, Path, Transmit, TransmitBuf};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let quick = args.iter().any(|arg| arg == "--test" || arg == "--quick");
+    let best = args.iter().any(|arg| arg == "--best");
     let filter = args.into_iter().find(|arg| !arg.starts_with('-'));
-    let total: u64 = if quick { 16 << 20 } else { 1 << 30 };
-    let runs = if quick { 1 } else { 5 };
+    let total: u64 = if quick { 32 << 20 } else { 256 << 20 };
+    let runs = if quick { 1 } else { 15 };
     let measure = |name: &str, bench: &dyn Fn() -> Timing| {
         if filter.as_ref().is_some_and(|wanted| !name.contains(wanted.as_str())) {
             return;
         }
         let mut results: Vec<Timing> = (0..runs).map(|_| bench()).collect();
         results.sort_by_key(|timing| timing.sender + timing.receiver);
-        results[runs / 2].print(name);
+        results[if best { 0 } else { runs / 2 }].print(name);
     };
     println!("{:44} {:>10} {:>10} {:>8} {:>10} {:>10}", "", "send MB/s", "recv MB/s", "ns/pkt", "send M/s", "recv M/s");
     for (cipher, aes) in [("AES-256-GCM", true), ("ChaCha20-Poly1305", false)] {
@@ -71,6 +72,22 @@ impl Timing {
     }
 }
 
+/// The time of many short sections.
+#[derive(Clone, Copy, Default)]
+struct Clock {
+    total: Duration,
+    sections: u32,
+}
+
+impl Clock {
+    /// A batch takes some 50 µs. If it took much longer, another process had the core, and the section counts as the mean.
+    fn add(&mut self, spent: Duration) {
+        let mean = self.total.checked_div(self.sections).unwrap_or(spent);
+        self.total += if spent > Duration::from_micros(400) { mean } else { spent };
+        self.sections += 1;
+    }
+}
+
 /// Two endpoints in one thread, and the time that each has taken.
 struct Bench {
     a: Endpoint,
@@ -83,8 +100,8 @@ struct Bench {
     out: TransmitBuf,
     copy: Vec<u8>,
     now: Instant,
-    sender: Duration,
-    receiver: Duration,
+    sender: Clock,
+    receiver: Clock,
     packets: u64,
 }
 
@@ -114,8 +131,8 @@ impl Bench {
             out: TransmitBuf::new(64),
             copy: vec![0; 1 << 16],
             now,
-            sender: Duration::ZERO,
-            receiver: Duration::ZERO,
+            sender: Clock::default(),
+            receiver: Clock::default(),
             packets: 0,
         };
         // Long enough for the handshake and for the search of the packet size.
@@ -130,12 +147,12 @@ impl Bench {
             }
         }
         assert_eq!(bench.a.peer(bench.at_a).unwrap().stats().mtu, mtu, "the size that was to be measured");
-        (bench.sender, bench.receiver, bench.packets) = (Duration::ZERO, Duration::ZERO, 0);
+        (bench.sender, bench.receiver, bench.packets) = (Clock::default(), Clock::default(), 0);
         bench
     }
 
     fn timing(&self, bytes: u64, items: u64) -> Timing {
-        Timing { sender: self.sender, receiver: self.receiver, bytes, items, packets: self.packets }
+        Timing { sender: self.sender.total, receiver: self.receiver.total, bytes, items, packets: self.packets }
     }
 
     /// Time passes for both.
@@ -149,7 +166,7 @@ impl Bench {
     fn at_a<R>(&mut self, run: impl FnOnce(&mut Endpoint, Handle) -> R) -> R {
         let start = Instant::now();
         let result = run(&mut self.a, self.at_a);
-        self.sender += start.elapsed();
+        self.sender.add(start.elapsed());
         result
     }
 
@@ -157,64 +174,54 @@ impl Bench {
     fn at_b<R>(&mut self, run: impl FnOnce(&mut Endpoint, Handle) -> R) -> R {
         let start = Instant::now();
         let result = run(&mut self.b, self.at_b);
-        self.receiver += start.elapsed();
+        self.receiver.add(start.elapsed());
         result
     }
 
     /// One batch from A to B, and what B answers. Returns whether anything moved.
     fn turn(&mut self) -> bool {
-        let moved = carry(
-            &mut self.a,
-            &mut self.b,
-            self.to_b,
-            &mut self.out,
-            &mut self.copy,
-            self.now,
-            [&mut self.sender, &mut self.receiver],
-            &mut self.packets,
-        );
-        let mut acks = 0;
-        carry(
-            &mut self.b,
-            &mut self.a,
-            self.to_a,
-            &mut self.out,
-            &mut self.copy,
-            self.now,
-            [&mut self.receiver, &mut self.sender],
-            &mut acks,
-        ) | moved
+        let start = Instant::now();
+        let Some(batch) = self.a.poll_transmit(&mut self.out, self.now) else {
+            self.sender.add(start.elapsed());
+            return self.answer();
+        };
+        self.sender.add(start.elapsed());
+        self.packets += batch.len.div_ceil(batch.segment_size) as u64;
+        self.receiver.add(carry(&mut self.out, &mut self.copy, batch, &mut self.b, self.to_b, self.now));
+        self.answer();
+        true
+    }
+
+    /// What B says.
+    fn answer(&mut self) -> bool {
+        let mut moved = false;
+        loop {
+            let start = Instant::now();
+            let batch = self.b.poll_transmit(&mut self.out, self.now);
+            self.receiver.add(start.elapsed());
+            let Some(batch) = batch else { return moved };
+            self.sender.add(carry(&mut self.out, &mut self.copy, batch, &mut self.a, self.to_a, self.now));
+            moved = true;
+        }
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "the two halves of one struct, borrowed apart")]
+/// A batch to where it goes; returns how long it was worked on there. What the kernel does in between is not counted.
 fn carry(
-    from: &mut Endpoint,
-    to: &mut Endpoint,
-    path: Path,
     out: &mut TransmitBuf,
     copy: &mut [u8],
+    batch: Transmit,
+    to: &mut Endpoint,
+    path: Path,
     now: Instant,
-    [gives, takes]: [&mut Duration; 2],
-    packets: &mut u64,
-) -> bool {
-    let mut moved = false;
-    loop {
-        let start = Instant::now();
-        let transmit = from.poll_transmit(out, now);
-        *gives += start.elapsed();
-        let Some(transmit) = transmit else { return moved };
-        moved = true;
-        // What the kernel does in between is not counted.
-        copy[..transmit.len].copy_from_slice(&out.bytes()[..transmit.len]);
-        out.clear();
-        let start = Instant::now();
-        for datagram in copy[..transmit.len].chunks_mut(transmit.segment_size) {
-            *packets += 1;
-            to.handle_datagram(Datagram::new(path, datagram), now).unwrap();
-        }
-        *takes += start.elapsed();
+) -> Duration {
+    copy[..batch.len].copy_from_slice(&out.bytes()[..batch.len]);
+    out.clear();
+    let start = Instant::now();
+    for datagram in copy[..batch.len].chunks_mut(batch.segment_size) {
+        to.handle_datagram(Datagram::new(path, datagram), now).unwrap();
     }
+    start.elapsed()
 }
 
 fn bulk(aes: bool, mtu: usize, total: u64) -> Timing {
@@ -234,7 +241,7 @@ fn bulk(aes: bool, mtu: usize, total: u64) -> Timing {
                 Err(other) => panic!("{other}"),
             }
         }
-        bench.sender += start.elapsed();
+        bench.sender.add(start.elapsed());
         bench.turn();
         let start = Instant::now();
         while let Ok(Read::Bytes(n)) =
@@ -243,10 +250,10 @@ fn bulk(aes: bool, mtu: usize, total: u64) -> Timing {
             read += n as u64;
         }
         while bench.b.poll_event().is_some() {}
-        bench.receiver += start.elapsed();
+        bench.receiver.add(start.elapsed());
         let start = Instant::now();
         while bench.a.poll_event().is_some() {}
-        bench.sender += start.elapsed();
+        bench.sender.add(start.elapsed());
         bench.now += Duration::from_micros(50);
         bench.a.handle_timeout(bench.now);
         bench.b.handle_timeout(bench.now);
@@ -273,7 +280,7 @@ fn messages(len: usize, count: u64) -> Timing {
                 }
             }
         });
-        bench.sender += start.elapsed();
+        bench.sender.add(start.elapsed());
         bench.turn();
         let start = Instant::now();
         bench.b.with(at_b, now, |peer, _| {
@@ -284,10 +291,10 @@ fn messages(len: usize, count: u64) -> Timing {
         while let Some(event) = bench.b.poll_event() {
             if let Event::Mux(mux::Event::Message { .. }) = event.event {}
         }
-        bench.receiver += start.elapsed();
+        bench.receiver.add(start.elapsed());
         let start = Instant::now();
         while bench.a.poll_event().is_some() {}
-        bench.sender += start.elapsed();
+        bench.sender.add(start.elapsed());
         bench.now += Duration::from_micros(50);
         bench.a.handle_timeout(bench.now);
         bench.b.handle_timeout(bench.now);

@@ -583,7 +583,7 @@ impl Muxes {
         }
         for end in &self.ends {
             assert!(end.mux.is_flushed(), "something was not sent");
-            assert_eq!(end.mux.buffered_bytes(), 0, "something is held");
+            assert_eq!(end.mux.held_bytes(), 0, "something is held");
         }
     }
 }

@@ -92,16 +92,18 @@ impl Queue {
                 dropped += 1;
             }
         }
+        self.data.narrow(pool);
         *self = kept;
         dropped
     }
 
-    /// Drops all; returns how many.
+    /// Drops all, before it goes itself; returns how many.
     pub(super) fn clear(&mut self, pool: &mut Pool) -> u64 {
         let mut dropped = 0;
         while self.drop_front(pool) {
             dropped += 1;
         }
+        self.data.narrow(pool);
         dropped
     }
 }
@@ -129,7 +131,7 @@ mod tests {
         }
         assert_eq!(pop(&mut queue, &mut pool), Some(vec![]));
         assert_eq!(pop(&mut queue, &mut pool), None);
-        assert_eq!(pool.memory(), 0);
+        assert_eq!(pool.used(), 0);
     }
 
     #[test]
@@ -141,6 +143,6 @@ mod tests {
         assert_eq!(queue.retain(1200, &mut pool), 2);
         let left = std::iter::from_fn(|| pop(&mut queue, &mut pool)).map(|datagram| datagram.len()).collect::<Vec<_>>();
         assert_eq!(left, [20, 1200, 5]);
-        assert!(queue.is_empty() && pool.memory() == 0);
+        assert!(queue.is_empty() && pool.used() == 0);
     }
 }

@@ -1,10 +1,10 @@
 //! What a session may hold: every bound of the multiplexer, and what the other side is told of them.
 
-use super::pages::{MAX_FREE, PAGE};
+use super::pages::{PAGE, Pool};
 
 /// Bounds of one session's buffers. Sizes are bytes.
 ///
-/// Memory is counted as it is allocated, in pages of 1 KiB. What the other side may send is announced such that, whatever it sends
+/// Memory is counted as it is allocated, in pages of 1 or 16 KiB. What the other side may send is announced such that, whatever it sends
 /// and however little of it is read, the pages stay below `receive_memory`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -56,7 +56,7 @@ impl Limits {
     /// the other side may have open, and for each stream of ours.
     fn slack(&self, protocols: usize) -> usize {
         let halves = self.streams as usize * 2 + 2 * protocols;
-        (halves * 2 + MAX_FREE) * PAGE + self.datagram_memory + MAX_RANGES * 16
+        halves * 2 * PAGE + Pool::slack(MAX_MEMORY) + self.datagram_memory + MAX_RANGES * 16
     }
 
     /// The widest that the window of the session may become.

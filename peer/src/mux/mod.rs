@@ -166,8 +166,8 @@ impl Mux {
             agreement: None,
             theirs: framing::Limits::INITIAL,
             streams: Streams::new(role),
-            send_pool: Pool::default(),
-            recv_pool: Pool::default(),
+            send_pool: Pool::new(limits.send_memory),
+            recv_pool: Pool::new(limits.receive_memory),
             credit: Credit::new(framing::Limits::INITIAL.max_data),
             unsent: 0,
             oversized: NONE,
@@ -232,11 +232,29 @@ impl Mux {
         self.send_pool.memory() + self.recv_pool.memory() + self.ranges * 16
     }
 
+    /// The part of it that holds something.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) const fn held_bytes(&self) -> usize {
+        self.send_pool.used() + self.recv_pool.used() + self.ranges * 16
+    }
+
     /// Nothing has happened for long: gives back what memory a busy time left behind.
     pub(crate) fn rest(&mut self) {
+        for half in self.streams.sends.iter_mut() {
+            half.data.narrow(&mut self.send_pool);
+        }
+        for half in self.streams.recvs.iter_mut() {
+            half.data.narrow(&mut self.recv_pool);
+        }
         self.streams.rest();
         for lane in &mut self.lanes {
             lane.ready.shrink_to_fit();
+            for (queue, pool) in [(&mut lane.outgoing, &mut self.send_pool), (&mut lane.incoming, &mut self.recv_pool)]
+            {
+                if let Some(mut empty) = queue.take_if(|queue| queue.is_empty()) {
+                    empty.clear(pool);
+                }
+            }
         }
         self.send_pool.rest();
         self.recv_pool.rest();

@@ -10,49 +10,130 @@ use framing::varint;
 /// The bytes of a page.
 pub(super) const PAGE: usize = 1024;
 
-type Page = Box<[u8; PAGE]>;
+/// The bytes of a wide page, for the few that hold much.
+pub(super) const WIDE: usize = 16 * PAGE;
 
-/// The pages of one direction of a session: counted, and a few kept for reuse while others are in use.
+/// How many windows of one pool may have wide pages. Each may have two of them hardly filled.
+pub(super) const MAX_WIDE: usize = 4;
+
+/// Bytes of free pages of either width that are kept while none is in use.
+const MAX_IDLE: usize = 256 << 10;
+
+type Page = Box<[u8]>;
+
+/// The pages of one direction of a session: counted, and kept for reuse.
+///
+/// None is allocated while one is free, and none of one width beside free ones of the other, so there are never more than were in use
+/// at some time: what bounds those in use bounds the memory.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    free: Vec<Page>,
+    narrow: Stack,
+    wide: Stack,
+    /// Pages of [`PAGE`] bytes that would hold what is in use.
     used: usize,
+    /// How many windows may still get wide pages, and how many have them.
+    may_widen: bool,
+    widened: usize,
 }
 
-/// Free pages that are kept.
-pub(super) const MAX_FREE: usize = 128;
+/// Pages of one width.
+#[derive(Debug, Default)]
+struct Stack {
+    free: Vec<Page>,
+    used: usize,
+    /// The most that were in use since nothing was.
+    peak: usize,
+}
 
-impl Pool {
-    fn take(&mut self) -> Page {
+impl Stack {
+    fn take(&mut self) -> Option<Page> {
         self.used += 1;
-        // What a page held before is never read: its owner knows which bytes it filled.
-        self.free.pop().unwrap_or_else(|| Box::new([0; PAGE]))
+        self.peak = self.peak.max(self.used);
+        self.free.pop()
     }
 
     fn give(&mut self, page: Page) {
         self.used = self.used.saturating_sub(1);
-        if self.used == 0 {
-            self.free = Vec::new();
-        } else if self.free.len() < MAX_FREE {
-            self.free.push(page);
+        self.free.push(page);
+    }
+
+    /// Nothing is in use: what comes next will want about as much as what is over now.
+    fn relax(&mut self, max: usize) {
+        let keep = std::mem::take(&mut self.peak).min(max);
+        if self.free.len() > keep {
+            self.free.truncate(keep);
+            self.free.shrink_to(keep);
         }
     }
 
-    /// Keeps nothing for reuse.
-    pub(super) fn rest(&mut self) {
-        self.free = Vec::new();
+    const fn len(&self) -> usize {
+        self.used + self.free.len()
+    }
+}
+
+impl Pool {
+    /// A pool whose windows get wide pages when they hold much: up to [`MAX_WIDE`] of them, if `memory` bytes are enough for that.
+    pub(super) fn new(memory: usize) -> Self {
+        Self { may_widen: memory >= MIN_WIDE_MEMORY, ..Self::default() }
     }
 
-    /// Bytes of pages in use.
+    /// What wide pages may take beyond what is [`used`](Self::used).
+    pub(super) const fn slack(memory: usize) -> usize {
+        if memory >= MIN_WIDE_MEMORY { MAX_WIDE * 2 * WIDE } else { 0 }
+    }
+
+    // What a page held before is never read: its owner knows which bytes it filled.
+
+    fn take(&mut self) -> Page {
+        self.used += 1;
+        self.narrow.take().unwrap_or_else(|| {
+            self.wide.free.pop();
+            vec![0; PAGE].into()
+        })
+    }
+
+    fn take_wide(&mut self) -> Page {
+        self.wide.take().unwrap_or_else(|| {
+            let left = self.narrow.free.len().saturating_sub(WIDE / PAGE);
+            self.narrow.free.truncate(left);
+            vec![0; WIDE].into()
+        })
+    }
+
+    fn give(&mut self, page: Page) {
+        if page.len() == WIDE {
+            self.wide.give(page);
+        } else {
+            self.used = self.used.saturating_sub(1);
+            self.narrow.give(page);
+        }
+        if self.narrow.used == 0 && self.wide.used == 0 {
+            self.narrow.relax(MAX_IDLE / PAGE);
+            self.wide.relax(MAX_IDLE / WIDE);
+        }
+    }
+
+    /// Gives back what is kept for reuse.
+    pub(super) fn rest(&mut self) {
+        (self.narrow.free, self.wide.free) = (Vec::new(), Vec::new());
+    }
+
+    /// Bytes of the pages in use, as if all were of [`PAGE`] bytes.
     pub(super) const fn used(&self) -> usize {
         self.used * PAGE
     }
 
-    /// Bytes of all pages.
+    /// Bytes of all pages, in use and free.
     pub(super) const fn memory(&self) -> usize {
-        (self.used + self.free.len()) * PAGE
+        self.narrow.len() * PAGE + self.wide.len() * WIDE
     }
 }
+
+/// Places for pages that an empty window keeps.
+const MAX_EMPTY: usize = 32;
+
+/// With less memory than this all pages are narrow.
+const MIN_WIDE_MEMORY: usize = 1 << 20;
 
 /// A window `start..end` over an endless sequence of bytes. Bytes that were not put there are arbitrary.
 #[derive(Debug, Default)]
@@ -61,10 +142,12 @@ pub(super) struct Pages {
     pages: VecDeque<Option<Page>>,
     start: u64,
     end: u64,
+    /// All pages are wide: so from when there was much until it is [narrow](Self::narrow) again.
+    wide: bool,
 }
 
 impl Pages {
-    pub(super) const EMPTY: Self = Self { pages: VecDeque::new(), start: 0, end: 0 };
+    pub(super) const EMPTY: Self = Self { pages: VecDeque::new(), start: 0, end: 0, wide: false };
 
     pub(super) const fn start(&self) -> u64 {
         self.start
@@ -82,18 +165,30 @@ impl Pages {
         self.start == self.end
     }
 
-    /// Keeps no room for more pages.
-    pub(super) fn rest(&mut self) {
-        self.pages.shrink_to_fit();
+    const fn width(&self) -> usize {
+        if self.wide { WIDE } else { PAGE }
+    }
+
+    /// Which page an offset is in, counted from the first, and where in it.
+    #[inline]
+    const fn place(&self, offset: u64) -> (usize, usize) {
+        let shift = self.width().trailing_zeros();
+        (((offset >> shift) - (self.start >> shift)) as usize, offset as usize & (self.width() - 1))
+    }
+
+    /// Narrow pages that would hold the window.
+    const fn span(&self) -> usize {
+        if self.start == self.end { 0 } else { ((self.end - 1) / PAGE as u64 - self.start / PAGE as u64) as usize + 1 }
     }
 
     /// Puts `data` behind the end.
     #[inline]
     pub(super) fn append(&mut self, data: &[u8], pool: &mut Pool) {
         // In the page that the end is in: most messages.
-        let at = self.end as usize % PAGE;
-        if let Some(Some(page)) = self.pages.back_mut()
-            && at != 0
+        let at = self.end as usize & (self.width() - 1);
+        if at & (PAGE - 1) != 0
+            && at % PAGE + data.len() <= PAGE
+            && let Some(Some(page)) = self.pages.back_mut()
             && let Some(space) = page.get_mut(at..at + data.len())
         {
             space.copy_from_slice(data);
@@ -106,21 +201,66 @@ impl Pages {
     /// Puts `data` at `offset`, which must not lie before the start, and moves the end behind it.
     pub(super) fn write_at(&mut self, offset: u64, data: &[u8], pool: &mut Pool) {
         debug_assert!(offset >= self.start, "a byte that was let go of");
-        let Some(first) = (offset / PAGE as u64).checked_sub(self.start / PAGE as u64) else { return };
-        let (mut index, mut at, mut left) = (first as usize, offset as usize % PAGE, data);
+        let end = offset + data.len() as u64;
+        if offset < self.start || data.is_empty() {
+            self.end = self.end.max(end);
+            return;
+        }
+        if !self.wide && end - self.start >= WIDE as u64 && pool.may_widen {
+            self.widen(pool);
+        }
+        let before = self.span();
+        let width = self.width();
+        let ((mut index, mut at), mut left) = (self.place(offset), data);
         while !left.is_empty() {
             while self.pages.len() <= index {
                 self.pages.push_back(None);
             }
             let Some(page) = self.pages.get_mut(index) else { return };
-            let page = page.get_or_insert_with(|| pool.take());
-            let (now, rest) = left.split_at(left.len().min(PAGE - at));
+            let page = page.get_or_insert_with(|| if width == WIDE { pool.take_wide() } else { pool.take() });
+            let (now, rest) = left.split_at(left.len().min(width - at));
             if let Some(space) = page.get_mut(at..at + now.len()) {
                 space.copy_from_slice(now);
             }
             (index, at, left) = (index + 1, 0, rest);
         }
-        self.end = self.end.max(offset + data.len() as u64);
+        self.end = self.end.max(end);
+        if self.wide {
+            pool.used += self.span() - before;
+        }
+    }
+
+    /// From narrow pages to wide ones.
+    #[cold]
+    fn widen(&mut self, pool: &mut Pool) {
+        let first = self.start / PAGE as u64;
+        let narrow = std::mem::take(&mut self.pages);
+        self.wide = true;
+        for (offset, page) in (first * PAGE as u64..).step_by(PAGE).zip(narrow) {
+            let Some(page) = page else { continue };
+            let (index, at) = self.place(offset.max(self.start));
+            let at = at / PAGE * PAGE;
+            while self.pages.len() <= index {
+                self.pages.push_back(None);
+            }
+            let wide = self.pages.get_mut(index).map(|wide| wide.get_or_insert_with(|| pool.take_wide()));
+            if let Some(space) = wide.and_then(|wide| wide.get_mut(at..at + PAGE)) {
+                space.copy_from_slice(&page);
+            }
+            pool.give(page);
+        }
+        pool.used += self.span();
+        pool.widened += 1;
+        pool.may_widen = pool.widened < MAX_WIDE;
+    }
+
+    /// Lets others have wide pages, if there are none here.
+    pub(super) fn narrow(&mut self, pool: &mut Pool) {
+        if self.wide && self.is_empty() {
+            self.wide = false;
+            pool.widened = pool.widened.saturating_sub(1);
+            pool.may_widen = true;
+        }
     }
 
     /// The longest piece from `offset` on that lies in one page, cut to `max` bytes and to the window.
@@ -129,10 +269,9 @@ impl Pages {
         if offset < self.start || offset >= self.end {
             return &[];
         }
-        let index = (offset / PAGE as u64 - self.start / PAGE as u64) as usize;
-        let at = offset as usize % PAGE;
+        let (index, at) = self.place(offset);
         let left = usize::try_from(self.end - offset).unwrap_or(usize::MAX);
-        let len = max.min(left).min(PAGE - at);
+        let len = max.min(left).min(self.width() - at);
         self.pages.get(index).and_then(Option::as_deref).and_then(|page| page.get(at..at + len)).unwrap_or_default()
     }
 
@@ -219,22 +358,26 @@ impl Pages {
         if offset <= self.start {
             return;
         }
-        if offset >= self.end {
-            self.end = offset;
-            for page in self.pages.drain(..).flatten() {
+        let (before, whole) = (self.span(), offset >= self.end);
+        let passed = if whole { self.pages.len() } else { self.place(offset).0 };
+        self.start = offset;
+        self.end = self.end.max(offset);
+        if self.wide {
+            pool.used -= before - self.span();
+        }
+        for _ in 0..passed {
+            if let Some(page) = self.pages.pop_front().flatten() {
                 pool.give(page);
             }
-            if self.pages.capacity() > 4 {
-                self.pages = VecDeque::new();
-            }
-        } else {
-            for _ in self.start / PAGE as u64..offset / PAGE as u64 {
-                if let Some(page) = self.pages.pop_front().flatten() {
-                    pool.give(page);
-                }
-            }
         }
-        self.start = offset;
+        if whole && self.pages.capacity() > MAX_EMPTY {
+            self.pages = VecDeque::new();
+        }
+    }
+
+    /// Keeps no more places for pages than there are pages.
+    pub(super) fn rest(&mut self) {
+        self.pages.shrink_to_fit();
     }
 
     /// Lets go of everything from `offset` on.
@@ -242,9 +385,12 @@ impl Pages {
         if offset >= self.end {
             return;
         }
+        let before = self.span();
         self.end = offset.max(self.start);
-        let keep =
-            if self.is_empty() { 0 } else { ((self.end - 1) / PAGE as u64 - self.start / PAGE as u64) as usize + 1 };
+        if self.wide {
+            pool.used -= before - self.span();
+        }
+        let keep = if self.is_empty() { 0 } else { self.place(self.end - 1).0 + 1 };
         while self.pages.len() > keep {
             if let Some(page) = self.pages.pop_back().flatten() {
                 pool.give(page);
@@ -287,8 +433,8 @@ mod tests {
     fn random_operations_agree_with_a_plain_vector() {
         for seed in 0..50 {
             let mut rng = seed;
-            let (mut pages, mut pool) = (Pages::default(), Pool::default());
-            let mut model: Vec<u8> = Vec::new();
+            let (mut pages, mut pool) = (Pages::default(), Pool::new(MIN_WIDE_MEMORY * (seed % 2) as usize));
+            let (mut model, mut peak): (Vec<u8>, usize) = (Vec::new(), 0);
             let start_at = next(&mut rng) % 5000;
             pages.advance(start_at, &mut pool);
             model.resize(start_at as usize, 0);
@@ -323,7 +469,18 @@ mod tests {
                 assert_eq!(pages.copy_to(pages.start(), &mut out), pages.len());
                 assert_eq!(out[..pages.len()], model[pages.start() as usize..]);
                 assert!(pool.used() <= pages.len() + 2 * PAGE, "{} for {}", pool.used(), pages.len());
-                assert!(!pages.is_empty() || pool.memory() == 0);
+                peak = peak.max(pool.used());
+                let most = peak + if seed % 2 == 1 { 2 * WIDE } else { 0 };
+                assert!(pool.memory() <= most, "{} after {peak}", pool.memory());
+                if pages.is_empty() {
+                    assert_eq!(pool.used(), 0);
+                    assert!(pool.memory() <= 2 * MAX_IDLE);
+                    if next(&mut rng).is_multiple_of(2) {
+                        pages.narrow(&mut pool);
+                        pool.rest();
+                        assert_eq!(pool.memory(), 0);
+                    }
+                }
             }
         }
     }

@@ -389,7 +389,6 @@ impl Mux {
                 self.unfit_tries = 0;
                 queue.drop_front(&mut self.send_pool);
                 if queue.is_empty() {
-                    lane.outgoing = None;
                     self.datagrams_ready &= !(1 << at);
                 }
                 self.stats.datagrams_dropped_sent += 1;
@@ -406,7 +405,6 @@ impl Mux {
             queue.pop(space, &mut self.send_pool);
         }
         if queue.is_empty() {
-            lane.outgoing = None;
             self.datagrams_ready &= !(1 << at);
         }
         self.unfit_tries = 0;

@@ -8,7 +8,7 @@ use super::error::{OpenError, ReadError, SendError, WriteError};
 use super::event::{Account, Direction, Event, MessageId, Read, Urgency};
 use super::limits::{STREAM_SEND_BUFFER, STREAM_WINDOW, WRITABLE};
 use super::message::Prefix;
-use super::pages::{PAGE, Pages};
+use super::pages::{PAGE, Pages, Pool};
 use super::protocol::{Protocol, ProtocolId};
 use super::stream::recv::{Front, Purpose, RecvHalf};
 use super::stream::send::{SendHalf, Told};
@@ -85,7 +85,7 @@ impl Mux {
 
     /// What streams and messages may take of the memory for sending.
     const fn send_ceiling(&self) -> usize {
-        self.limits.send_memory - self.limits.datagram_memory
+        self.limits.send_memory - self.limits.datagram_memory - Pool::slack(self.limits.send_memory)
     }
 
     /// Takes as many of `data` as there is room for, at least one byte unless `data` is empty.
@@ -333,7 +333,6 @@ impl Mux {
         let len = lane.incoming.as_ref().and_then(|queue| queue.front());
         if len.is_none() {
             lane.datagram_told = false;
-            lane.incoming = None;
         }
         len
     }
@@ -360,7 +359,6 @@ impl Mux {
             if let (Some(queue), Some(entry)) = (&mut lane.outgoing, lane.entry) {
                 let dropped = queue.retain(longest_datagram(entry, bytes), &mut self.send_pool);
                 if queue.is_empty() {
-                    lane.outgoing = None;
                     self.datagrams_ready &= !(1 << at);
                 }
                 self.stats.datagrams_dropped_sent += dropped;
@@ -467,7 +465,8 @@ impl Mux {
 
     /// Forgets the sending half of a stream.
     pub(super) fn remove_send(&mut self, slot: Slot) {
-        let Some(half) = self.streams.remove_send(slot) else { return };
+        let Some(mut half) = self.streams.remove_send(slot) else { return };
+        half.data.narrow(&mut self.send_pool);
         if half.ready
             && let Some(lane) = self.lanes.get_mut(half.protocol.index())
         {
@@ -493,8 +492,9 @@ impl Mux {
 
     /// Forgets the receiving half of a stream.
     pub(super) fn remove_recv(&mut self, slot: Slot) {
-        let Some(half) = self.streams.remove_recv(slot) else { return };
+        let Some(mut half) = self.streams.remove_recv(slot) else { return };
         debug_assert!(half.data.is_empty() && half.ranges() == 0, "nothing is held");
+        half.data.narrow(&mut self.recv_pool);
         self.on_removed(half.id);
     }
 

@@ -237,6 +237,9 @@ impl Ring {
     /// Gives memory back when a time of heavy use is over: when the ring runs empty twice in a row and needed less
     /// than a quarter of its slots in between.
     fn relax(&mut self) {
+        if self.peak == 0 {
+            return; // Nothing was sent in between.
+        }
         if self.slots.len() > MIN_SLOTS && self.peak * 4 < self.slots.len() {
             self.free();
         }

@@ -70,6 +70,10 @@ impl<T> Slab<T> {
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.items.iter().flatten()
     }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.items.iter_mut().flatten()
+    }
 }
 
 /// The halves of one stream.

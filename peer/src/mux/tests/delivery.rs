@@ -76,7 +76,7 @@ fn streams_deliver_prefixes_and_all_of_what_was_finished() {
             net.step();
         }
         for side in &net.sides {
-            assert_eq!(side.buffered_bytes(), 0);
+            assert_eq!(side.held_bytes(), 0);
             assert_eq!((side.streams.sends.iter().count(), side.streams.ours()), (0, 0), "seed {seed}");
             assert_eq!((side.unsent, side.received), (0, side.consumed));
         }
@@ -216,7 +216,7 @@ fn messages_arrive_once_in_order_and_are_accounted_for_at_every_step() {
         for _ in 0..200 {
             net.step();
         }
-        assert!(net.sides.iter().all(|side| side.buffered_bytes() == 0));
+        assert!(net.sides.iter().all(|side| side.held_bytes() == 0));
     }
 }
 

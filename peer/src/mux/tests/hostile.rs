@@ -118,7 +118,7 @@ fn what_is_late_is_no_violation() {
     victim.on_max_data(10);
     victim.on_max_streams(1);
     assert!(victim.credit.left() >= 64 << 10 && victim.theirs.max_streams >= 256);
-    assert_eq!((victim.buffered_bytes(), victim.received), (0, victim.consumed));
+    assert_eq!((victim.held_bytes(), victim.received), (0, victim.consumed));
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_length_above_the_maximum_stops_that_protocol_before_anything_is_allocated()
     assert_eq!(frames, [Frame::StreamStop { id: theirs(0), code }]);
     assert_eq!(victim.version(ProtocolId(0)), None);
     assert_eq!(victim.version(ProtocolId(1)), Some(1));
-    assert_eq!(victim.buffered_bytes(), 0);
+    assert_eq!(victim.held_bytes(), 0);
 
     // On our own side it is an error that changes nothing, and knows the other side's maximum too.
     let now = start();
@@ -173,7 +173,7 @@ fn messages_that_were_whole_are_delivered_before_a_reset() {
     let mut out = Vec::new();
     assert_eq!(victim.recv(ProtocolId(0), &mut out), Some(2));
     assert_eq!(victim.recv(ProtocolId(0), &mut out), None);
-    assert_eq!((victim.received, victim.consumed, victim.buffered_bytes()), (5000, 5000, 0));
+    assert_eq!((victim.received, victim.consumed, victim.held_bytes()), (5000, 5000, 0));
     assert_eq!(victim.streams.find(theirs(0)), stream::Found::Closed);
     // A new one may follow.
     let _taken = victim.on_stream(&stream(theirs(1), 0, open(StreamKind::Messages), false, b"\x01!")).unwrap();
@@ -213,7 +213,7 @@ fn unknown_protocols_are_refused_and_counted_and_too_many_end_the_session() {
         }
         assert_eq!(events(&mut victim), []);
         assert_eq!(victim.on_datagram(100, b"what"), Err(Violation::UnknownProtocol));
-        assert_eq!((victim.buffered_bytes(), victim.received), (0, victim.consumed));
+        assert_eq!((victim.held_bytes(), victim.received), (0, victim.consumed));
     }
 }
 

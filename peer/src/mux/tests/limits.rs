@@ -252,7 +252,7 @@ fn datagrams_give_way_to_newer_ones_and_both_sides_are_told() {
     ));
     let left = std::iter::from_fn(|| sides[1].recv_datagram(A)).count();
     assert_eq!(left, fit);
-    assert_eq!(sides[1].buffered_bytes(), 0);
+    assert_eq!(sides[1].held_bytes(), 0);
 
     let max = sides[0].send_datagram(A, &[0; 1400]);
     assert_eq!(max, Err(SendError::TooLarge { len: 1400, max: ROOM - 4 }));
@@ -301,7 +301,7 @@ fn an_idle_multiplexer_is_small() {
     let idle = mux(Role::Dialler, &list, now);
     let heap = idle.lanes.len() * size_of::<Lane>() + 3 * 24;
     assert!(heap <= 1024, "{heap} bytes beside {}", size_of::<Mux>());
-    assert_eq!(idle.buffered_bytes(), 0);
+    assert_eq!(idle.held_bytes(), 0);
     assert!(!idle.has_output(now) && idle.deadline().is_none());
     // And after some use: the halves of the streams, which are reused.
     let mut sides = pair(&list, now);
@@ -315,5 +315,5 @@ fn an_idle_multiplexer_is_small() {
         while sides[1].recv_datagram(ProtocolId(protocol)).is_some() {}
     }
     settle(&mut sides, now);
-    assert!(sides.iter().all(|side| side.buffered_bytes() == 0));
+    assert!(sides.iter().all(|side| side.held_bytes() == 0));
 }
