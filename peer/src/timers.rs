@@ -51,6 +51,9 @@ impl Session {
     /// Notices that a deadline passed long ago and nobody called: the machine slept.
     pub(crate) fn notice_sleep(&mut self, cx: &mut Context<'_>) {
         let last = std::mem::replace(&mut self.last_called, cx.now);
+        if cx.now == last {
+            return; // As for all packets of a batch but the first.
+        }
         if cx.now.saturating_duration_since(last) <= SUSPEND {
             return;
         }

@@ -76,8 +76,9 @@ impl Session {
             } else {
                 break;
             };
-            // A batch is for one size: what would be cut by its end waits for the next.
-            if !out.fits(mtu) {
+            // A batch is for one size: what would be cut by it waits for the next. Datagrams are not cut.
+            let limit = out.limit();
+            if limit < mtu && !(limit > OVERHEAD && cx.mux.has_only_datagrams(limit - OVERHEAD)) {
                 break;
             }
             let Some(size) = self.packet(out, mtu, slot, ecn, fill, cx) else { break };

@@ -104,6 +104,14 @@ impl TransmitBuf {
             && self.len.saturating_add(len) <= Self::MAX_BATCH
     }
 
+    /// The longest datagram that would be taken; 0 if none would.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        let max = if self.segments == 0 { Self::MAX_BATCH } else { self.segment_size };
+        let max = max.min(Self::MAX_BATCH.saturating_sub(self.len));
+        if self.fits(max) { max } else { 0 }
+    }
+
     /// What has been pushed since the last [`clear`](Self::clear), as a [`Transmit`]; `None` if nothing was.
     #[must_use]
     pub fn finish(&self, path: Path, ecn: Ecn) -> Option<Transmit> {
@@ -183,5 +191,12 @@ mod tests {
         assert!(!buf.push(&vec![0; 40_000]));
         assert!(buf.push(&[0; 3]));
         assert!(!buf.fits(1));
+        assert_eq!(buf.limit(), 0, "closed");
+        let mut buf = TransmitBuf::new(9);
+        assert_eq!(buf.limit(), TransmitBuf::MAX_BATCH);
+        assert!(buf.push(&[0; 30_000]));
+        assert_eq!(buf.limit(), 30_000);
+        assert!(buf.push(&[0; 30_000]));
+        assert_eq!(buf.limit(), TransmitBuf::MAX_BATCH - 60_000);
     }
 }

@@ -273,5 +273,15 @@ impl Mux {
     }
 }
 
+/// Keeps an empty queue short, but not so short that a busy session allocates for each round.
+fn relax<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() && queue.capacity() > MAX_EMPTY {
+        queue.shrink_to(MAX_EMPTY / 2);
+    }
+}
+
+/// Places that an empty queue keeps until the session rests.
+const MAX_EMPTY: usize = 256;
+
 /// Until one was measured (RFC 9002 section 6.2.2 is more careful: here the cost of guessing low is a narrow window).
 const INITIAL_RTT: Duration = Duration::from_millis(100);

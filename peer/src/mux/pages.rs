@@ -21,6 +21,8 @@ const MAX_IDLE: usize = 256 << 10;
 
 type Page = Box<[u8]>;
 
+type List = VecDeque<Option<Page>>;
+
 /// The pages of one direction of a session: counted, and kept for reuse.
 ///
 /// None is allocated while one is free, and none of one width beside free ones of the other, so there are never more than were in use
@@ -34,6 +36,8 @@ pub(super) struct Pool {
     /// How many windows may still get wide pages, and how many have them.
     may_widen: bool,
     widened: usize,
+    /// Lists of pages that windows left, without pages: a short-lived stream needs no memory of its own.
+    lists: Vec<List>,
 }
 
 /// Pages of one width.
@@ -115,7 +119,7 @@ impl Pool {
 
     /// Gives back what is kept for reuse.
     pub(super) fn rest(&mut self) {
-        (self.narrow.free, self.wide.free) = (Vec::new(), Vec::new());
+        (self.narrow.free, self.wide.free, self.lists) = (Vec::new(), Vec::new(), Vec::new());
     }
 
     /// Bytes of the pages in use, as if all were of [`PAGE`] bytes.
@@ -132,6 +136,9 @@ impl Pool {
 /// Places for pages that an empty window keeps.
 const MAX_EMPTY: usize = 32;
 
+/// Lists of pages that are kept for other windows.
+const MAX_LISTS: usize = 64;
+
 /// With less memory than this all pages are narrow.
 const MIN_WIDE_MEMORY: usize = 1 << 20;
 
@@ -139,7 +146,7 @@ const MIN_WIDE_MEMORY: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     /// From the page of `start` on.
-    pages: VecDeque<Option<Page>>,
+    pages: List,
     start: u64,
     end: u64,
     /// All pages are wide: so from when there was much until it is [narrow](Self::narrow) again.
@@ -209,6 +216,11 @@ impl Pages {
         if !self.wide && end - self.start >= WIDE as u64 && pool.may_widen {
             self.widen(pool);
         }
+        if self.pages.capacity() == 0
+            && let Some(list) = pool.lists.pop()
+        {
+            self.pages = list;
+        }
         let before = self.span();
         let width = self.width();
         let ((mut index, mut at), mut left) = (self.place(offset), data);
@@ -254,12 +266,17 @@ impl Pages {
         pool.may_widen = pool.widened < MAX_WIDE;
     }
 
-    /// Lets others have wide pages, if there are none here.
+    /// Lets others have wide pages, and the list of pages, if there are none here.
     pub(super) fn narrow(&mut self, pool: &mut Pool) {
-        if self.wide && self.is_empty() {
-            self.wide = false;
+        if !self.is_empty() {
+            return;
+        }
+        if std::mem::take(&mut self.wide) {
             pool.widened = pool.widened.saturating_sub(1);
             pool.may_widen = true;
+        }
+        if self.pages.capacity() > 0 && pool.lists.len() < MAX_LISTS {
+            pool.lists.push(std::mem::take(&mut self.pages));
         }
     }
 

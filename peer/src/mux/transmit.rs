@@ -9,7 +9,7 @@ use super::protocol::ProtocolId;
 use super::scheduler::Turn;
 use super::stream::send::{SendHalf, Told, Wrote};
 use super::stream::{NONE, Slot};
-use super::{Control, Direction, Event, Mux, Urgency};
+use super::{Control, Direction, Event, Mux, Urgency, relax};
 use crate::sent::{Sent, SentFrames};
 
 impl Mux {
@@ -47,6 +47,24 @@ impl Mux {
                 || self.scheduler.unparked(new | self.datagrams_ready) != 0)
     }
 
+    /// Whether nothing waits but datagrams, and the first of each protocol fits into a packet with so much room.
+    pub(crate) fn has_only_datagrams(&self, room: usize) -> bool {
+        let mut ready = self.scheduler.unparked(self.datagrams_ready);
+        let others = if self.credit.left() > 0 { self.urgent_ready | self.streams_ready } else { 0 };
+        if others != 0 || ready == 0 || self.data_queued || self.streams_queued {
+            return false;
+        }
+        while ready != 0 {
+            let lane = self.lanes.get(ready.trailing_zeros() as usize);
+            let first = lane.and_then(|lane| Some((lane.entry?, lane.outgoing.as_ref()?.front()?)));
+            if first.is_none_or(|(entry, len)| datagram_frame(entry, len) > room) {
+                return false;
+            }
+            ready &= ready - 1;
+        }
+        self.control.is_empty() && self.again.is_empty()
+    }
+
     /// When a protocol that waits for its rate cap may go on, if nothing else happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.scheduler.deadline()
@@ -78,9 +96,7 @@ impl Mux {
                 return false;
             }
             self.control.pop_front();
-            if self.control.is_empty() {
-                self.control.shrink_to(8);
-            }
+            relax(&mut self.control);
         }
         true
     }
@@ -175,7 +191,9 @@ impl Mux {
             match wrote {
                 Wrote::Full => return false,
                 Wrote::Frame { bytes, .. } => {
-                    sent.extend(frame);
+                    if let Some(frame) = frame {
+                        sent.push(frame);
+                    }
                     self.scheduler.charge(protocol.index(), bytes, now);
                     self.scheduler.on_others(bytes);
                     if more {
@@ -188,9 +206,7 @@ impl Mux {
             }
             half.resending = false;
             self.again.pop_front();
-            if self.again.is_empty() {
-                self.again.shrink_to(8);
-            }
+            relax(&mut self.again);
         }
         true
     }
@@ -210,6 +226,9 @@ impl Mux {
             }
         }
         loop {
+            if out.remaining() < MIN_FRAME {
+                return false;
+            }
             let streams = if self.credit.left() > 0 { self.streams_ready } else { 0 };
             let Some(turn) = self.scheduler.pick(streams | self.datagrams_ready, passed) else {
                 return self.unfit.is_none();
@@ -262,7 +281,7 @@ impl Mux {
                 half.ready = false;
                 lane.ready.pop_front();
                 if lane.ready.is_empty() {
-                    lane.ready.shrink_to(4);
+                    relax(&mut lane.ready);
                     self.streams_ready &= !(1 << turn.at);
                 }
             } else if lane.ready.len() > 1 {
@@ -295,7 +314,9 @@ impl Mux {
         let Some(half) = self.streams.sends.get_mut(slot) else { return Wrote::Nothing };
         let (wrote, frame) = half.write_new(wanted, out);
         if let Wrote::Frame { bytes, new } = wrote {
-            sent.extend(frame);
+            if let Some(frame) = frame {
+                sent.push(frame);
+            }
             self.credit.used += new as u64;
             self.unsent -= new as u64;
             self.scheduler.charge(at, bytes, now);
@@ -558,6 +579,9 @@ impl Mux {
 pub(super) const fn datagram_frame(entry: u8, len: usize) -> usize {
     1 + varint::len(entry as u64) + varint::len(len as u64) + len
 }
+
+/// Not even an empty frame of a stream or a datagram is shorter.
+const MIN_FRAME: usize = 3;
 
 /// Less than this of a capped protocol is sent only if that is all it has.
 const MIN_CAPPED: usize = 256;

@@ -14,7 +14,7 @@ use super::stream::recv::{Front, Purpose, RecvHalf};
 use super::stream::send::{SendHalf, Told};
 use super::stream::{Found, NONE, Slot};
 use super::transmit::datagram_frame;
-use super::{Mux, Stats};
+use super::{Mux, Stats, relax};
 
 impl Mux {
     /// The version in which a protocol is on: before HELLO our newest, `None` if the other side lacks it.
@@ -563,9 +563,7 @@ impl Mux {
             self.wake_blocked();
         }
         let mut event = self.events.pop_front()?;
-        if self.events.is_empty() {
-            self.events.shrink_to(8);
-        }
+        relax(&mut self.events);
         match &mut event {
             Event::Acked { protocol, urgency, through } => {
                 if let Some(lane) = self.lanes.get_mut(protocol.index()) {

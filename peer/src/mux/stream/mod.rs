@@ -14,6 +14,9 @@ pub(super) type Slot = u16;
 
 pub(super) const NONE: Slot = Slot::MAX;
 
+/// Streams that places are kept for while there is none, until the session rests.
+const MAX_EMPTY: usize = 128;
+
 /// Halves of streams by place: found without search, places are reused.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
@@ -47,7 +50,11 @@ impl<T> Slab<T> {
         let item = self.items.get_mut(usize::from(slot))?.take()?;
         self.free.push(slot);
         if self.free.len() == self.items.len() {
-            (self.items, self.free) = (Vec::new(), Vec::new());
+            self.items.clear();
+            self.free.clear();
+            if self.items.capacity() > MAX_EMPTY {
+                (self.items, self.free) = (Vec::new(), Vec::new());
+            }
         }
         Some(item)
     }
@@ -246,7 +253,7 @@ impl Streams {
             }
         }
         rows.remove(at);
-        if rows.is_empty() {
+        if rows.is_empty() && rows.capacity() > MAX_EMPTY {
             *rows = Vec::new();
         }
         if !ours {
@@ -286,6 +293,7 @@ mod tests {
         assert!(streams.remove_send(slot).is_some());
         assert_eq!(streams.find(ours), Found::Closed);
         assert_eq!(streams.find(StreamId::new(1, Role::Dialler)), Found::NeverOpened);
+        streams.rest();
         assert!(streams.sends.items.capacity() == 0 && streams.ours.capacity() == 0);
     }
 }

@@ -4,6 +4,23 @@ use framing::StreamCode;
 
 use super::*;
 
+#[test]
+fn datagrams_alone_are_told_from_what_could_be_cut() {
+    let now = start();
+    let mut sides = pair(&protocols(&[("a", 1), ("b", 1)]), now);
+    let mux = &mut sides[0];
+    assert!(!mux.has_only_datagrams(1000), "there is nothing");
+    for (protocol, len) in [(0, 500), (1, 700), (0, 900)] {
+        mux.send_datagram(ProtocolId(protocol), &vec![7; len]).unwrap();
+    }
+    // The type, the protocol, a length of two bytes.
+    assert!(mux.has_only_datagrams(704) && !mux.has_only_datagrams(703));
+    mux.send(ProtocolId(0), b"this can be cut", Urgency::Normal).unwrap();
+    assert!(!mux.has_only_datagrams(704));
+    settle(&mut sides, now);
+    assert!(!sides[0].has_only_datagrams(1000));
+}
+
 const A: ProtocolId = ProtocolId(0);
 
 #[test]
