@@ -30,12 +30,19 @@ type List = VecDeque<Option<Page>>;
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     narrow: Stack,
-    wide: Stack,
+    /// Nothing in a session that never held much, or rests.
+    busy: Option<Box<Busy>>,
     /// Pages of [`PAGE`] bytes that would hold what is in use.
-    used: usize,
-    /// How many windows may still get wide pages, and how many have them.
+    used: u32,
+    /// Whether windows may get wide pages, and how many have them.
     may_widen: bool,
-    widened: usize,
+    widened: u8,
+}
+
+/// What only a busy session needs.
+#[derive(Debug, Default)]
+struct Busy {
+    wide: Stack,
     /// Lists of pages that windows left, without pages: a short-lived stream needs no memory of its own.
     lists: Vec<List>,
 }
@@ -44,9 +51,9 @@ pub(super) struct Pool {
 #[derive(Debug, Default)]
 struct Stack {
     free: Vec<Page>,
-    used: usize,
+    used: u32,
     /// The most that were in use since nothing was.
-    peak: usize,
+    peak: u32,
 }
 
 impl Stack {
@@ -63,7 +70,7 @@ impl Stack {
 
     /// Nothing is in use: what comes next will want about as much as what is over now.
     fn relax(&mut self, max: usize) {
-        let keep = std::mem::take(&mut self.peak).min(max);
+        let keep = (std::mem::take(&mut self.peak) as usize).min(max);
         if self.free.len() > keep {
             self.free.truncate(keep);
             self.free.shrink_to(keep);
@@ -71,7 +78,7 @@ impl Stack {
     }
 
     const fn len(&self) -> usize {
-        self.used + self.free.len()
+        self.used as usize + self.free.len()
     }
 }
 
@@ -91,13 +98,15 @@ impl Pool {
     fn take(&mut self) -> Page {
         self.used += 1;
         self.narrow.take().unwrap_or_else(|| {
-            self.wide.free.pop();
+            if let Some(busy) = &mut self.busy {
+                busy.wide.free.pop();
+            }
             vec![0; PAGE].into()
         })
     }
 
     fn take_wide(&mut self) -> Page {
-        self.wide.take().unwrap_or_else(|| {
+        self.busy.get_or_insert_default().wide.take().unwrap_or_else(|| {
             let left = self.narrow.free.len().saturating_sub(WIDE / PAGE);
             self.narrow.free.truncate(left);
             vec![0; WIDE].into()
@@ -106,30 +115,41 @@ impl Pool {
 
     fn give(&mut self, page: Page) {
         if page.len() == WIDE {
-            self.wide.give(page);
+            self.busy.get_or_insert_default().wide.give(page);
         } else {
             self.used = self.used.saturating_sub(1);
             self.narrow.give(page);
         }
-        if self.narrow.used == 0 && self.wide.used == 0 {
+        if self.narrow.used == 0 && self.busy.as_ref().is_none_or(|busy| busy.wide.used == 0) {
             self.narrow.relax(MAX_IDLE / PAGE);
-            self.wide.relax(MAX_IDLE / WIDE);
+            if let Some(busy) = &mut self.busy {
+                busy.wide.relax(MAX_IDLE / WIDE);
+            }
         }
     }
 
     /// Gives back what is kept for reuse.
     pub(super) fn rest(&mut self) {
-        (self.narrow.free, self.wide.free, self.lists) = (Vec::new(), Vec::new(), Vec::new());
+        self.narrow.free = Vec::new();
+        if let Some(busy) = self.busy.take_if(|busy| busy.wide.used == 0) {
+            drop(busy);
+        } else if let Some(busy) = &mut self.busy {
+            (busy.wide.free, busy.lists) = (Vec::new(), Vec::new());
+        }
     }
 
     /// Bytes of the pages in use, as if all were of [`PAGE`] bytes.
     pub(super) const fn used(&self) -> usize {
-        self.used * PAGE
+        self.used as usize * PAGE
     }
 
     /// Bytes of all pages, in use and free.
     pub(super) const fn memory(&self) -> usize {
-        self.narrow.len() * PAGE + self.wide.len() * WIDE
+        let wide = match &self.busy {
+            Some(busy) => busy.wide.len(),
+            None => 0,
+        };
+        self.narrow.len() * PAGE + wide * WIDE
     }
 }
 
@@ -184,8 +204,8 @@ impl Pages {
     }
 
     /// Narrow pages that would hold the window.
-    const fn span(&self) -> usize {
-        if self.start == self.end { 0 } else { ((self.end - 1) / PAGE as u64 - self.start / PAGE as u64) as usize + 1 }
+    const fn span(&self) -> u32 {
+        if self.start == self.end { 0 } else { ((self.end - 1) / PAGE as u64 - self.start / PAGE as u64) as u32 + 1 }
     }
 
     /// Puts `data` behind the end.
@@ -217,7 +237,7 @@ impl Pages {
             self.widen(pool);
         }
         if self.pages.capacity() == 0
-            && let Some(list) = pool.lists.pop()
+            && let Some(list) = pool.busy.as_mut().and_then(|busy| busy.lists.pop())
         {
             self.pages = list;
         }
@@ -263,7 +283,7 @@ impl Pages {
         }
         pool.used += self.span();
         pool.widened += 1;
-        pool.may_widen = pool.widened < MAX_WIDE;
+        pool.may_widen = usize::from(pool.widened) < MAX_WIDE;
     }
 
     /// Lets others have wide pages, and the list of pages, if there are none here.
@@ -275,8 +295,12 @@ impl Pages {
             pool.widened = pool.widened.saturating_sub(1);
             pool.may_widen = true;
         }
-        if self.pages.capacity() > 0 && pool.lists.len() < MAX_LISTS {
-            pool.lists.push(std::mem::take(&mut self.pages));
+        let list = std::mem::take(&mut self.pages);
+        if list.capacity() > 0 {
+            let lists = &mut pool.busy.get_or_insert_default().lists;
+            if lists.len() < MAX_LISTS {
+                lists.push(list);
+            }
         }
     }
 
