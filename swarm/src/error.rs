@@ -128,6 +128,9 @@ pub enum SendError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JoinError {
+    /// The ticket names a peer and no topic: dial the peer.
+    #[error("the ticket names no topic")]
+    NoTopic,
     /// As many topics as the configuration allows are joined; leave one first.
     #[error("{limit} topics are joined already")]
     TooMany {

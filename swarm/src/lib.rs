@@ -10,6 +10,7 @@ mod event;
 mod id;
 pub mod node;
 mod preset;
+mod ticket;
 #[cfg(feature = "tokio")]
 mod udp;
 #[cfg(feature = "v12")]
@@ -30,6 +31,7 @@ pub use event::{DialId, DisconnectReason, FetchId, PeerInfo, Proof, Security, Un
 pub use id::{ParseIdError, PeerId, ShortId, TopicId};
 pub use node::naming::Protocol;
 pub use preset::Preset;
+pub use ticket::{ParseTicketError, Ticket};
 
 /// The programs in the repository's README compile.
 #[cfg(all(doctest, feature = "tokio", feature = "v12"))]

@@ -23,7 +23,9 @@ use super::subscriber::Subscriber;
 use super::target::DialTarget;
 use super::topic::Topic;
 use crate::node::naming::Protocol;
-use crate::{BindError, Closed, DialError, JoinError, OpenError, PeerId, PeerInfo, SendError, Taken, TopicId, Unsent};
+use crate::{
+    BindError, Closed, DialError, JoinError, OpenError, PeerId, PeerInfo, SendError, Taken, Ticket, TopicId, Unsent,
+};
 
 /// A running node. Cheap to clone; all clones are the same node.
 ///
@@ -135,6 +137,18 @@ impl Swarm {
         Ok(topic)
     }
 
+    /// Accepts an invitation: joins the topic of the ticket, and dials whoever made it, now and again with growing pauses
+    /// while nobody is connected. Returns at once; the topic's events tell when somebody is there.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError::NoTopic`] if the ticket is for a peer only, else as those of [`join`](Self::join).
+    pub fn join_ticket(&self, ticket: &Ticket) -> Result<Topic, JoinError> {
+        let topic = self.join(ticket.topic_id().ok_or(JoinError::NoTopic)?)?;
+        self.shared.add_seed(ticket.into());
+        Ok(topic)
+    }
+
     /// Connects to a peer. All addresses are tried at once, of names too; a peer who is connected is not dialled again.
     ///
     /// ```no_run
@@ -155,6 +169,23 @@ impl Swarm {
         let (peer, addrs) = target.into().resolve().await?;
         let answer = self.shared.ask(|reply| Command::Dial { peer, addrs, reply }).await;
         answer.unwrap_or(Err(DialError::Closed)).map(|id| self.peer(&id))
+    }
+
+    /// An invitation to this node: its id, and the addresses that its interfaces have now. Of use on the same network, or
+    /// where the addresses are public.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        let found = super::lan::interfaces(&self.shared.local);
+        let mut addrs: Vec<SocketAddr> = found.into_iter().map(|interface| interface.addr).collect();
+        // Who is on this machine can read the rest; scoped addresses mean nothing elsewhere.
+        let local = |addr: &SocketAddr| match addr {
+            SocketAddr::V4(addr) => addr.ip().is_loopback(),
+            SocketAddr::V6(addr) => addr.ip().is_loopback() || addr.ip().is_unicast_link_local(),
+        };
+        if !addrs.iter().all(local) {
+            addrs.retain(|addr| !local(addr));
+        }
+        Ticket::new(self.id(), addrs)
     }
 
     /// The connected peers, by id. None once the node has ended.

@@ -78,6 +78,9 @@ pub(crate) const LAST_WORDS: Duration = Duration::from_millis(100);
 /// A wake that comes so much later than its deadline means that the machine or the process slept: paths are asked anew.
 pub(crate) const ASLEEP: Duration = Duration::from_secs(3);
 
+/// Peers to dial while nobody is connected, beside those that the builder was given. Further ones are ignored.
+pub(crate) const SEEDS: usize = 256;
+
 /// Peers whose last address is remembered, so that a request can reach them again.
 pub(crate) const REMEMBERED: usize = 1024;
 

@@ -358,21 +358,28 @@ impl Driver {
             self.shared.services.sweep();
             self.dials.retain(|_, reply| !reply.is_closed());
         }
-        for seed in self.seeds.due(!self.roster.is_empty(), now) {
-            let (target, commands) = (seed.clone(), self.shared.commands.clone());
-            // A seed that cannot be looked up or dialled now is tried again after the pause.
-            tokio::spawn(async move {
-                if let Ok((peer, addrs)) = target.resolve().await {
-                    let (reply, _nobody) = oneshot::channel();
-                    let _ = commands.send(Command::Dial { peer, addrs, reply }).await;
-                }
-            });
-        }
+        let due = self.seeds.due(!self.roster.is_empty(), now).to_vec();
+        due.iter().for_each(|seed| self.dial_target(seed));
+    }
+
+    /// Dials a peer that nobody waits for, once its names are looked up. If that fails now, it is tried again later.
+    fn dial_target(&self, target: &DialTarget) {
+        let (target, commands) = (target.clone(), self.shared.commands.clone());
+        tokio::spawn(async move {
+            if let Ok((peer, addrs)) = target.resolve().await {
+                let (reply, _nobody) = oneshot::channel();
+                let _ = commands.send(Command::Dial { peer, addrs, reply }).await;
+            }
+        });
     }
 
     /// Takes what the handles left without waiting for an answer.
     fn take_changes(&mut self, now: Instant) {
-        let Changes { ending, topics, subscribers } = self.shared.take();
+        let Changes { ending, topics, subscribers, seeds } = self.shared.take();
+        for seed in seeds {
+            self.dial_target(&seed);
+            self.seeds.add(seed, now);
+        }
         if let Some(topics) = topics {
             for topic in self.topics.keys().filter(|topic| !topics.contains_key(topic)) {
                 self.node.leave(topic, now);
@@ -574,7 +581,11 @@ impl Driver {
                     legacy.forbid(PeerId::from_bytes(key), ip);
                 }
             }
-            Event::Disconnected { session, peer, reason, .. } => self.on_disconnected(session, peer, reason),
+            Event::Disconnected { session, peer, reason, unfinished } => {
+                let messages = unfinished.iter().filter(|channel| channel.protocol == self.node.protocols().message);
+                self.unsent += messages.map(|channel| channel.account.unsent).sum::<u64>();
+                self.on_disconnected(session, peer, reason);
+            }
             Event::Dialled { id, peer } => answer(&mut self.dials, &id, Ok(peer)),
             Event::DialFailed { id, error } => answer(&mut self.dials, &id, Err(error)),
             _ => {}
@@ -715,7 +726,7 @@ impl Driver {
     fn end(&mut self, now: Instant) {
         let Some(end) = &mut self.ending else { return };
         let over = end.at <= now;
-        let pending = self.sessions.values().any(|session| session.pending() > 0);
+        let pending = !self.sessions.values().all(Session::is_drained);
         if end.stage == Stage::Collect && (over || !pending) {
             end.stage = Stage::Drain;
             self.shared.close();

@@ -185,6 +185,11 @@ impl Pipe {
         Wishes { finish, reset: state.reset, stop: state.stop }
     }
 
+    /// Whether the handle wrote something that was not taken.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.state().out.is_empty()
+    }
+
     /// How many bytes the handle has room for.
     pub(crate) fn room(&self) -> usize {
         let mut state = self.state();

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::limits::SEED_PAUSE;
+use super::limits::{SEED_PAUSE, SEEDS};
 use super::target::DialTarget;
 
 /// The seeds and when to dial them next.
 #[derive(Debug)]
 pub(crate) struct Seeds {
-    addrs: Vec<DialTarget>,
+    targets: Vec<DialTarget>,
     next: Option<Instant>,
     pause: Duration,
     /// 0 to 63 parts of 256 by which this node waits longer than others, so that those who lost the same seed at the
@@ -18,10 +18,19 @@ pub(crate) struct Seeds {
 
 impl Seeds {
     /// `byte` is any byte that differs from node to node. The first dial is due at once.
-    pub(crate) fn new(addrs: Vec<DialTarget>, byte: u8, now: Instant) -> Self {
+    pub(crate) fn new(targets: Vec<DialTarget>, byte: u8, now: Instant) -> Self {
         let [pause, _] = SEED_PAUSE;
-        let next = (!addrs.is_empty()).then_some(now);
-        Self { addrs, next, pause, lag: u32::from(byte / 4) }
+        let next = (!targets.is_empty()).then_some(now);
+        Self { targets, next, pause, lag: u32::from(byte / 4) }
+    }
+
+    /// Adds one, to be dialled now even if others are connected: it is an invitation.
+    pub(crate) fn add(&mut self, target: DialTarget, now: Instant) {
+        if self.targets.len() < SEEDS && !self.targets.contains(&target) {
+            self.targets.push(target);
+        }
+        let [pause, _] = SEED_PAUSE;
+        (self.next, self.pause) = (Some(now), pause);
     }
 
     /// When [`due`](Self::due) wants to be asked again.
@@ -31,7 +40,7 @@ impl Seeds {
 
     /// The peers to dial now, given whether anybody is connected.
     pub(crate) fn due(&mut self, connected: bool, now: Instant) -> &[DialTarget] {
-        if self.addrs.is_empty() {
+        if self.targets.is_empty() {
             return &[];
         }
         let [first, longest] = SEED_PAUSE;
@@ -48,7 +57,7 @@ impl Seeds {
             Some(next) if next <= now => {
                 self.next = now.checked_add(self.pause + self.pause * self.lag / 256);
                 self.pause = (self.pause * 2).min(longest);
-                &self.addrs
+                &self.targets
             }
             Some(_) => &[],
         }

@@ -138,6 +138,16 @@ impl Session {
         Messages::new(left).count() as u64 + self.conn.pending()
     }
 
+    /// Whether nothing that was accepted, in messages or on streams, waits here.
+    pub(crate) fn is_drained(&self) -> bool {
+        let written = |slot: &Slot| match slot {
+            Slot::Piped(piped) => piped.out_over || (piped.at == piped.out.len() && !piped.pipe.has_output()),
+            Slot::Answering { bytes } => bytes.is_empty(),
+            _ => true,
+        };
+        self.pending() == 0 && self.streams.values().all(written)
+    }
+
     /// Does everything that can be done now.
     pub(crate) fn visit(&mut self, peer: &mut Peer, visit: &mut Visit<'_>) {
         let mut events = std::mem::take(&mut self.events);

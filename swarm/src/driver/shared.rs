@@ -16,9 +16,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::command::Command;
 use super::conn::{Conn, Gone, Ready};
-use super::limits::{PUBLICATIONS, REMEMBERED, TOPICS};
+use super::limits::{PUBLICATIONS, REMEMBERED, SEEDS, TOPICS};
 use super::services::Services;
 use super::subscriber::Subscriber;
+use super::target::DialTarget;
 use crate::{Closed, DialError, JoinError, PeerId, RequestError, SendError, TopicId, Unsent};
 
 /// Shared by every handle and the net task.
@@ -44,6 +45,7 @@ struct State {
     topics: BTreeMap<TopicId, Wish>,
     topics_changed: bool,
     subscribers: Vec<Subscriber>,
+    seeds: Vec<DialTarget>,
     conns: BTreeMap<PeerId, Arc<Conn>>,
     /// Where peers were last, who are not connected any more.
     remembered: BTreeMap<PeerId, SocketAddr>,
@@ -72,6 +74,7 @@ pub(crate) struct Changes {
     pub(crate) ending: Option<Ending>,
     pub(crate) topics: Option<BTreeMap<TopicId, Wish>>,
     pub(crate) subscribers: Vec<Subscriber>,
+    pub(crate) seeds: Vec<DialTarget>,
 }
 
 impl Shared {
@@ -158,6 +161,16 @@ impl Shared {
         }
     }
 
+    /// One more peer to dial while nobody is connected. Beyond the bound the node has enough of them.
+    pub(crate) fn add_seed(&self, seed: DialTarget) {
+        let mut state = self.state();
+        if state.seeds.len() < SEEDS {
+            state.seeds.push(seed);
+        }
+        drop(state);
+        self.ready.wake();
+    }
+
     /// Tells the node to end. The gentler wish that came first stays, but for an abort.
     pub(crate) fn end(&self, ending: Ending) {
         let mut state = self.state();
@@ -217,7 +230,8 @@ impl Shared {
         let mut state = self.state();
         let topics = state.topics_changed.then(|| state.topics.clone());
         state.topics_changed = false;
-        Changes { ending: state.ending, topics, subscribers: std::mem::take(&mut state.subscribers) }
+        let (subscribers, seeds) = (std::mem::take(&mut state.subscribers), std::mem::take(&mut state.seeds));
+        Changes { ending: state.ending, topics, subscribers, seeds }
     }
 
     pub(crate) fn connect(&self, conn: Arc<Conn>) {

@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use framing::uri::{Host, PeerUri};
 
-use crate::{DialError, PeerId};
+use crate::{DialError, ParseTicketError, PeerId, Ticket};
 
 /// Whom to dial and where: an address, a host name with a port, or the id of a peer with any number of those.
 ///
-/// As text: `192.0.2.1:4000`, `host.example:4000`, `<id>@192.0.2.1:4000`, or `p2p://<id>@host.example:4000`. With an id
-/// nobody else is talked to; without one, whoever answers is the peer.
+/// As text: `192.0.2.1:4000`, `host.example:4000`, `<id>@192.0.2.1:4000`, `p2p://<id>@host.example:4000`, or a
+/// [`Ticket`]. With an id nobody else is talked to; without one, whoever answers is the peer.
 ///
 /// ```
 /// use swarm::DialTarget;
@@ -29,10 +29,17 @@ pub struct DialTarget {
 
 /// Why a text names nobody to dial.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no address: expected ip:port, name:port or <peer id>@name:port")]
-pub struct ParseTargetError {
-    /// The text.
-    pub text: String,
+#[non_exhaustive]
+pub enum ParseTargetError {
+    /// It is neither an address nor a name with a port, with or without an id before it.
+    #[error("{text:?} is no address: expected ip:port, name:port or <peer id>@name:port")]
+    Address {
+        /// The text.
+        text: String,
+    },
+    /// It begins as a ticket does and is none.
+    #[error("not a usable ticket: {0}")]
+    Ticket(#[from] ParseTicketError),
 }
 
 impl DialTarget {
@@ -69,7 +76,10 @@ impl FromStr for DialTarget {
     type Err = ParseTargetError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || ParseTargetError { text: text.to_owned() };
+        if text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("seto1")) && !text.contains([':', '.', '@']) {
+            return Ok(text.parse::<Ticket>()?.into());
+        }
+        let wrong = || ParseTargetError::Address { text: text.to_owned() };
         let bare = text.strip_prefix("p2p://").unwrap_or(text);
         let (peer, place) = match bare.split_once('@') {
             Some((id, place)) => (Some(id.parse::<PeerId>().map_err(|_| wrong())?), place),
@@ -126,6 +136,18 @@ impl From<(PeerId, Vec<SocketAddr>)> for DialTarget {
     }
 }
 
+impl From<Ticket> for DialTarget {
+    fn from(ticket: Ticket) -> Self {
+        Self::peer(ticket.peer(), ticket.addrs().iter().copied())
+    }
+}
+
+impl From<&Ticket> for DialTarget {
+    fn from(ticket: &Ticket) -> Self {
+        ticket.clone().into()
+    }
+}
+
 impl From<PeerUri> for DialTarget {
     fn from(uri: PeerUri) -> Self {
         let (peer, port) = (Some(PeerId::from(uri.peer)), uri.port);
@@ -152,6 +174,9 @@ mod tests {
         }
         let target: DialTarget = format!("p2p://{id}@host.example:7").parse().unwrap();
         assert_eq!((target.peer, target.hosts), (Some(id), vec![String::from("host.example:7")]));
+        let ticket = Ticket::new(id, ["192.0.2.1:4000".parse().unwrap()]);
+        assert_eq!(ticket.to_string().parse::<DialTarget>().unwrap(), DialTarget::from(ticket));
+        assert!(matches!("seto1abc".parse::<DialTarget>(), Err(ParseTargetError::Ticket(_))));
         for wrong in ["", "4000", "host.example", "host:99999", "x@192.0.2.1:4", ":7", "1.2.3:4"] {
             assert!(wrong.parse::<DialTarget>().is_err(), "{wrong:?}");
         }

@@ -7,10 +7,10 @@ use tokio::sync::mpsc;
 
 use super::command::Command;
 use super::events::{Message, SwarmEvent};
-use super::handle::Peer;
+use super::handle::{Peer, Swarm};
 use super::shared::Shared;
 use super::subscriber::Subscriber;
-use crate::{DisconnectReason, JoinError, PeerId, SendError, TopicId};
+use crate::{DisconnectReason, JoinError, PeerId, SendError, Ticket, TopicId};
 
 /// A joined topic. Cheap to clone; when the last clone is dropped the topic is left.
 ///
@@ -66,6 +66,12 @@ impl Topic {
     #[must_use]
     pub fn id(&self) -> TopicId {
         self.membership.id
+    }
+
+    /// An invitation to this topic by way of a node in it. Whoever has it knows the topic.
+    #[must_use]
+    pub fn ticket(&self, swarm: &Swarm) -> Ticket {
+        swarm.ticket().topic(self.id())
     }
 
     /// The events of the topic, from now on; peers that are there already are told of first.

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{ECHO, pair, pattern, within};
 
-const LEN: usize = 20 << 20;
+const LEN: usize = 4 << 20;
 
 #[tokio::test]
 async fn a_stream_carries_bytes_both_ways_at_once() {

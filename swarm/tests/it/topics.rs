@@ -40,6 +40,20 @@ async fn members_find_out_about_each_other_and_others_do_not() {
 }
 
 #[tokio::test]
+async fn a_ticket_is_all_that_a_newcomer_needs() {
+    let (a, b) = (node().await, node().await);
+    let topic = a.join("private room").unwrap();
+    let text = topic.ticket(&a).to_string();
+    let invited = b.join_ticket(&text.parse().unwrap()).unwrap();
+    assert_eq!(invited.id(), topic.id());
+    let mut events = invited.events();
+    assert_eq!(joined(&mut events).await, a.id());
+    assert_eq!(b.join_ticket(&a.ticket()).unwrap_err(), swarm::JoinError::NoTopic);
+    let c = node().await;
+    assert_eq!(within(c.dial(&a.ticket())).await.unwrap().id(), a.id());
+}
+
+#[tokio::test]
 async fn publications_reach_all_neighbours_in_order() {
     let hub = node().await;
     let topic = hub.join("news").unwrap();
