@@ -39,6 +39,8 @@ pub(crate) struct Peer {
 /// How a peer counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
+    /// The one that is to be better.
+    Ours,
     /// One to be better than.
     Rival,
     /// Not encrypted: told for orientation, never the best.
@@ -46,7 +48,8 @@ pub(crate) enum Role {
 }
 
 /// In the order of the table.
-const PEERS: [Peer; 5] = [
+const PEERS: [Peer; 6] = [
+    Peer { name: "setowire", package: "bench-ours", library: Some("setowire-swarm"), role: Role::Ours },
     Peer { name: "quinn", package: "bench-quinn", library: Some("quinn"), role: Role::Rival },
     Peer { name: "s2n-quic", package: "bench-s2n", library: Some("s2n-quic"), role: Role::Rival },
     Peer { name: "iroh", package: "bench-iroh", library: Some("iroh"), role: Role::Rival },
@@ -55,7 +58,7 @@ const PEERS: [Peer; 5] = [
 ];
 
 /// What `--quick` is about.
-const QUICK: [&str; 3] = ["quinn", "tcp", "udp"];
+const QUICK: [&str; 4] = ["setowire", "quinn", "tcp", "udp"];
 
 /// Runs the comparison.
 ///
