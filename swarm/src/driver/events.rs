@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 
 use super::handle::Peer;
+use super::queue::Receiver;
 use crate::{DisconnectReason, PeerId, Proof, Security, TopicId};
 
 /// A message from a peer.
@@ -103,7 +103,7 @@ pub enum SwarmEvent {
 /// lost. Messages that no reader of events would get wait for one.
 #[derive(Debug)]
 pub struct Events {
-    pub(crate) receiver: mpsc::Receiver<SwarmEvent>,
+    pub(crate) receiver: Receiver,
     #[cfg(feature = "v12")]
     pub(crate) legacy: Option<crate::v12::Events>,
 }
@@ -131,7 +131,7 @@ impl Events {
 
     /// The next event, if one waits.
     pub fn try_next(&mut self) -> Option<SwarmEvent> {
-        if let Ok(event) = self.receiver.try_recv() {
+        if let Some(event) = self.receiver.try_recv() {
             return Some(event);
         }
         #[cfg(feature = "v12")]

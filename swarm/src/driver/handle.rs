@@ -16,6 +16,7 @@ use super::events::Events;
 use super::limits::{BODY_BYTES, INCOMING, PATIENCE, REQUESTS};
 use super::messages::{Datagrams, Messages};
 use super::pipe::Pipe;
+use super::queue::Overflow;
 use super::request::{Request, Requests, Responding, respond};
 use super::shared::{Ending, Shared};
 use super::stream::{Incoming, Stream};
@@ -307,7 +308,14 @@ impl Swarm {
     /// Everything that happens from now on; peers that are connected already are told of first.
     #[must_use]
     pub fn events(&self) -> Events {
-        let (subscriber, receiver) = Subscriber::new(None);
+        self.events_with(Overflow::default())
+    }
+
+    /// As [`events`](Self::events), with another answer to the question what becomes of messages that are not read. It
+    /// is for native sessions; the v12 wire knows no other than the default.
+    #[must_use]
+    pub fn events_with(&self, overflow: Overflow) -> Events {
+        let (subscriber, receiver) = Subscriber::new(None, overflow);
         self.shared.subscribe(subscriber);
         Events {
             receiver,

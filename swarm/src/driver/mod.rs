@@ -11,7 +11,7 @@
 //! | `session.rs` | one session: between its handles and its state machine |
 //! | `conn.rs`, `pipe.rs` | what handles and the task share, for a session and for a stream |
 //! | `services.rs` | who takes streams and requests of which name |
-//! | `subscriber.rs` | streams of events |
+//! | `subscriber.rs`, `queue.rs` | streams of events |
 //! | `handle.rs`, `topic.rs`, `stream.rs`, `request.rs`, `messages.rs`, `events.rs` | the handles |
 //! | `builder.rs`, `target.rs` | how a node starts, whom it dials |
 //! | `lan.rs`, `seeds.rs` | multicast, and peers to dial while nobody is connected |
@@ -28,6 +28,7 @@ mod lan;
 mod limits;
 mod messages;
 mod pipe;
+mod queue;
 mod request;
 mod seeds;
 mod services;
@@ -54,6 +55,7 @@ pub use self::builder::Builder;
 pub use self::events::{Events, Message, SwarmEvent};
 pub use self::handle::{Peer, Swarm};
 pub use self::messages::{Datagrams, Messages};
+pub use self::queue::Overflow;
 pub use self::request::{Inbound, Request, Requests, Responding};
 pub use self::stream::{Incoming, Stream};
 pub use self::target::{DialTarget, ParseTargetError};
@@ -296,7 +298,7 @@ impl Driver {
             sleep.as_mut().reset(at.into());
         }
         self.slept = deadline;
-        let room = self.stall.map(|_| self.subscribers.iter().find(|s| s.is_full()).map(Subscriber::room));
+        let room = self.subscribers.iter().find(|s| s.is_full()).map(Subscriber::room);
         let blocked = self.held.as_ref().map(|(transmit, _)| transmit.path.remote.is_ipv4());
         let socket = |v4: bool| self.sockets.iter().find(move |socket| socket.local().is_ipv4() == v4);
         tokio::select! {
@@ -310,7 +312,7 @@ impl Driver {
             () = option(blocked.and_then(socket).map(Udp::writable)) => {}
             () = sleep, if deadline.is_some() => {}
             () = option(self.lan.as_ref().map(Lan::readable)) => {}
-            () = option(room.map(room_or_none)) => {}
+            () = option(room) => {}
         }
     }
 
@@ -675,6 +677,11 @@ impl Driver {
             self.stall = None;
             return false;
         }
+        if self.subscribers.iter().any(|s| s.waits_forever() && s.is_full()) {
+            // The room is waited for, and no time.
+            self.stall = None;
+            return true;
+        }
         // Counted from the end of this turn: the subscriber could not read while it lasted.
         let until = *self.stall.get_or_insert_with(|| clock::now() + STALL);
         if now < until {
@@ -788,13 +795,6 @@ fn answer<K: Ord, T>(waiting: &mut BTreeMap<K, oneshot::Sender<T>>, id: &K, resu
     if let Some(reply) = waiting.remove(id) {
         // The caller may have given up.
         let _ = reply.send(result);
-    }
-}
-
-/// The future if there is one, else one that resolves at once: a subscriber may have read on by now.
-async fn room_or_none(room: Option<impl Future<Output = ()>>) {
-    if let Some(room) = room {
-        room.await;
     }
 }
 

@@ -6,12 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use super::conn::Conn;
 use super::events::{Message, SwarmEvent};
 use super::handle::Peer;
 use super::limits::EVENTS;
+use super::queue::{Overflow, Receiver, Sender, queue};
 use super::shared::Shared;
 use crate::node::Connection;
 use crate::{DisconnectReason, PeerId, Proof, Security, TopicId};
@@ -76,7 +75,8 @@ impl Roster {
 /// One stream of events.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
-    events: mpsc::Sender<SwarmEvent>,
+    events: Sender,
+    overflow: Overflow,
     /// Set for the events of a topic, which are fewer.
     topic: Option<TopicId>,
     /// Peers that the subscriber was told are there: connected, or in its topic.
@@ -91,10 +91,10 @@ pub(crate) struct Subscriber {
 }
 
 impl Subscriber {
-    pub(crate) fn new(topic: Option<TopicId>) -> (Self, mpsc::Receiver<SwarmEvent>) {
-        let (events, receiver) = mpsc::channel(EVENTS);
+    pub(crate) fn new(topic: Option<TopicId>, overflow: Overflow) -> (Self, Receiver) {
+        let (events, receiver) = queue();
         let (known, gone) = (BTreeSet::new(), BTreeMap::new());
-        (Self { events, topic, known, gone, lost: 0, behind: true, patience: true }, receiver)
+        (Self { events, overflow, topic, known, gone, lost: 0, behind: true, patience: true }, receiver)
     }
 
     /// Whether nobody reads any more.
@@ -108,7 +108,17 @@ impl Subscriber {
 
     /// Whether messages should wait for this subscriber.
     pub(crate) fn is_full(&self) -> bool {
-        self.patience && self.events.capacity() == 0 && !self.is_closed()
+        let waits = match self.overflow {
+            Overflow::Patience => self.patience,
+            Overflow::Wait => true,
+            Overflow::DropNewest | Overflow::DropOldest => false,
+        };
+        waits && self.events.capacity() == 0 && !self.is_closed()
+    }
+
+    /// Whether messages wait for this subscriber for as long as it takes.
+    pub(crate) fn waits_forever(&self) -> bool {
+        self.overflow == Overflow::Wait
     }
 
     /// No more waiting: what does not fit is lost to it.
@@ -119,8 +129,7 @@ impl Subscriber {
     /// Resolves when half of the queue is free, so that the net task is not woken for every event that is read.
     /// Cancel-safe.
     pub(crate) fn room(&self) -> impl Future<Output = ()> + use<> {
-        let events = self.events.clone();
-        async move { drop(events.reserve_many(EVENTS / 2).await) }
+        self.events.room()
     }
 
     /// Whether a message of this peer, for this topic or for this node alone, would be passed on.
@@ -155,7 +164,12 @@ impl Subscriber {
             // Catching up has just told of it, or never did.
             return;
         }
-        if !self.behind && self.events.try_send(event.clone()).is_ok() {
+        let sent = !self.behind
+            && match (self.overflow, presence) {
+                (Overflow::DropOldest, None) => self.events.force(event.clone()),
+                _ => self.events.try_send(event.clone()),
+            };
+        if sent {
             match presence {
                 Some((peer, true)) => drop(self.known.insert(peer)),
                 Some((peer, false)) => drop(self.known.remove(&peer)),
@@ -195,7 +209,7 @@ impl Subscriber {
             return;
         }
         if self.lost > 0 {
-            if self.events.try_send(SwarmEvent::Lagged(self.lost)).is_err() {
+            if !self.events.try_send(SwarmEvent::Lagged(self.lost)) {
                 return;
             }
             self.lost = 0;
@@ -205,7 +219,7 @@ impl Subscriber {
                 Some(topic) => SwarmEvent::Left { topic, peer, reason },
                 None => SwarmEvent::Disconnected { peer, reason },
             };
-            if self.events.try_send(event).is_err() {
+            if !self.events.try_send(event) {
                 return;
             }
             self.gone.pop_first();
@@ -219,7 +233,7 @@ impl Subscriber {
                 None => roster.connected(id),
             };
             let Some(event) = event else { continue };
-            if self.events.try_send(event).is_err() {
+            if !self.events.try_send(event) {
                 return;
             }
             self.known.insert(*id);

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 
 use super::command::Command;
 use super::events::{Message, SwarmEvent};
 use super::handle::{Peer, Swarm};
+use super::queue::{Overflow, Receiver};
 use super::shared::Shared;
 use super::subscriber::Subscriber;
 use crate::{DisconnectReason, JoinError, PeerId, SendError, Ticket, TopicId};
@@ -77,7 +77,14 @@ impl Topic {
     /// The events of the topic, from now on; peers that are there already are told of first.
     #[must_use]
     pub fn events(&self) -> TopicEvents {
-        let (subscriber, receiver) = Subscriber::new(Some(self.id()));
+        self.events_with(Overflow::default())
+    }
+
+    /// As [`events`](Self::events), with another answer to the question what becomes of messages that are not read. It
+    /// is for native sessions; the v12 wire knows no other than the default.
+    #[must_use]
+    pub fn events_with(&self, overflow: Overflow) -> TopicEvents {
+        let (subscriber, receiver) = Subscriber::new(Some(self.id()), overflow);
         self.membership.shared.subscribe(subscriber);
         TopicEvents {
             receiver,
@@ -160,7 +167,7 @@ pub enum TopicEvent {
 /// of that the reader loses messages instead and is told how many by [`TopicEvent::Lagged`]. Who is there is never lost.
 #[derive(Debug)]
 pub struct TopicEvents {
-    receiver: mpsc::Receiver<SwarmEvent>,
+    receiver: Receiver,
     #[cfg(feature = "v12")]
     legacy: Option<crate::v12::TopicEvents>,
 }

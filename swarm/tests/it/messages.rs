@@ -117,6 +117,46 @@ async fn a_reader_of_events_that_lags_is_told() {
 }
 
 #[tokio::test]
+async fn a_reader_of_events_decides_what_becomes_of_messages_that_he_does_not_read() {
+    use swarm::Overflow;
+    let (_a, b, ab, _) = pair().await;
+    let mut all = b.events_with(Overflow::Wait);
+    let send = tokio::spawn(async move {
+        for n in 0..2000u32 {
+            ab.send(n.to_be_bytes()).await.unwrap();
+        }
+        ab
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut oldest = b.events_with(Overflow::DropOldest);
+    let mut next = 0u32;
+    while next < 2000 {
+        match within(all.next()).await.unwrap() {
+            SwarmEvent::Data(message) => {
+                assert_eq!(message.data, next.to_be_bytes()[..]);
+                next += 1;
+            }
+            SwarmEvent::Lagged(_) => panic!("it waits"),
+            _ => {}
+        }
+    }
+    within(send).await.unwrap();
+    let (mut lost, mut last) = (0, None);
+    while last != Some(1999) {
+        match within(oldest.next()).await.unwrap() {
+            SwarmEvent::Data(message) => {
+                let n = u32::from_be_bytes(message.data[..].try_into().unwrap());
+                assert!(last.is_none_or(|last| n == last + 1), "the newest, without a gap");
+                last = Some(n);
+            }
+            SwarmEvent::Lagged(count) => lost += count,
+            _ => {}
+        }
+    }
+    assert!(lost > 1000, "{lost} gave way to newer ones");
+}
+
+#[tokio::test]
 async fn datagrams_arrive_or_not_and_are_never_torn() {
     let (_a, _b, ab, ba) = pair().await;
     let mut inbox = ba.datagrams().unwrap();
