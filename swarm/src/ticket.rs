@@ -154,7 +154,7 @@ impl FromStr for Ticket {
         let text = text.trim().to_ascii_lowercase();
         let body = text.strip_prefix(PREFIX).ok_or(ParseTicketError::Prefix)?;
         let bytes = BASE32_NOPAD.decode(body.to_ascii_uppercase().as_bytes());
-        Self::decode(&bytes.map_err(|_| ParseTicketError::Alphabet)?)
+        Self::decode(&bytes.or(Err(ParseTicketError::Alphabet))?)
     }
 }
 

@@ -1,7 +1,5 @@
 //! A UDP socket: batched receiving, segmentation offload, and errors as facts.
 
-#![expect(clippy::disallowed_types, reason = "the sockets are here")]
-
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 

@@ -185,11 +185,11 @@ impl Session {
             }
             Event::Datagram { protocol } if protocol == visit.protocols.message => self.read_datagrams(peer, visit),
             Event::SendReady { protocol, .. } if protocol == visit.protocols.message => self.blocked = false,
-            Event::ChannelClosed { protocol, .. } | Event::ProtocolFailed { protocol, .. } => {
-                // Streams hear of it one by one.
-                if protocol == visit.protocols.message {
-                    (self.messages, self.messages_at) = (Vec::new(), 0);
-                }
+            // Streams hear of it one by one.
+            Event::ChannelClosed { protocol, .. } | Event::ProtocolFailed { protocol, .. }
+                if protocol == visit.protocols.message =>
+            {
+                (self.messages, self.messages_at) = (Vec::new(), 0);
             }
             _ => {}
         }

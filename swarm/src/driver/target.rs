@@ -82,7 +82,7 @@ impl FromStr for DialTarget {
         let wrong = || ParseTargetError::Address { text: text.to_owned() };
         let bare = text.strip_prefix("p2p://").unwrap_or(text);
         let (peer, place) = match bare.split_once('@') {
-            Some((id, place)) => (Some(id.parse::<PeerId>().map_err(|_| wrong())?), place),
+            Some((id, place)) => (Some(id.parse::<PeerId>().map_err(|_why| wrong())?), place),
             None => (None, bare),
         };
         let mut target = Self { peer, addrs: Vec::new(), hosts: Vec::new() };
@@ -92,8 +92,8 @@ impl FromStr for DialTarget {
         }
         // A name, read as strictly as a URI reads it.
         let (name, port) = place.rsplit_once(':').ok_or_else(wrong)?;
-        let port: u16 = port.parse().map_err(|_| wrong())?;
-        let name: framing::uri::HostName = name.parse().map_err(|_| wrong())?;
+        let port: u16 = port.parse().map_err(|_why| wrong())?;
+        let name: framing::uri::HostName = name.parse().map_err(|_why| wrong())?;
         target.hosts.push(format!("{}:{port}", name.as_str()));
         Ok(target)
     }

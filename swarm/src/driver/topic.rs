@@ -182,12 +182,12 @@ impl TopicEvents {
         #[cfg(feature = "v12")]
         while let Some(legacy) = &mut self.legacy {
             let event = tokio::select! {
-                event = self.receiver.recv() => match event? {
-                    event => match TopicEvent::of(event) {
-                        Some(event) => return Some(event),
-                        None => continue,
-                    },
-                },
+                event = self.receiver.recv() => {
+                    if let Some(event) = TopicEvent::of(event?) {
+                        return Some(event);
+                    }
+                    continue;
+                }
                 event = legacy.next() => event,
             };
             match event {

@@ -37,6 +37,7 @@ pub use config::Config;
 pub use event::{Connection, Event};
 pub(crate) use lan::{Interface, LAN_LINK};
 pub use publish::Publication;
+pub use topics::Counters as TopicCounters;
 
 use dials::Dials;
 use lan::Lan;
@@ -103,6 +104,8 @@ pub struct Stats {
     pub dials: usize,
     /// Publications that were accepted for a neighbour whose session ended before they left.
     pub publications_dropped: u64,
+    /// What came for topics.
+    pub topics: topics::Counters,
 }
 
 impl fmt::Debug for Node {
@@ -203,6 +206,16 @@ impl Node {
         Ok(())
     }
 
+    /// The topics that are joined, in order.
+    pub fn topics(&self) -> impl Iterator<Item = &TopicId> {
+        self.topics.joined()
+    }
+
+    /// Who proved to be in a topic, by session.
+    pub fn neighbours(&self, topic: &TopicId) -> impl Iterator<Item = PeerId> {
+        self.topics.neighbours(topic).filter_map(|handle| Some(self.sessions.get(&handle)?.peer))
+    }
+
     /// Leaves a topic.
     pub fn leave(&mut self, topic: &TopicId, now: Instant) {
         self.tick(now);
@@ -282,6 +295,7 @@ impl Node {
             connected: self.sessions.len(),
             dials: self.dials.len(),
             publications_dropped: self.publications_dropped,
+            topics: self.topics.counters(),
         }
     }
 

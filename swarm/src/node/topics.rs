@@ -131,15 +131,15 @@ pub(crate) enum Event {
 
 /// What was not delivered, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Counters {
+pub struct Counters {
     /// Publications delivered.
-    pub(crate) delivered: u64,
+    pub delivered: u64,
     /// Publications that were delivered before, or too long ago to tell.
-    pub(crate) duplicates: u64,
+    pub duplicates: u64,
     /// Publications in topics that their sender did not prove, or that we are not in.
-    pub(crate) unproved: u64,
+    pub unproved: u64,
     /// Messages of later versions.
-    pub(crate) unknown: u64,
+    pub unknown: u64,
 }
 
 /// Why a message does not follow the protocol: the session can go on without this protocol only.
