@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
+use std::task::{Context, Poll};
 
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -91,13 +92,25 @@ impl Udp {
     }
 
     /// Resolves when there may be something to read. Cancel-safe.
+    #[cfg(feature = "v12")]
     pub(crate) async fn readable(&self) -> io::Result<()> {
         self.io.readable().await
     }
 
     /// Resolves when there may be room to send. Cancel-safe.
+    #[cfg(feature = "v12")]
     pub(crate) async fn writable(&self) -> io::Result<()> {
         self.io.writable().await
+    }
+
+    /// Ready when there may be something to read, or the runtime ends. For one task: the last to ask is woken.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.io.poll_recv_ready(cx).map(drop)
+    }
+
+    /// The same for room to send.
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.io.poll_send_ready(cx).map(drop)
     }
 
     /// Makes one receiving call and gives each datagram to `each`. Returns whether more may be waiting.

@@ -16,36 +16,64 @@ use peer::Handle;
 use peer::mux::{Messages, push_message};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
-use super::limits::{CALLS, DATAGRAM_INBOX_BYTES, DATAGRAM_OUTBOX_BYTES, INBOX_BYTES, OUTBOX_BYTES};
+use super::limits::{CALLS, DATAGRAM_INBOX_BYTES, DATAGRAM_OUTBOX_BYTES, INBOX_BYTES, KEPT_BYTES, OUTBOX_BYTES};
 use super::pipe::Pipe;
 use crate::{OpenError, PeerId, RequestError, SendError};
 
 /// Where sessions with something to do are listed, and how the net task is woken.
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
-    conns: Mutex<Vec<Arc<Conn>>>,
-    wake: Notify,
+    listed: Mutex<Listed>,
+}
+
+#[derive(Debug, Default)]
+struct Listed {
+    conns: Vec<Arc<Conn>>,
+    /// There is something else to look at.
+    woken: bool,
+    /// The net task, while it waits.
+    waker: Option<Waker>,
 }
 
 impl Ready {
-    /// Wakes the net task.
-    pub(crate) fn wake(&self) {
-        self.wake.notify_one();
+    fn listed(&self) -> MutexGuard<'_, Listed> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Resolves when there is something for the net task. Cancel-safe.
-    pub(crate) async fn woken(&self) {
-        self.wake.notified().await;
+    /// Wakes the net task.
+    pub(crate) fn wake(&self) {
+        let mut listed = self.listed();
+        listed.woken = true;
+        let waker = listed.waker.take();
+        drop(listed);
+        waker.map(Waker::wake);
+    }
+
+    /// Ready when there is something for the net task, which alone may ask.
+    pub(crate) fn poll_woken(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut listed = self.listed();
+        if std::mem::take(&mut listed.woken) || !listed.conns.is_empty() {
+            listed.waker = None;
+            return Poll::Ready(());
+        }
+        match &mut listed.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => listed.waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
     }
 
     fn push(&self, conn: &Arc<Conn>) {
-        self.conns.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(conn));
-        self.wake.notify_one();
+        let mut listed = self.listed();
+        listed.conns.push(Arc::clone(conn));
+        let waker = listed.waker.take();
+        drop(listed);
+        waker.map(Waker::wake);
     }
 
     /// Moves the listed sessions into `into`, which is empty.
     pub(crate) fn take(&self, into: &mut Vec<Arc<Conn>>) {
-        std::mem::swap(&mut *self.conns.lock().unwrap_or_else(PoisonError::into_inner), into);
+        std::mem::swap(&mut self.listed().conns, into);
     }
 }
 
@@ -423,9 +451,32 @@ impl Conn {
         tasks
     }
 
+    /// Gives back memory that is not in use.
+    pub(crate) fn tidy(&self) {
+        let mut state = self.state();
+        tidy(&mut state.messages);
+        tidy(&mut state.datagrams);
+        if state.tasks.is_empty() {
+            state.tasks = Vec::new();
+        }
+        if let Some(inbox) = &mut state.inbox {
+            tidy(&mut inbox.bytes);
+        }
+        if let Some(inbox) = &mut state.datagram_inbox {
+            tidy(&mut inbox.bytes);
+        }
+    }
+
     /// Messages in the outbox that the net task has not taken.
     pub(crate) fn pending(&self) -> u64 {
         Messages::new(&self.state().messages).count() as u64
+    }
+}
+
+/// Shortens the memory of a buffer to what it may keep, unless it is in use.
+pub(crate) fn tidy(buffer: &mut Vec<u8>) {
+    if buffer.is_empty() {
+        buffer.shrink_to(KEPT_BYTES);
     }
 }
 

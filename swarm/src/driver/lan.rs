@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::task::{Context, Poll};
 
 use framing::limits::{BEACON_GROUP_V4, BEACON_GROUP_V6, BEACON_PORT};
 use if_addrs::IfAddr;
@@ -105,16 +106,10 @@ impl Lan {
         self.errors = self.errors.saturating_add(failed);
     }
 
-    /// Resolves when there may be a beacon to read. Cancel-safe.
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        match (&self.v4, &self.v6) {
-            (Some(v4), Some(v6)) => tokio::select! {
-                ready = v4.readable() => ready,
-                ready = v6.readable() => ready,
-            },
-            (Some(socket), None) | (None, Some(socket)) => socket.readable().await,
-            (None, None) => std::future::pending().await,
-        }
+    /// Ready when there may be a beacon to read, or the runtime ends. For one task: the last to ask is woken.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut sockets = [&self.v4, &self.v6].into_iter().flatten();
+        if sockets.any(|socket| socket.poll_recv_ready(cx).is_ready()) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Gives the beacons that wait to `each`, 64 of each family at most. Returns whether more may be waiting.

@@ -39,10 +39,11 @@ mod subscriber;
 mod target;
 mod topic;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -67,7 +68,7 @@ use self::conn::{Conn, Gone};
 use self::lan::Lan;
 use self::limits::{ASLEEP, COMMANDS_PER_TURN, INTERFACES_EVERY, LAST_WORDS, PATIENCE, STALL, TRANSMITS_PER_TURN};
 use self::seeds::Seeds;
-use self::session::{Session, Visit};
+use self::session::{Session, Visit, earlier};
 use self::shared::{Changes, Ending, Shared, Wish};
 use self::subscriber::{Roster, Subscriber};
 use crate::node::{self, Event, LAN_LINK, Node, Publication};
@@ -129,6 +130,12 @@ pub struct Driver {
     ready: Vec<Arc<Conn>>,
     /// Sessions with datagrams that wait for others to leave.
     waiting: Vec<Handle>,
+    /// Sessions with messages that nobody has taken.
+    unread: BTreeSet<Handle>,
+    /// Sessions that were visited since their memory was looked at.
+    used: Vec<Handle>,
+    /// No request has to be given up before.
+    due: Option<Instant>,
     scratch: Vec<u8>,
 
     topics: BTreeMap<TopicId, Wish>,
@@ -216,6 +223,9 @@ impl Driver {
             work: Vec::new(),
             ready: Vec::new(),
             waiting: Vec::new(),
+            unread: BTreeSet::new(),
+            used: Vec::new(),
+            due: None,
             scratch: Vec::new(),
             topics: BTreeMap::new(),
             seeds: Seeds::new(seeds, byte, now),
@@ -292,42 +302,52 @@ impl Driver {
 
     async fn wait(&mut self, mut sleep: Pin<&mut Sleep>) {
         let deadline = self.deadline();
+        // Most deadlines move on long before they come. An alarm that is set too early costs one turn, but setting it
+        // anew costs as much in every turn.
         if let Some(at) = deadline
-            && sleep.deadline().into_std() != at
+            && (sleep.is_elapsed() || at < sleep.deadline().into_std())
         {
             sleep.as_mut().reset(at.into());
         }
         self.slept = deadline;
-        let room = self.subscribers.iter().find(|s| s.is_full()).map(Subscriber::room);
-        let blocked = self.held.as_ref().map(|(transmit, _)| transmit.path.remote.is_ipv4());
-        let socket = |v4: bool| self.sockets.iter().find(move |socket| socket.local().is_ipv4() == v4);
-        tokio::select! {
-            // Whichever it is, the next turn looks at everything.
-            biased;
-            () = self.shared.ready.woken() => {}
-            request = self.requests.recv() => self.request = request,
-            // Errors of these are those of the runtime's end.
-            () = option(socket(true).map(Udp::readable)) => {}
-            () = option(socket(false).map(Udp::readable)) => {}
-            () = option(blocked.and_then(socket).map(Udp::writable)) => {}
-            () = sleep, if deadline.is_some() => {}
-            () = option(self.lan.as_ref().map(Lan::readable)) => {}
-            () = option(room) => {}
-        }
+        let Self { shared, requests, request, sockets, held, lan, subscribers, .. } = self;
+        let blocked = held.as_ref().map(|(transmit, _)| transmit.path.remote.is_ipv4());
+        let full = subscribers.iter().find(|subscriber| subscriber.is_full());
+        let mut room = std::pin::pin!(full.map(Subscriber::room));
+        // Whichever it is, the next turn looks at everything. What is ready first is asked first, and the others need not
+        // be asked then.
+        let mut poll = |cx: &mut Context<'_>| {
+            if shared.ready.poll_woken(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if let Poll::Ready(command) = requests.poll_recv(cx) {
+                *request = command;
+                return Poll::Ready(());
+            }
+            let ready = sockets.iter().any(|socket| {
+                let blocked = blocked == Some(socket.local().is_ipv4());
+                socket.poll_readable(cx).is_ready() || (blocked && socket.poll_writable(cx).is_ready())
+            });
+            let ready = ready
+                || (deadline.is_some() && sleep.as_mut().poll(cx).is_ready())
+                || lan.as_ref().is_some_and(|lan| lan.poll_readable(cx).is_ready())
+                || room.as_mut().as_pin_mut().is_some_and(|room| room.poll(cx).is_ready());
+            if ready { Poll::Ready(()) } else { Poll::Pending }
+        };
+        std::future::poll_fn(move |cx| poll(cx)).await;
     }
 
     /// When to wake without any other cause.
     fn deadline(&self) -> Option<Instant> {
         let node = self.node.poll_timeout().map(|deadline| deadline.at);
         let end = self.ending.map(|end| end.at);
-        let requests = self.sessions.values().filter_map(Session::deadline).min();
         let publications = self.publications.front().map(|waiting| waiting.until);
         // Seeds and interfaces are of no interest to a node that ends.
         let house = match self.ending {
             None => [Some(self.house_due), self.seeds.deadline()],
             Some(_) => [None; 2],
         };
-        [node, end, self.stall, requests, publications].into_iter().chain(house).flatten().min()
+        [node, end, self.stall, self.due, publications].into_iter().chain(house).flatten().min()
     }
 
     fn receive(&mut self, now: Instant) -> bool {
@@ -358,6 +378,11 @@ impl Driver {
                 self.node.set_interfaces(&interfaces, now);
             }
             self.shared.services.sweep();
+            for handle in std::mem::take(&mut self.used) {
+                if let Some(session) = self.sessions.get_mut(&handle) {
+                    session.tidy();
+                }
+            }
             self.dials.retain(|_, reply| !reply.is_closed());
         }
         let due = self.seeds.due(!self.roster.is_empty(), now).to_vec();
@@ -511,13 +536,19 @@ impl Driver {
 
     /// Visits the sessions with work.
     fn visit(&mut self, now: Instant) {
-        let late: Vec<Handle> = match self.sessions.values().filter_map(Session::deadline).min() {
-            Some(at) if at <= now => self.sessions.keys().copied().collect(),
-            _ => Vec::new(),
-        };
-        for handle in std::mem::take(&mut self.waiting).into_iter().chain(late) {
-            self.list(handle);
+        if self.due.is_some_and(|due| due <= now) {
+            self.due = None;
+            let late = |session: &Session| session.deadline().is_some_and(|at| at <= now);
+            let late: Vec<Handle> =
+                self.sessions.iter().filter(|(_, session)| late(session)).map(|(h, _)| *h).collect();
+            late.into_iter().for_each(|handle| self.list(handle));
+            self.sessions
+                .values()
+                .for_each(|session| earlier(&mut self.due, session.deadline().filter(|at| *at > now)));
         }
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.drain(..).for_each(|handle| self.list(handle));
+        self.waiting = waiting;
         let mut work = std::mem::take(&mut self.work);
         for handle in work.drain(..) {
             let Some(session) = self.sessions.get_mut(&handle) else { continue };
@@ -528,6 +559,13 @@ impl Driver {
             if session.has_datagrams() {
                 self.waiting.push(handle);
             }
+            if session.readable {
+                self.unread.insert(handle);
+            }
+            if !std::mem::replace(&mut session.used, true) {
+                self.used.push(handle);
+            }
+            earlier(&mut self.due, session.deadline());
         }
         self.work = work;
     }
@@ -639,14 +677,15 @@ impl Driver {
         let stalled = self.is_stalled(now);
         self.node.pause_topics(stalled);
         let protocol = self.node.protocols().message;
-        let readable: Vec<Handle> =
-            self.sessions.iter().filter(|(_, session)| session.readable).map(|(handle, _)| *handle).collect();
-        for handle in readable {
-            let Some(session) = self.sessions.get_mut(&handle) else { continue };
-            let (from, conn) = (session.connection.peer, Arc::clone(&session.conn));
-            if conn.inbox_room().is_some() {
+        let mut after = None;
+        while let Some(handle) = self.next_unread(after) {
+            after = Some(handle);
+            // It is visited when its reader has room, or is gone.
+            let Some(session) = self.sessions.get(&handle).filter(|session| session.conn.inbox_room().is_none()) else {
+                self.unread.remove(&handle);
                 continue;
-            }
+            };
+            let from = session.connection.peer;
             loop {
                 if self.is_stalled(now) {
                     return;
@@ -661,6 +700,7 @@ impl Driver {
                     if let Some(session) = self.sessions.get_mut(&handle) {
                         session.readable = false;
                     }
+                    self.unread.remove(&handle);
                     break;
                 }
                 let message = Message { from, data: Bytes::from(data), topic: None, authenticated: true };
@@ -669,6 +709,11 @@ impl Driver {
         }
         // Who has room again is not waited for any more.
         let _ = self.is_stalled(now);
+    }
+
+    fn next_unread(&self, after: Option<Handle>) -> Option<Handle> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.unread.range((after.map_or(Unbounded, Excluded), Unbounded)).next().copied()
     }
 
     /// Whether messages wait for a subscriber. One that is full for too long is waited for no longer.
@@ -795,13 +840,5 @@ fn answer<K: Ord, T>(waiting: &mut BTreeMap<K, oneshot::Sender<T>>, id: &K, resu
     if let Some(reply) = waiting.remove(id) {
         // The caller may have given up.
         let _ = reply.send(result);
-    }
-}
-
-/// The future if there is one, else one that never resolves.
-async fn option<F: Future>(future: Option<F>) {
-    match future {
-        Some(future) => drop(future.await),
-        None => std::future::pending().await,
     }
 }

@@ -11,7 +11,8 @@ use std::task::{Context, Poll, Waker};
 
 use framing::StreamCode;
 
-use super::limits::{KEPT_BYTES, PIPE_BYTES};
+use super::conn::tidy;
+use super::limits::PIPE_BYTES;
 use crate::StreamError;
 
 /// The state of a stream between its handle and the net task.
@@ -240,15 +241,11 @@ impl Pipe {
         wake(&mut state.writer);
     }
 
-    /// Gives back memory that a quiet stream does not need.
-    pub(crate) fn shrink(&self) {
+    /// Gives back memory that is not in use.
+    pub(crate) fn tidy(&self) {
         let mut state = self.state();
-        if state.out.is_empty() {
-            state.out.shrink_to(KEPT_BYTES);
-        }
-        if state.inn.is_empty() {
-            state.inn.shrink_to(KEPT_BYTES);
-        }
+        tidy(&mut state.out);
+        tidy(&mut state.inn);
     }
 }
 

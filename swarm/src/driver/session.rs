@@ -1,6 +1,6 @@
 //! One session, as the net task sees it: what the handles want goes into it, and what comes goes to whoever it is for.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,8 +10,8 @@ use peer::Peer;
 use peer::mux::{self, Event, Messages, ReadError, SendError as Refused, Urgency, WriteError};
 use tokio::sync::oneshot;
 
-use super::conn::{Call, Conn, Gone, Task};
-use super::limits::{DATAGRAM_INBOX_BYTES, KEPT_BYTES, OPENINGS, PIPE_BYTES};
+use super::conn::{Call, Conn, Gone, Task, tidy};
+use super::limits::{DATAGRAM_INBOX_BYTES, OPENINGS, PIPE_BYTES};
 use super::pipe::{End, Pipe};
 use super::services::Services;
 use crate::node::naming::{ANSWERED, Name};
@@ -41,8 +41,10 @@ pub(crate) struct Session {
     streams: BTreeMap<StreamId, Slot>,
     /// What waits until the other side allows more streams.
     openings: VecDeque<Opening>,
-    /// When requests of ours are given up.
-    deadlines: BTreeSet<(Instant, StreamId)>,
+    /// No request of ours has to be given up before.
+    due: Option<Instant>,
+    /// It was visited since its memory was looked at.
+    pub(crate) used: bool,
 }
 
 /// What a stream is for.
@@ -118,13 +120,31 @@ impl Session {
             readable: false,
             streams: BTreeMap::new(),
             openings: VecDeque::new(),
-            deadlines: BTreeSet::new(),
+            due: None,
+            used: false,
         }
     }
 
-    /// When a request of ours is to be given up.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(at, _)| *at)
+    /// When to look for requests of ours that are to be given up: not before the first of them is.
+    pub(crate) const fn deadline(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Gives back memory that is not in use.
+    pub(crate) fn tidy(&mut self) {
+        self.used = false;
+        tidy(&mut self.messages);
+        tidy(&mut self.datagrams);
+        if self.events.is_empty() {
+            self.events = Vec::new();
+        }
+        for slot in self.streams.values_mut() {
+            if let Slot::Piped(piped) = slot {
+                tidy(&mut piped.out);
+                piped.pipe.tidy();
+            }
+        }
+        self.conn.tidy();
     }
 
     /// Streams, requests and what waits to become one.
@@ -206,7 +226,6 @@ impl Session {
                 // What was put into the outbox meanwhile.
                 self.conn.take_messages(&mut self.messages);
                 if self.messages.is_empty() {
-                    self.messages.shrink_to(KEPT_BYTES);
                     return;
                 }
                 continue;
@@ -233,7 +252,6 @@ impl Session {
                 // What was put into the outbox meanwhile.
                 self.conn.take_datagrams(&mut self.datagrams);
                 if self.datagrams.is_empty() {
-                    self.datagrams.shrink_to(KEPT_BYTES);
                     return;
                 }
                 continue;
@@ -305,6 +323,7 @@ impl Session {
             Task::Call(call) => {
                 let deadline = visit.now.checked_add(call.timeout).unwrap_or(visit.now + FOREVER);
                 self.openings.push_back(Opening::Call { call, deadline });
+                earlier(&mut self.due, Some(deadline));
                 self.open(peer, visit);
             }
             Task::Answer { stream, answer } => self.answer(stream, answer, peer, visit),
@@ -339,7 +358,6 @@ impl Session {
                     self.write(stream, peer, visit);
                 }
                 (Ok(stream), Opening::Call { call, deadline }) => {
-                    self.deadlines.insert((deadline, stream));
                     let Call { bytes, max_answer, timeout, reply } = call;
                     let calling = Calling { reply, timeout, deadline, max_answer, bytes, at: 0, answer: Vec::new() };
                     self.streams.insert(stream, Slot::Calling(calling));
@@ -462,7 +480,6 @@ impl Session {
             Came::Reset(code) => self.fail_call(stream, RequestError::from(code), peer),
             Came::All => {
                 let Some(Slot::Calling(calling)) = self.streams.remove(&stream) else { return };
-                self.deadlines.remove(&(calling.deadline, stream));
                 let mut answer = Bytes::from(calling.answer);
                 let status = (!answer.is_empty()).then(|| answer.split_to(1));
                 let answered = status.is_some_and(|status| *status == [ANSWERED]);
@@ -475,7 +492,6 @@ impl Session {
     /// A request of ours is given up.
     fn fail_call(&mut self, stream: StreamId, error: RequestError, peer: &mut Peer) {
         if let Some(Slot::Calling(calling)) = self.streams.remove(&stream) {
-            self.deadlines.remove(&(calling.deadline, stream));
             let _ = calling.reply.send(Err(error));
             let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
             let _ = peer.stop_stream(stream, StreamCode::CANCELLED);
@@ -579,14 +595,37 @@ impl Session {
 
     /// Gives up requests whose time is over, and those that nobody waits for.
     fn expire(&mut self, peer: &mut Peer, visit: &Visit<'_>) {
-        while let Some(&(at, stream)) = self.deadlines.first() {
-            if at > visit.now {
-                break;
+        if self.due.is_none_or(|due| due > visit.now) {
+            return;
+        }
+        // Most requests are answered long before: to look at all of them now is less work than to keep their order.
+        let mut late = Vec::new();
+        self.due = None;
+        for (stream, slot) in &self.streams {
+            if let Slot::Calling(Calling { deadline, timeout, .. }) = slot {
+                if *deadline <= visit.now {
+                    late.push((*stream, *timeout));
+                } else {
+                    earlier(&mut self.due, Some(*deadline));
+                }
             }
-            self.deadlines.pop_first();
-            let Some(Slot::Calling(Calling { timeout, .. })) = self.streams.get(&stream) else { continue };
-            let after = *timeout;
+        }
+        for (stream, after) in late {
             self.fail_call(stream, RequestError::Timeout { after }, peer);
+        }
+        for opening in std::mem::take(&mut self.openings) {
+            match opening {
+                Opening::Call { deadline, call } if deadline <= visit.now => {
+                    let after = call.timeout;
+                    let _ = call.reply.send(Err(RequestError::Timeout { after }));
+                }
+                opening => {
+                    if let Opening::Call { deadline, .. } = &opening {
+                        earlier(&mut self.due, Some(*deadline));
+                    }
+                    self.openings.push_back(opening);
+                }
+            }
         }
     }
 
@@ -652,8 +691,6 @@ impl Piped {
                     // It is over when the other side has it all.
                     let _ = peer.finish_stream(stream);
                 }
-                self.pipe.shrink();
-                self.out.shrink_to(KEPT_BYTES);
                 break;
             }
             if !hand_over(&self.out, &mut self.at, stream, peer) {
@@ -751,6 +788,11 @@ fn hand_over(bytes: &[u8], at: &mut usize, stream: StreamId, peer: &mut Peer) ->
         }
     }
     true
+}
+
+/// Brings a deadline forward, if this one is earlier.
+pub(crate) fn earlier(due: &mut Option<Instant>, at: Option<Instant>) {
+    *due = [*due, at].into_iter().flatten().min();
 }
 
 fn refuse(opening: Opening, error: RequestError) {

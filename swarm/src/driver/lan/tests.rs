@@ -50,7 +50,7 @@ async fn hear(lan: &mut Lan, wanted: &[&[u8]]) -> (usize, Path) {
     let mut heard = VecDeque::new();
     let waiting = async {
         while heard.is_empty() {
-            lan.readable().await.unwrap();
+            std::future::poll_fn(|cx| lan.poll_readable(cx)).await;
             lan.receive(|datagram| {
                 let which = wanted.iter().position(|wanted| *wanted == &*datagram.payload);
                 heard.extend(which.map(|which| (which, datagram.path)));
@@ -155,7 +155,7 @@ async fn one_turn_reads_so_many_beacons_and_no_more() {
     let mut heard = 0;
     let reading = async {
         while heard <= BEACONS_PER_TURN {
-            lan.readable().await.unwrap();
+            std::future::poll_fn(|cx| lan.poll_readable(cx)).await;
             let mut read = 0;
             let more = lan.receive(|datagram| {
                 read += 1;
