@@ -145,6 +145,8 @@ pub struct Driver {
     subscribers: Vec<Subscriber>,
     /// Set while a subscriber has no room: until when messages wait for it.
     stall: Option<Instant>,
+    /// A subscriber had no room when the last turn ended.
+    paused: bool,
     #[cfg(feature = "v12")]
     legacy: Option<crate::v12::Swarm>,
 }
@@ -233,6 +235,7 @@ impl Driver {
             publications: VecDeque::new(),
             subscribers: Vec::new(),
             stall: None,
+            paused: false,
             node,
             closes: Closes(Arc::clone(&shared)),
             shared,
@@ -310,9 +313,13 @@ impl Driver {
             sleep.as_mut().reset(at.into());
         }
         self.slept = deadline;
-        let Self { shared, requests, request, sockets, held, lan, subscribers, .. } = self;
+        let Self { shared, requests, request, sockets, held, lan, subscribers, paused, .. } = self;
         let blocked = held.as_ref().map(|(transmit, _)| transmit.path.remote.is_ipv4());
         let full = subscribers.iter().find(|subscriber| subscriber.is_full());
+        if *paused && full.is_none() {
+            // It has read on by now.
+            return;
+        }
         let mut room = std::pin::pin!(full.map(Subscriber::room));
         // Whichever it is, the next turn looks at everything. What is ready first is asked first, and the others need not
         // be asked then.
@@ -688,6 +695,7 @@ impl Driver {
             let from = session.connection.peer;
             loop {
                 if self.is_stalled(now) {
+                    self.paused = true;
                     return;
                 }
                 // Where nobody would get it, it waits in the session.
@@ -708,7 +716,7 @@ impl Driver {
             }
         }
         // Who has room again is not waited for any more.
-        let _ = self.is_stalled(now);
+        self.paused = self.is_stalled(now);
     }
 
     fn next_unread(&self, after: Option<Handle>) -> Option<Handle> {
