@@ -125,6 +125,7 @@ impl Builder {
     /// # Cancel safety
     ///
     /// A future that is dropped leaves nothing behind.
+    #[cfg_attr(not(feature = "v12"), expect(unused_mut, reason = "the other wire is taken out"))]
     pub async fn bind(mut self) -> Result<Swarm, BindError> {
         #[cfg(feature = "v12")]
         let legacy = match self.v12.take() {

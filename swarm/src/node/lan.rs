@@ -22,10 +22,10 @@ use super::topics::MAX_TOPICS;
 use crate::{JoinError, TopicId};
 
 /// The link of beacons: they leave by multicast from the interface whose address is the local one of their path.
-pub(crate) const LAN_LINK: Link = Link::Custom(1);
+pub const LAN_LINK: Link = Link::Custom(1);
 
 /// Interfaces that beacons leave by.
-pub(crate) const MAX_INTERFACES: usize = 32;
+pub const MAX_INTERFACES: usize = 32;
 /// The first beacon after a join or a change of interfaces leaves within this (SPEC 10.1, as all of these).
 const FIRST: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 /// The second, for neighbours that missed the first.
@@ -53,13 +53,13 @@ const _: () = assert!(MAX_TOPICS.next_power_of_two() <= limits::MAX_BEACON_TAGS)
 
 /// An address of this machine that beacons leave from: one for each interface and family of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Interface {
+pub struct Interface {
     /// The address, with the port at which our sessions are reached there; with its scope if it is of IPv6.
-    pub(crate) addr: SocketAddr,
+    pub addr: SocketAddr,
     /// How many leading bits of it its network has.
-    pub(crate) prefix: u8,
+    pub prefix: u8,
     /// The number of the interface: the scope of the IPv6 group.
-    pub(crate) index: u32,
+    pub index: u32,
 }
 
 /// The beacons of a node.

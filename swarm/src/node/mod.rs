@@ -35,7 +35,7 @@ use structs::{Datagram, Deadline, Epoch, Machine, Rejected, Transmit, TransmitBu
 
 pub use config::Config;
 pub use event::{Connection, Event};
-pub(crate) use lan::{Interface, LAN_LINK};
+pub use lan::{Interface, LAN_LINK, MAX_INTERFACES};
 pub use publish::Publication;
 pub use topics::Counters as TopicCounters;
 
@@ -232,7 +232,7 @@ impl Node {
     }
 
     /// Names the interfaces that beacons leave by.
-    pub(crate) fn set_interfaces(&mut self, interfaces: &[Interface], now: Instant) {
+    pub fn set_interfaces(&mut self, interfaces: &[Interface], now: Instant) {
         self.tick(now);
         if let Some(lan) = &mut self.lan {
             lan.set_interfaces(interfaces, self.now);
@@ -247,7 +247,6 @@ impl Node {
     }
 
     /// Names the key that this node has on the v12 wire to its peers, so that they talk to it on one wire only.
-    #[cfg(feature = "v12")]
     pub fn set_v12_key(&mut self, key: Option<[u8; 32]>) {
         self.topics.set_v12_key(key);
         self.flush_topics();
