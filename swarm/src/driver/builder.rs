@@ -44,12 +44,13 @@ impl Builder {
         self
     }
 
-    /// Adds an address to listen on; a port of 0 is one of the system's choice. One for IPv4 and one for IPv6 at most:
-    /// a later one takes the place of an earlier one of its family. Default: every interface, IPv4 and, where there is
-    /// any, IPv6, on the same port if it is free.
+    /// Adds an address to listen on; a port of 0 is one of the system's choice. Any number of them, 16 at most: sessions
+    /// go on by the socket they came in by, and dials by the one that fits the address. Default: every interface, IPv4
+    /// and, where there is any, IPv6, on the same port if it is free.
     pub fn listen(mut self, addr: SocketAddr) -> Self {
-        self.listen.retain(|other| other.is_ipv4() != addr.is_ipv4());
-        self.listen.push(addr);
+        if self.listen.len() < MAX_SOCKETS {
+            self.listen.push(addr);
+        }
         self
     }
 
@@ -250,6 +251,8 @@ impl Builder {
     }
 }
 
+/// Sockets of one node.
+const MAX_SOCKETS: usize = 16;
 /// Bytes of datagrams that wait in one session: shared among the protocols, one of which sends any.
 const DATAGRAM_QUEUE: usize = 1 << 20;
 /// How long the sessions of a node that is dropped have for their goodbyes.

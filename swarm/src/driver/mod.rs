@@ -48,7 +48,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use peer::Handle;
-use structs::{Machine, Transmit, TransmitBuf};
+use structs::{Machine, Path, Transmit, TransmitBuf};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Sleep;
 
@@ -314,7 +314,7 @@ impl Driver {
         }
         self.slept = deadline;
         let Self { shared, requests, request, sockets, held, lan, subscribers, paused, .. } = self;
-        let blocked = held.as_ref().map(|(transmit, _)| transmit.path.remote.is_ipv4());
+        let blocked = held.as_ref().and_then(|(transmit, _)| socket_for(sockets, &transmit.path));
         let full = subscribers.iter().find(|subscriber| subscriber.is_full());
         if *paused && full.is_none() {
             // It has read on by now.
@@ -331,8 +331,8 @@ impl Driver {
                 *request = command;
                 return Poll::Ready(());
             }
-            let ready = sockets.iter().any(|socket| {
-                let blocked = blocked == Some(socket.local().is_ipv4());
+            let ready = sockets.iter().enumerate().any(|(at, socket)| {
+                let blocked = blocked == Some(at);
                 socket.poll_readable(cx).is_ready() || (blocked && socket.poll_writable(cx).is_ready())
             });
             let ready = ready
@@ -823,8 +823,8 @@ impl Driver {
                 let _ = self.lan.as_mut().map(|lan| lan.send(&self.out, &transmit));
                 continue;
             }
-            let v4 = transmit.path.remote.is_ipv4();
-            let Some(socket) = self.sockets.iter_mut().find(|socket| socket.local().is_ipv4() == v4) else {
+            let at = socket_for(&self.sockets, &transmit.path);
+            let Some(socket) = at.and_then(|at| self.sockets.get_mut(at)) else {
                 // There is no way to that family: the session hears nothing and tries its other paths.
                 self.send_errors += 1;
                 continue;
@@ -841,6 +841,27 @@ impl Driver {
         }
         true
     }
+}
+
+/// By which socket a path goes: the one it came in by; for a new one, one that is bound to every interface, or else one
+/// that can reach the address.
+fn socket_for(sockets: &[Udp], path: &Path) -> Option<usize> {
+    let (local, remote) = (path.local, path.remote);
+    let fit = |socket: &Udp| {
+        let bound = socket.local();
+        if bound.is_ipv4() != remote.is_ipv4() {
+            return 0;
+        }
+        let same_port = bound.port() == local.port();
+        let same_ip = bound.ip() == local.ip();
+        let reaches = bound.ip().is_unspecified() || bound.ip().is_loopback() == remote.ip().is_loopback();
+        1 + 8 * u8::from(same_port && (same_ip || bound.ip().is_unspecified()))
+            + 4 * u8::from(same_port)
+            + 2 * u8::from(reaches)
+            + u8::from(bound.ip().is_unspecified())
+    };
+    let (at, socket) = sockets.iter().enumerate().rev().max_by_key(|(_, socket)| fit(socket))?;
+    (fit(socket) > 0).then_some(at)
 }
 
 /// Gives the caller of a finished command its answer. Seeds are dialled for nobody.

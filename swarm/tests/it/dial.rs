@@ -29,6 +29,22 @@ async fn ipv6_and_host_names_work() {
 }
 
 #[tokio::test]
+async fn a_node_listens_on_several_addresses_and_answers_from_the_right_one() {
+    let listen = |builder: swarm::Builder, addr: &str| builder.listen(addr.parse().unwrap());
+    let addrs = ["127.0.0.1:0", "127.0.0.2:0", "127.0.0.1:0", "[::1]:0"];
+    let many = addrs.iter().fold(builder(), |builder, addr| listen(builder, addr)).bind().await.unwrap();
+    assert_eq!(many.local_addrs().len(), 4);
+    for addr in many.local_addrs() {
+        let other = listen(listen(builder(), "127.0.0.3:0"), "[::1]:0").bind().await.unwrap();
+        let peer = within(other.dial((many.id(), *addr))).await.unwrap();
+        assert_eq!(within(peer.info()).await.unwrap().addr, *addr);
+        within(many.peer(&other.id()).send("from the same socket")).await.unwrap();
+        let mut messages = peer.messages().unwrap();
+        assert_eq!(within(messages.next()).await.unwrap(), "from the same socket");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_key_is_refused_with_the_one_that_answered() {
     let (a, b, other) = (node().await, node().await, node().await);
     let mut events = b.events();
