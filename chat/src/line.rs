@@ -1,26 +1,25 @@
 //! The plain mode: lines in, lines out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use swarm::v12::Config;
-use swarm::v12::Message as Packet;
-use swarm::v12::{Peer, Published, Swarm, Topic, TopicEvent, TopicEvents};
-use swarm::{PeerId, SendError, TopicId};
+use swarm::{Peer, PeerId, Published, Security, SendError, Swarm, Topic, TopicEvent, TopicEvents, TopicId};
 use tokio::io::BufReader;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::input::{Input, Line, MAX_LINE, MAX_TEXT};
-use crate::message::{self, Message, Writer};
-use crate::present::Present;
+use crate::message::{self, MAX_MEET, Writer};
+use crate::network::{self, Started};
+use crate::room::{Room, Way};
 use crate::screen::Screen;
-use crate::{Options, Target, identity};
+use crate::signals::Signals;
+use crate::{Options, Place, identity};
 
 /// Lines that wait for somebody to come. When full, no more are read.
 const HELD_LINES: usize = 256;
@@ -30,6 +29,8 @@ const HELD_BYTES: usize = 1024 * 1024;
 const HELD_FOR: Duration = Duration::from_secs(5);
 /// How long sending them may take after the end of input, to neighbours that take them slowly.
 const SEND_FOR: Duration = Duration::from_secs(30);
+/// Bytes of a message that the v12 wire takes. A line of any length fits into a native one.
+const MAX_V12: usize = 65_474;
 /// How long saying goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// How long what has been said may take to leave, after that.
@@ -41,48 +42,36 @@ const GRACE: Duration = Duration::from_secs(2);
 ///
 /// What keeps it from starting, with what to do about it.
 pub(crate) async fn run(options: Options, screen: &Screen, broken: oneshot::Receiver<io::Error>) -> anyhow::Result<()> {
-    if !options.v12 {
-        screen.notice("the native protocol is not there yet: speaking the v12 wire, as with --v12");
-    }
-    let mut targets = Vec::new();
-    for target in &options.dial {
-        targets.push((target.clone(), resolve(target).await?));
-    }
-    let seeds = targets.iter().flat_map(|(_, addrs)| addrs.iter().copied());
-    // The existing nodes send what is longer than 1,200 bytes as plaintext fragments; it is shown with a mark.
-    let config = Config::default().accept_plaintext_fragments(true);
-    let mut builder = Swarm::builder().listen(options.bind).config(config).lan(!options.no_lan).seeds(seeds);
-    if let Some(path) = &options.identity {
-        let identity = identity::load_or_create(path, random_hex::<32>)?;
-        if identity.created {
-            screen.notice(&format!("made the identity file {}", path.display()));
-        }
-        if identity.exposed {
-            screen.notice(&format!("others on this machine can read {0}: run `chmod 600 {0}`", path.display()));
-        }
-        builder = builder.hex_seed(&identity.seed);
-    }
-    let swarm = builder.bind().await.context("cannot start")?;
-    let topic = swarm.join(TopicId::from_name(&format!("chat:{}", options.room)))?;
-    let id = swarm.v12_id().to_string();
-    screen.notice(&format!("listening on {}", swarm.local_addr()));
-    screen.notice(&format!("you are {} ({}) in {}; /help lists the commands", options.nick, first8(&id), options.room));
+    let Started { swarm, targets } = network::start(&options, screen).await?;
+    let topic = match &options.room {
+        Place::Name(name) => swarm.join(TopicId::from_name(&format!("chat:{name}"))),
+        Place::Ticket(ticket) => swarm.join_ticket(ticket),
+    }?;
+    network::tell(&swarm, screen);
+    let v12_id = swarm.v12().map(|legacy| legacy.v12_id().to_string());
+    let id = swarm.id();
+    let also = v12_id.as_deref().map(|id| format!(", on the v12 wire {}", first8(id))).unwrap_or_default();
+    screen.notice(&format!(
+        "you are {} ({}{also}) in {}; /help lists the commands",
+        options.nick,
+        id.short(),
+        options.room
+    ));
     let events = topic.events();
     let mut chat = Chat {
         screen,
-        writer: Writer::new(&options.nick, id, random_hex::<4>()?),
+        writer: Writer::new(&options.nick, v12_id.clone(), identity::to_hex(&network::random::<4>()?)),
         dials: JoinSet::new(),
+        room: Room::new(&options.nick, id, v12_id),
         swarm,
         topic,
-        peers: BTreeMap::new(),
-        present: Present::default(),
         held: Held::default(),
         sending: None,
         holds: !io::stdin().is_terminal(),
         junk: 0,
     };
     for (target, addrs) in targets {
-        chat.dials.spawn(contact(chat.swarm.clone(), target, addrs));
+        chat.dials.spawn(network::contact(chat.swarm.clone(), target, addrs));
     }
     let result = chat.talk(events, broken, options.linger).await;
     chat.leave().await;
@@ -94,8 +83,7 @@ struct Chat<'a> {
     swarm: Swarm,
     topic: Topic,
     writer: Writer,
-    peers: BTreeMap<PeerId, Neighbour>,
-    present: Present,
+    room: Room,
     /// What was said and is not being sent: while nobody is there, and until its turn comes.
     held: Held,
     /// The message that waits for room at a neighbour that is slow. There is one at most, and no more input is read
@@ -108,7 +96,14 @@ struct Chat<'a> {
     dials: JoinSet<Result<(), String>>,
 }
 
-type Sending = Pin<Box<dyn Future<Output = Result<Published, SendError>>>>;
+/// A message on its way.
+struct Sending {
+    outcome: Pin<Box<dyn Future<Output = Result<Published, SendError>>>>,
+    /// Its bytes.
+    len: usize,
+    /// The neighbours that should get it, those of the v12 wire aside.
+    natives: usize,
+}
 
 /// Lines that wait, in order.
 #[derive(Default)]
@@ -133,13 +128,6 @@ impl Held {
         self.bytes = self.bytes.saturating_sub(text.len());
         Some(text)
     }
-}
-
-struct Neighbour {
-    peer: Peer,
-    nick: Option<String>,
-    /// It said goodbye. The existing programs answer a greeting even on their way out.
-    left: bool,
 }
 
 /// What ends the loop, or goes on.
@@ -191,9 +179,9 @@ impl Chat<'_> {
                 },
                 event = events.next() => match event {
                     Some(event) => {
-                        let alone = self.peers.is_empty();
-                        self.on_event(event);
-                        if alone && !self.peers.is_empty() && linger.is_none() {
+                        let alone = self.room.is_empty();
+                        self.on_event(event).await;
+                        if alone && !self.room.is_empty() && linger.is_none() {
                             until = until.map(|_| Instant::now() + SEND_FOR);
                         }
                         Flow::Go
@@ -224,17 +212,31 @@ impl Chat<'_> {
     /// Begins to send the line whose turn it is.
     fn send_next(&mut self) {
         if self.sending.is_none()
-            && !self.peers.is_empty()
+            && !self.room.is_empty()
             && let Some(text) = self.held.pop()
         {
             let (topic, message) = (self.topic.clone(), self.writer.say(&text));
-            self.sending = Some(Box::pin(async move { topic.publish(message).await }));
+            let (len, natives) = (message.len(), self.room.natives());
+            self.sending =
+                Some(Sending { outcome: Box::pin(async move { topic.publish(message).await }), len, natives });
         }
     }
 
     fn on_sent(&mut self, result: Result<Published, SendError>) -> anyhow::Result<()> {
-        self.sending = None;
+        let Some(Sending { len, natives, .. }) = self.sending.take() else { return Ok(()) };
         match result {
+            Ok(_) if len > MAX_V12 && self.room.has_v12() => {
+                self.notice(&format!(
+                    "not sent to those on the v12 wire: {len} bytes with their wrapping are over the {MAX_V12} of one \
+                     message there; split it"
+                ));
+                Ok(())
+            }
+            // Whoever left meanwhile is not missed.
+            Ok(published) if published.neighbours < natives.min(self.room.natives()) => {
+                self.notice("somebody here takes nothing and missed what you said; /peers lists who is here");
+                Ok(())
+            }
             Ok(_) => Ok(()),
             Err(SendError::TooLarge { len, max }) => {
                 self.notice(&format!(
@@ -252,13 +254,20 @@ impl Chat<'_> {
             "/quit" => return Flow::Quit,
             "/help" => self.help(),
             "/peers" => self.list_peers().await,
+            command if command.split_whitespace().next() == Some("/msg") => {
+                self.send_direct(command.strip_prefix("/msg").unwrap_or_default().trim_start());
+            }
+            "/invite" => {
+                let ticket = self.swarm.ticket().topic(self.topic.id());
+                self.notice(&format!("whoever has this comes here by `setowire-chat NICK {ticket}`"));
+            }
             // Names as the reference prints them; what its STUN would find out is not looked for.
             "/nat" => self.notice(&format!("nat=unknown addr=LAN local={}", self.swarm.local_addr().port())),
             command if command.starts_with('/') => {
                 let name = command.split_whitespace().next().unwrap_or(command);
                 self.notice(&format!("there is no command {name}; /help lists them"));
             }
-            text if self.peers.is_empty() && !self.holds => {
+            text if self.room.is_empty() && !self.holds => {
                 self.notice(&format!("nobody is here to read it: {text}"));
             }
             text => self.held.push(text),
@@ -266,19 +275,38 @@ impl Chat<'_> {
         Flow::Go
     }
 
-    fn on_event(&mut self, event: TopicEvent) {
+    /// Sends something to one neighbour, whom the text begins with.
+    fn send_direct(&mut self, text: &str) {
+        let sent = self.room.find(text).and_then(|(id, text)| {
+            let message = self.writer.direct(text);
+            let failed = |error| format!("not sent to {}: {error}", self.room.name(&id));
+            self.swarm.peer(&id).try_send(message).map_err(failed)
+        });
+        if let Err(why) = sent {
+            self.notice(&why);
+        }
+    }
+
+    async fn on_event(&mut self, event: TopicEvent) {
         match event {
             TopicEvent::Joined(peer) => {
-                self.notice(&format!("connected to {}", first8(&peer.id().v12_id().to_string())));
+                let id = peer.id();
+                match peer.security() {
+                    Security::LegacyV12 => {
+                        self.notice(&format!("connected to {} (v12)", first8(&id.v12_id().to_string())));
+                    }
+                    _ => {
+                        self.notice(&format!("connected to {}", id.short()));
+                        self.introduce_others(&peer).await;
+                    }
+                }
                 self.greet(&peer);
-                self.peers.insert(peer.id(), Neighbour { peer, nick: None, left: false });
+                self.room.insert(id, peer.security());
             }
-            TopicEvent::Message(packet) => self.on_packet(&packet),
+            TopicEvent::Message(packet) => self.on_packet(&packet).await,
             TopicEvent::Left(id, reason) => {
-                if let Some(nick) = self.peers.remove(&id).and_then(|gone| gone.nick)
-                    && self.present.remove(&nick)
-                {
-                    self.notice(&format!("{nick} disconnected ({reason})"));
+                if let Some(notice) = self.room.remove(&id, reason) {
+                    self.notice(&notice);
                 }
             }
             TopicEvent::Lagged(lost) => self.notice(&format!("{lost} messages came too fast to be shown")),
@@ -286,41 +314,31 @@ impl Chat<'_> {
         }
     }
 
-    fn on_packet(&mut self, packet: &Packet) {
-        match message::read(&packet.data, self.writer.id()) {
-            // Neighbours pass on what they hear, our own greeting included.
-            Some(Message::Join { author: Some(author), .. }) if author == self.writer.id() => {}
-            Some(Message::Join { nick, author }) => {
-                let mark = mark(packet);
-                // Without an author, the first JOIN over a link is the neighbour's own; later ones it passes on.
-                let theirs = author.is_none_or(|author| author == packet.from.v12_id().to_string());
-                let neighbour = self.peers.get_mut(&packet.from).filter(|_| theirs);
-                if neighbour.as_ref().is_some_and(|it| it.left && it.nick.as_ref() == Some(&nick)) {
-                    return;
-                }
-                if let Some(neighbour) = neighbour.filter(|neighbour| neighbour.nick.is_none()) {
-                    neighbour.nick = Some(nick.clone());
-                    let peer = neighbour.peer.clone();
-                    self.greet(&peer);
-                }
-                if self.present.insert(&nick) {
-                    self.notice(&format!("{nick} joined{mark}"));
-                }
-            }
-            Some(Message::Say { nick, text, ours: false }) => {
-                self.screen.show(&nick, &format!("{text}{}", mark(packet)));
-            }
-            Some(Message::Say { ours: true, .. }) => {}
-            Some(Message::Leave { nick }) => {
-                if let Some(neighbour) = self.peers.get_mut(&packet.from) {
-                    neighbour.left |= neighbour.nick.as_ref() == Some(&nick);
-                }
-                if self.present.remove(&nick) {
-                    self.notice(&format!("{nick} left{}", mark(packet)));
-                }
-            }
-            None => self.junk += 1,
+    async fn on_packet(&mut self, packet: &swarm::Message) {
+        let Some(message) = message::read(&packet.data) else {
+            self.junk += 1;
+            return;
+        };
+        let way = Way {
+            from: packet.from,
+            security: packet.security,
+            authenticated: packet.authenticated,
+            published: packet.topic.is_some(),
+        };
+        let heard = self.room.hear(way, message, &packet.data);
+        if let Some(notice) = heard.notice {
+            self.notice(&notice);
         }
+        if let Some((name, text)) = heard.line {
+            self.screen.show(&name, &text);
+        }
+        if !heard.meet.is_empty() {
+            self.meet(&packet.from, heard.meet).await;
+        }
+        if heard.greet {
+            self.greet(&self.swarm.peer(&packet.from));
+        }
+        self.junk += u64::from(heard.junk);
     }
 
     /// Tells a neighbour who we are. One that is gone again needs no greeting, and room there is: only two greetings
@@ -329,14 +347,49 @@ impl Chat<'_> {
         let _ = peer.try_send(self.writer.join());
     }
 
+    /// Tells somebody who has come of the others, which are neighbours of ours alone so far: natively nobody passes on what
+    /// is said.
+    async fn introduce_others(&mut self, peer: &Peer) {
+        let peers = self.swarm.peers().await;
+        let Some(at) = peers.iter().find(|info| info.id == peer.id()).map(|info| info.addr) else { return };
+        let others = peers.iter().filter(|info| {
+            let native = info.security == Security::Native && info.id != peer.id();
+            native && self.room.contains(&info.id) && network::is_in_reach(info.addr, at)
+        });
+        let others: Vec<_> = others.map(|info| (info.id, info.addr)).collect();
+        for some in others.chunks(MAX_MEET) {
+            // Without room it meets them by others, or not.
+            let _ = peer.try_send(self.writer.meet(some));
+        }
+    }
+
+    /// Dials those of whom a neighbour tells.
+    async fn meet(&mut self, teller: &PeerId, others: Vec<(PeerId, SocketAddr)>) {
+        let Some(teller) = self.swarm.peer(teller).info().await else { return };
+        for (id, addr) in others.into_iter().filter(|(_, addr)| network::is_in_reach(*addr, teller.addr)) {
+            let swarm = self.swarm.clone();
+            // Who cannot be reached from here is no news: nobody asked for it.
+            self.dials.spawn(async move {
+                let _ = swarm.dial((id, addr)).await;
+                Ok(())
+            });
+        }
+    }
+
     async fn list_peers(&self) {
         let peers = self.swarm.peers().await;
-        self.notice(&format!("{} here", count(peers.len(), "peer")));
-        for info in peers {
-            let nick = self.peers.get(&info.id).and_then(|neighbour| neighbour.nick.as_deref()).unwrap_or("?");
-            let (id, ms) = (info.id.v12_id().to_string(), info.rtt.as_secs_f64() * 1000.0);
-            let mesh = if info.in_mesh { " mesh" } else { "" };
-            self.notice(&format!("  {} {nick} {ms:.1} ms{mesh}", first8(&id)));
+        let (here, elsewhere): (Vec<_>, Vec<_>) = peers.into_iter().partition(|info| self.room.contains(&info.id));
+        self.notice(&format!("{} here", count(here.len(), "peer")));
+        for info in here {
+            let (name, ms, addr) = (self.room.name(&info.id), info.rtt.as_secs_f64() * 1000.0, info.addr);
+            let (id, wire) = match info.security {
+                Security::LegacyV12 => (first8(&info.id.v12_id().to_string()).to_owned(), "v12"),
+                _ => (info.id.short().to_string(), "native"),
+            };
+            self.notice(&format!("  {id} {name} {ms:.1} ms {wire} {addr}"));
+        }
+        if !elsewhere.is_empty() {
+            self.notice(&format!("{} connected and not in this room", count(elsewhere.len(), "peer")));
         }
         if self.junk > 0 {
             self.notice(&format!(
@@ -349,12 +402,12 @@ impl Chat<'_> {
     async fn leave(mut self) {
         let waiting = self.held.lines.len().saturating_add(usize::from(self.sending.take().is_some()));
         if waiting > 0 {
-            let why = if self.peers.is_empty() { "nobody came" } else { "there was no room" };
+            let why = if self.room.is_empty() { "nobody came" } else { "there was no room" };
             self.notice(&format!("{why}: {} not delivered", count(waiting, "message")));
         }
         // Nobody needs to hear it if the node has ended, and who takes no more now gets it late or not at all.
         let _ = timeout(GOODBYE, self.topic.publish(self.writer.leave())).await;
-        let peers = self.swarm.peers().await.len();
+        let peers = self.room.len();
         let unsent = self.swarm.shutdown(GRACE).await;
         if unsent.messages > 0 {
             self.notice(&format!(
@@ -371,10 +424,12 @@ impl Chat<'_> {
 
     fn help(&self) {
         for line in [
-            "/peers  who is connected: id, nick, round trip, and whether messages are passed on there",
-            "/nat    what is known of the way to the outside",
-            "/help   this list",
-            "/quit   leave, as the end of input and Ctrl-C do",
+            "/msg NICK TEXT  say something to one person alone",
+            "/peers          who is here: id, name, round trip, wire, address",
+            "/invite         a ticket, which leads into this room whoever has it",
+            "/nat            what is known of the way to the outside",
+            "/help           this list",
+            "/quit           leave, as the end of input and Ctrl-C do",
         ] {
             self.notice(line);
         }
@@ -385,80 +440,9 @@ impl Chat<'_> {
 /// with the next call.
 async fn sent(sending: &mut Option<Sending>) -> Result<Published, SendError> {
     match sending {
-        Some(sending) => sending.await,
+        Some(sending) => sending.outcome.as_mut().await,
         None => std::future::pending().await,
     }
-}
-
-/// What asks the program to end. Kept for the whole run, so that no signal falls between two waits.
-#[cfg(unix)]
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-/// What asks the program to end. Kept for the whole run, so that no signal falls between two waits.
-#[cfg(windows)]
-struct Signals(tokio::signal::windows::CtrlC);
-
-#[cfg(windows)]
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self(tokio::signal::windows::ctrl_c()?))
-    }
-
-    async fn any(&mut self) {
-        // None means that it cannot come any more.
-        let _ = self.0.recv().await;
-    }
-}
-
-/// The IPv4 addresses of a host.
-async fn resolve(target: &Target) -> anyhow::Result<Vec<SocketAddr>> {
-    let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
-    let found = found.with_context(|| format!("cannot find the host of --dial {target}; check the name"))?;
-    let addrs: Vec<SocketAddr> = found.filter(SocketAddr::is_ipv4).collect();
-    anyhow::ensure!(!addrs.is_empty(), "the host of --dial {target} has no IPv4 address, which this wire needs");
-    Ok(addrs)
-}
-
-/// Dials every address of a target until one answers.
-async fn contact(swarm: Swarm, target: Target, addrs: Vec<SocketAddr>) -> Result<(), String> {
-    let mut why = String::new();
-    for addr in addrs {
-        match swarm.dial(addr).await {
-            Ok(_) => return Ok(()),
-            Err(swarm::DialError::Closed) => return Ok(()),
-            Err(error) => why = error.to_string(),
-        }
-    }
-    Err(format!("could not reach {target}: {why}; trying again while nobody is here"))
-}
-
-fn random_hex<const N: usize>() -> anyhow::Result<String> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the operating system gave no entropy: {error}"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// What is shown behind what anybody on the network may have written.
-fn mark(packet: &Packet) -> &'static str {
-    if packet.authenticated { "" } else { " (not authenticated)" }
 }
 
 fn first8(id: &str) -> &str {

@@ -1,31 +1,38 @@
 //! Terminal chat between peers, with no server in the middle.
 
+mod hearsay;
 mod identity;
 mod input;
 mod line;
 mod message;
-mod present;
+mod network;
+mod room;
 mod sanitize;
 mod screen;
+mod signals;
 
 use std::io::{self, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
+use network::Target;
 use screen::Screen;
+use swarm::Ticket;
 
+/// Characters of the name of a room.
+const MAX_ROOM: usize = 64;
 /// How long what is still to be shown may take at the end. A pipe that nobody reads takes it for ever.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Chats with everybody in a room, with no server in the middle.
 ///
 /// Messages arrive on standard output, one `nick<TAB>text` per line; everything else is on standard error, each line
-/// beginning with `* `. Lines of standard input are messages, or commands: /peers, /nat, /help, /quit. The end of
-/// input leaves, as Ctrl-C does.
+/// beginning with `* `. Lines of standard input are messages, or commands: /msg, /peers, /invite, /nat, /help, /quit.
+/// The end of input leaves, as Ctrl-C does.
 ///
 /// People in the same room find each other on the local network by themselves. No third party is contacted.
 #[derive(Debug, Parser)]
@@ -35,23 +42,25 @@ pub(crate) struct Options {
     #[arg(value_parser = parse_nick)]
     nick: String,
 
-    /// The room: any text of 1 to 64 characters; whoever types the same is in it
+    /// The room: any text of 1 to 64 characters; whoever types the same is in it. Or a ticket, as /invite writes them
     #[arg(default_value = "general", value_parser = parse_room)]
-    room: String,
+    room: Place,
 
-    /// Speak the wire of the existing Python, JavaScript and C++ nodes. It is the only one there is until the native
-    /// protocol lands
-    #[arg(long)]
-    v12: bool,
+    /// Speak the wire of the existing Python, JavaScript and C++ nodes too, and listen for it at an address of its own.
+    /// Without this no byte of it is sent or answered
+    #[arg(long, value_name = "IP:PORT", num_args = 0..=1, require_equals = true, value_parser = network::parse_v12_bind)]
+    v12: Option<Option<SocketAddr>>,
 
-    /// Contact the node at this address; repeat for more. Names are looked up and every address they have is tried,
-    /// again and again while nobody is connected
-    #[arg(long, value_name = "HOST:PORT", value_parser = parse_target)]
+    /// Contact the node at HOST:PORT or ID@HOST:PORT; repeat for more. Names are looked up and every address they have
+    /// is tried, again and again while nobody is connected. With an id, as each chat tells its own, nobody else is
+    /// talked to
+    #[arg(long, visible_alias = "peer", value_name = "WHERE", value_parser = Target::parse)]
     dial: Vec<Target>,
 
-    /// The address to listen on. Bound to 127.0.0.1 the chat stays on this machine
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:0", value_parser = parse_bind)]
-    bind: SocketAddr,
+    /// The address to listen on, one for IPv4 and one for IPv6; without it all of both. Bound to 127.0.0.1 the chat
+    /// stays on this machine
+    #[arg(long, value_name = "IP:PORT", value_parser = network::parse_bind)]
+    bind: Vec<SocketAddr>,
 
     /// Keep your identity in this file, which is made if there is none; without it you are somebody new in each run
     #[arg(long, value_name = "FILE")]
@@ -67,16 +76,20 @@ pub(crate) struct Options {
     no_lan: bool,
 }
 
-/// A host and a port to contact.
-#[derive(Debug, Clone)]
-pub(crate) struct Target {
-    host: String,
-    port: u16,
+/// Which room.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Place {
+    Name(String),
+    /// One that somebody invites to, and where he is.
+    Ticket(Box<Ticket>),
 }
 
-impl std::fmt::Display for Target {
+impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        f.write_str(match self {
+            Self::Name(name) => name,
+            Self::Ticket(_) => "the room of the ticket",
+        })
     }
 }
 
@@ -113,31 +126,18 @@ fn parse_nick(text: &str) -> Result<String, String> {
     Ok(nick.to_owned())
 }
 
-fn parse_room(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.chars().count() > 64 || text.chars().any(char::is_control) {
+fn parse_room(text: &str) -> Result<Place, String> {
+    let len = text.chars().count();
+    // One with a topic is longer than any name.
+    if len > MAX_ROOM && text.starts_with("seto1") {
+        let ticket: Ticket = text.parse().map_err(|error: swarm::ParseTicketError| error.to_string())?;
+        ticket.topic_id().ok_or("the ticket is for no room; use it as --dial")?;
+        return Ok(Place::Ticket(Box::new(ticket)));
+    }
+    if text.is_empty() || len > MAX_ROOM || text.chars().any(char::is_control) {
         return Err("a room has 1 to 64 characters and no control characters".into());
     }
-    Ok(text.to_owned())
-}
-
-fn parse_target(text: &str) -> Result<Target, String> {
-    let (host, port) = text.rsplit_once(':').ok_or("write HOST:PORT, as in 192.0.2.7:4000")?;
-    if host.is_empty() || host.contains([':', '/', '[', ' ']) {
-        return Err("write a name or an IPv4 address before the port: this wire knows IPv4 only".into());
-    }
-    match port.parse() {
-        Ok(port) if port > 0 => Ok(Target { host: host.to_owned(), port }),
-        _ => Err(format!("`{port}` is no port: it is a number from 1 to 65535")),
-    }
-}
-
-fn parse_bind(text: &str) -> Result<SocketAddr, String> {
-    let addr = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)));
-    match addr {
-        Ok(addr) if addr.is_ipv4() => Ok(addr),
-        Ok(_) => Err("this wire knows IPv4 only".into()),
-        Err(_) => Err(format!("write IP:PORT, as in {}:4000 (port 0 is any that is free)", Ipv4Addr::UNSPECIFIED)),
-    }
+    Ok(Place::Name(text.to_owned()))
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -168,13 +168,11 @@ mod tests {
         for bad in ["", "a\nb", &"x".repeat(65)] {
             assert!(parse_room(bad).is_err(), "{bad:?}");
         }
-        assert!(parse_target("localhost:1").is_ok());
-        for bad in ["", "localhost", ":1", "a:0", "a:65536", "a:b", "[::1]:1", "http://a:1"] {
-            assert!(parse_target(bad).is_err(), "{bad:?}");
-        }
-        assert_eq!(parse_bind("127.0.0.1"), Ok(SocketAddr::from(([127, 0, 0, 1], 0))));
-        for bad in ["", "[::1]:0", "::1", "localhost:1", "1.2.3.4:x"] {
-            assert!(parse_bind(bad).is_err(), "{bad:?}");
+        let ticket = Ticket::new(swarm::PeerId::from_bytes([7; 32]), ["192.0.2.1:7".parse().unwrap()]);
+        let invites = ticket.clone().topic("x".into());
+        assert_eq!(parse_room(&invites.to_string()), Ok(Place::Ticket(Box::new(invites))));
+        for bad in [ticket.to_string(), format!("seto1{}", "a".repeat(100))] {
+            assert!(parse_room(&bad).is_err(), "{bad:?}");
         }
         assert_eq!(parse_seconds("1.5s"), Ok(Duration::from_millis(1500)));
         for bad in ["", "-1", "NaN", "1e9", "x"] {

@@ -44,9 +44,9 @@ impl Namespace {
         assert!(done.status.success(), "{done:?}");
     }
 
-    fn chat(&self, nick: &str, room: &str) -> Chat {
+    fn chat(&self, options: &str) -> Chat {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.0, BINARY, nick, room, "--v12"]);
+        command.args(["netns", "exec", &self.0, BINARY]).args(options.split(' '));
         Chat::spawn(command)
     }
 }
@@ -59,16 +59,20 @@ impl Drop for Namespace {
 }
 
 /// No default interface, and no route for the group.
-#[test]
-fn people_in_one_room_find_each_other_where_only_the_loopback_interface_is_up() {
-    let Some(namespace) = Namespace::new("lo") else { return };
+fn meet_on_loopback(namespace: &str, option: &str) {
+    let Some(namespace) = Namespace::new(namespace) else { return };
     let start = Instant::now();
-    let (mut alice, bob) = (namespace.chat("alice", "lobby"), namespace.chat("bob", "lobby"));
-    let mut carol = namespace.chat("carol", "another room");
-    alice.noted("* bob joined");
-    bob.noted("* alice joined");
+    let chat = |who: &str| namespace.chat(format!("{who} {option}").trim_end());
+    let (mut alice, mut bob) = (chat("alice lobby"), chat("bob lobby"));
+    let mut carol = chat("carol another");
+    alice.noted("* bob ");
+    bob.noted("* alice ");
     // The beacons of a busy machine come late as well.
     assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    // The native wire wins, whichever was first.
+    for (one, other) in [(&mut alice, " bob "), (&mut bob, " alice ")] {
+        one.peers_once(|peers| matches!(peers, [peer] if peer.contains(other) && peer.contains(" native ")));
+    }
     alice.tell("hello");
     assert_eq!(bob.said(), "alice\thello");
     // A beacon of each room has been heard by all by now.
@@ -77,16 +81,26 @@ fn people_in_one_room_find_each_other_where_only_the_loopback_interface_is_up() 
 }
 
 #[test]
+fn people_in_one_room_find_each_other_where_only_the_loopback_interface_is_up() {
+    meet_on_loopback("lo", "");
+}
+
+#[test]
+fn people_who_speak_both_wires_find_each_other_once() {
+    meet_on_loopback("both", "--v12");
+}
+
+#[test]
 fn people_on_two_machines_find_each_other_and_long_messages_cross_the_network() {
     let Some((here, there)) = Namespace::pair() else { return };
-    let (mut alice, bob) = (here.chat("alice", "lobby"), there.chat("bob", "lobby"));
+    let (mut alice, bob) = (here.chat("alice lobby"), there.chat("bob lobby"));
+    assert!(alice.uri().contains("@10.77.0.1:"), "an address that the other can dial");
     alice.noted("* connected to");
     bob.noted("* alice joined");
     for len in [1, 1400, 1500, 3000] {
         alice.tell(&"x".repeat(len));
         assert_eq!(bob.said(), format!("alice\t{}", "x".repeat(len)));
     }
-    // Sealed, it is one datagram of 40 IP fragments.
     alice.tell(&"y".repeat(60_000));
     assert!(bob.said().starts_with("alice\tyyy"));
 }

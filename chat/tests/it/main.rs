@@ -15,3 +15,4 @@ mod program;
 mod stuck;
 mod talk;
 mod usage;
+mod v12;

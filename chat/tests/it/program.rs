@@ -1,5 +1,6 @@
 //! A running chat program, whose lines are waited for.
 
+use std::cell::RefCell;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -17,28 +18,34 @@ pub(crate) struct Chat {
     input: Option<ChildStdin>,
     out: Receiver<String>,
     err: Receiver<String>,
-    addr: Option<String>,
+    /// The lines of standard error that were read.
+    past: RefCell<Vec<String>>,
 }
 
 impl Chat {
     /// A program of this machine alone; `options` are separated by spaces.
     pub(crate) fn start(options: &str) -> Self {
         let mut command = Command::new(BINARY);
-        command.args(["--v12", "--no-lan", "--bind", "127.0.0.1:0"]).args(options.split_whitespace());
+        command.args(["--no-lan", "--bind", "127.0.0.1:0"]).args(options.split_whitespace());
         Self::spawn(command)
+    }
+
+    /// One that speaks the v12 wire as well.
+    pub(crate) fn start_v12(options: &str) -> Self {
+        Self::start(&format!("{options} --v12"))
     }
 
     pub(crate) fn spawn(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (out, err) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
-        Self { input: child.stdin.take(), child, out, err, addr: None }
+        Self { input: child.stdin.take(), child, out, err, past: RefCell::default() }
     }
 
     /// One that another has dialled.
     pub(crate) fn pair() -> (Self, Self) {
-        let mut alice = Self::start("alice lobby");
-        let mut bob = Self::start(&format!("bob lobby --dial {}", alice.addr()));
+        let alice = Self::start("alice lobby");
+        let bob = Self::start(&format!("bob lobby --dial {}", alice.addr()));
         bob.addr();
         alice.noted("* bob joined");
         bob.noted("* alice joined");
@@ -46,11 +53,44 @@ impl Chat {
     }
 
     /// The address it listens on.
-    pub(crate) fn addr(&mut self) -> String {
-        if self.addr.is_none() {
-            self.addr = self.noted("* listening on ").rsplit(' ').next().map(str::to_owned);
+    pub(crate) fn addr(&self) -> String {
+        self.told("* listening on ")
+    }
+
+    /// The address on the v12 wire of one that speaks it.
+    pub(crate) fn v12_addr(&self) -> String {
+        self.told("* listening for the v12 wire on ")
+    }
+
+    /// The address that names its key, as it tells others.
+    pub(crate) fn uri(&self) -> String {
+        self.told("* others reach you by --dial ")
+    }
+
+    /// The last word of the line that begins so, which may have been read before.
+    fn told(&self, begin: &str) -> String {
+        let past = self.past.borrow().iter().find(|line| line.starts_with(begin)).cloned();
+        past.unwrap_or_else(|| self.noted(begin)).rsplit(' ').next().unwrap().to_owned()
+    }
+
+    /// What it says of the peers that are here, once there are so many of them and all have a name.
+    pub(crate) fn peers(&mut self, count: usize) -> Vec<String> {
+        self.peers_once(|peers| peers.len() == count && peers.iter().all(|peer| !peer.contains(" ? ")))
+    }
+
+    /// The same, once they are as they should be.
+    pub(crate) fn peers_once(&mut self, are_they: impl Fn(&[String]) -> bool) -> Vec<String> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            self.tell("/peers");
+            let told = self.note("peers here", |line| line.ends_with(" peer here") || line.ends_with(" peers here"));
+            let here: usize = told.split_whitespace().nth(1).unwrap().parse().unwrap();
+            let peers: Vec<String> = (0..here).map(|_| self.noted("*   ")).collect();
+            if are_they(&peers) {
+                return peers;
+            }
+            assert!(Instant::now() < deadline, "that are not the peers: {peers:#?}");
         }
-        self.addr.clone().unwrap()
     }
 
     pub(crate) fn tell(&mut self, line: &str) {
@@ -69,12 +109,18 @@ impl Chat {
 
     /// The next line of standard error that begins with this.
     pub(crate) fn noted(&self, begin: &str) -> String {
+        self.note(begin, |line| line.starts_with(begin))
+    }
+
+    fn note(&self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + LIMIT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let line = self.err.recv_timeout(left).unwrap_or_else(|_| panic!("no line `{begin}`"));
+            let line =
+                self.err.recv_timeout(left).unwrap_or_else(|_| panic!("no `{what}` in {:#?}", self.past.borrow()));
             assert!(line.starts_with("* "), "{line}");
-            if line.starts_with(begin) {
+            self.past.borrow_mut().push(line.clone());
+            if is_it(&line) {
                 return line;
             }
         }
@@ -133,19 +179,19 @@ impl Chat {
     #[cfg(unix)]
     pub(crate) fn unread(options: &str, mute: bool) -> (Self, Box<dyn std::any::Any>) {
         let mut command = Command::new(BINARY);
-        command.args(["--v12", "--no-lan", "--bind", "127.0.0.1:0"]).args(options.split_whitespace());
+        command.args(["--no-lan", "--bind", "127.0.0.1:0"]).args(options.split_whitespace());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (out, mut err) = (child.stdout.take().unwrap(), BufReader::new(child.stderr.take().unwrap()));
         let mut first = String::new();
         err.read_line(&mut first).unwrap();
-        let addr = first.trim_end().strip_prefix("* listening on ").map(str::to_owned);
+        let past = RefCell::new(vec![first.trim_end().to_owned()]);
         let (input, (_, nothing)) = (child.stdin.take(), channel());
         // The pipes stay open as long as they are held.
         if mute {
-            return (Self { child, input, out: nothing, err: channel().1, addr }, Box::new((out, err)));
+            return (Self { child, input, out: nothing, err: channel().1, past }, Box::new((out, err)));
         }
-        (Self { child, input, out: nothing, err: lines(err), addr }, Box::new(out))
+        (Self { child, input, out: nothing, err: lines(err), past }, Box::new(out))
     }
 
     #[cfg(unix)]

@@ -36,7 +36,7 @@ fn a_pipe_that_nobody_reads_stops_neither_commands_nor_signals() {
 
 #[test]
 fn what_was_lost_is_told() {
-    let (mut alice, unread) = Chat::unread("alice lobby", false);
+    let (alice, unread) = Chat::unread("alice lobby", false);
     let mut bob = Chat::start(&format!("bob lobby --dial {}", alice.addr()));
     bob.noted("* alice joined");
     for _ in 0..2500 {
@@ -67,7 +67,7 @@ fn notices_that_nobody_reads_stop_neither_commands_nor_signals() {
 
 #[test]
 fn a_reader_that_is_gone_ends_it_politely() {
-    let (mut alice, unread) = Chat::unread("alice lobby", false);
+    let (alice, unread) = Chat::unread("alice lobby", false);
     let mut bob = Chat::start(&format!("bob lobby --dial {}", alice.addr()));
     bob.noted("* alice joined");
     drop(unread);

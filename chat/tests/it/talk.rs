@@ -36,7 +36,8 @@ fn commands_answer_on_standard_error() {
     alice.noted("* 1 peer here");
     let line = alice.noted("*   ");
     let words: Vec<&str> = line.split_whitespace().collect();
-    assert_eq!((words.len(), words[1].len(), words[2], words[4]), (6, 8, "bob", "ms"), "{line}");
+    let (id, addr) = (words[1].len(), words[6].starts_with("127.0.0.1:"));
+    assert_eq!((words.len(), id, words[2], words[4], words[5], addr), (7, 10, "bob", "ms", "native", true), "{line}");
     alice.tell("/nat");
     let local = alice.noted("* nat=unknown addr=LAN local=");
     assert_ne!(local.rsplit('=').next(), Some("0"));
@@ -101,11 +102,13 @@ fn signals_leave_as_quit_does() {
 }
 
 #[test]
-fn three_people_hear_each_other_through_the_middle() {
+fn three_people_hear_each_other_though_two_know_one_only() {
     let (mut alice, mut bob) = Chat::pair();
     let mut carol = Chat::start(&format!("carol lobby --dial {}", bob.addr()));
-    bob.noted("* carol joined");
-    carol.noted("* bob joined");
+    // Bob introduces them.
+    for one in [&mut alice, &mut bob, &mut carol] {
+        one.peers(2);
+    }
     alice.tell("to everybody");
     assert_eq!(bob.said(), "alice\tto everybody");
     assert_eq!(carol.said(), "alice\tto everybody");
@@ -113,4 +116,94 @@ fn three_people_hear_each_other_through_the_middle() {
     assert_eq!(alice.said(), "carol\tfrom the far end");
     assert_eq!(bob.said(), "carol\tfrom the far end");
     bob.close();
+}
+
+#[test]
+fn something_is_said_to_one_person_alone() {
+    let (mut alice, bob) = Chat::pair();
+    let mut carol = Chat::start(&format!("carol lobby --dial {}", bob.addr()));
+    for one in [&mut alice, &mut carol] {
+        one.peers(2);
+    }
+    alice.tell("/msg carol  between us ");
+    assert_eq!(carol.said(), "alice\t[dm] between us");
+    alice.tell("to all");
+    // What bob hears first is not what was said to carol.
+    assert_eq!([bob.said(), carol.said()], ["alice\tto all", "alice\tto all"]);
+    for wrong in ["/msg", "/msg dave hello", "/msg carol"] {
+        alice.tell(wrong);
+        alice.noted("* write /msg NICK TEXT");
+    }
+}
+
+#[test]
+fn two_of_one_nick_are_told_apart() {
+    let (mut alice, bob) = Chat::pair();
+    let id = alice.uri();
+    let id = id.strip_prefix("p2p://").unwrap();
+    let mut other = Chat::start(&format!("alice lobby --dial {}", alice.addr()));
+    // Each of them has the other's nick for its own.
+    alice.noted("* alice#");
+    let seen = other.noted("* alice#");
+    assert_eq!(seen, format!("* alice#{} joined", &id[..4]));
+    let joined = bob.noted("* alice#");
+    let name = joined.strip_prefix("* ").unwrap().strip_suffix(" joined").unwrap();
+    other.tell("it is me");
+    assert_eq!(bob.said(), format!("{name}\tit is me"));
+    alice.tell("no, me");
+    assert_eq!(bob.said(), format!("alice#{}\tno, me", &id[..4]));
+    other.tell("/quit");
+    bob.noted(&format!("* {name} left"));
+    alice.noted("* alice#");
+    alice.tell("again");
+    // The mark goes with the session of the other one, which ends a little later.
+    assert!(bob.said().ends_with("\tagain"));
+}
+
+#[test]
+fn who_is_dialled_by_key_is_nobody_else() {
+    let alice = Chat::start("alice lobby");
+    alice.addr();
+    let uri = alice.uri();
+    let bob = Chat::start(&format!("bob lobby --dial {uri}"));
+    bob.noted("* alice joined");
+    let (_, place) = uri.split_once('@').unwrap();
+    let other = bob.uri();
+    let (wrong, _) = other.split_once('@').unwrap();
+    let carol = Chat::start(&format!("carol lobby --peer {wrong}@{place}"));
+    let told = carol.noted("* could not reach");
+    assert!(told.contains(place) && told.contains("again"), "{told}");
+    // Nobody joined.
+    carol.signal("TERM");
+    assert_eq!(carol.noted("* left "), "* left 0 peers");
+}
+
+#[test]
+fn a_ticket_leads_into_the_room() {
+    let mut alice = Chat::start("alice lobby");
+    alice.tell("/invite");
+    let told = alice.noted("* whoever has this comes here by ");
+    let ticket = told.rsplit(' ').next().unwrap().trim_end_matches('`').to_owned();
+    assert!(ticket.starts_with("seto1"), "{told}");
+    let mut bob = Chat::start(&format!("bob {ticket}"));
+    bob.noted("* alice joined");
+    bob.tell("thank you");
+    assert_eq!(alice.said(), "bob\tthank you");
+    // As an address it leads to her alone.
+    let carol = Chat::start(&format!("carol lobby --dial {ticket}"));
+    carol.noted("* alice joined");
+}
+
+#[test]
+fn two_people_talk_over_ipv6() {
+    let spawn = |options: &str| {
+        let mut command = std::process::Command::new(crate::program::BINARY);
+        command.args(["--no-lan", "--bind", "[::1]:0"]).args(options.split(' '));
+        Chat::spawn(command)
+    };
+    let alice = spawn("alice lobby");
+    let mut bob = spawn(&format!("bob lobby --dial {}", alice.uri()));
+    bob.noted("* alice joined");
+    bob.tell("six");
+    assert_eq!(alice.said(), "bob\tsix");
 }

@@ -22,10 +22,12 @@ fn wrong_usage_is_told_with_code_2() {
         (&["alice", &long], "a room has"),
         (&["alice", "a\tb"], "a room has"),
         (&["a\u{1b}[2J"], "a nick has"),
-        (&["alice", "--dial", "nowhere"], "HOST:PORT"),
-        (&["alice", "--dial", "[::1]:7"], "IPv4"),
+        (&["alice", "--dial", "nowhere"], "name:port"),
+        (&["alice", "--dial", "nobody@127.0.0.1:7"], "peer id"),
         (&["alice", "--dial", "127.0.0.1:0"], "no port"),
         (&["alice", "--bind", "here"], "IP:PORT"),
+        (&["alice", "--v12=here"], "IP:PORT"),
+        (&["alice", "--v12=[::1]:7"], "IPv4"),
         (&["alice", "--linger", "long"], "seconds"),
         (&["alice", "--frobnicate"], "--frobnicate"),
     ] {
@@ -39,21 +41,22 @@ fn wrong_usage_is_told_with_code_2() {
 
 #[test]
 fn failures_say_what_to_do_with_code_1() {
-    let mut taken = Chat::start("alice");
+    let taken = Chat::start("alice");
     let addr = taken.addr();
-    let (code, text) = run(&["bob", "--v12", "--no-lan", "--bind", &addr]);
-    assert_eq!(code, 1);
-    assert!(text.contains(&addr) && text.contains("choose another port"), "{text}");
+    for options in [&["--bind", &addr][..], &["--bind", "127.0.0.1", &format!("--v12={addr}")]] {
+        let (code, text) = run(&[&["bob", "--no-lan"], options].concat());
+        assert_eq!(code, 1);
+        assert!(text.contains(&addr) && text.contains("choose another port"), "{text}");
+    }
     // An address for documentation, which no machine has.
     let (code, text) = run(&["bob", "--no-lan", "--bind", "192.0.2.1:0"]);
     assert_eq!(code, 1);
     assert!(text.contains("192.0.2.1") && text.contains("0.0.0.0"), "{text}");
-    assert!(text.contains("speaking the v12 wire"), "{text}");
-    // A label over 63 characters, which no resolver has to be asked about.
-    let host = format!("{}:7", "x".repeat(70));
-    let (code, text) = run(&["bob", "--v12", "--no-lan", "--bind", "127.0.0.1", "--dial", &host]);
+    // A name that never exists (RFC 6761).
+    let host = "nowhere.invalid:7";
+    let (code, text) = run(&["bob", "--no-lan", "--bind", "127.0.0.1", "--dial", host]);
     assert_eq!(code, 1);
-    assert!(text.contains(&host) && text.contains("check the name"), "{text}");
+    assert!(text.contains(host) && text.contains("check the name"), "{text}");
 }
 
 /// A file of this run in the folder that cargo gives to tests.
@@ -74,7 +77,8 @@ fn an_identity_file_is_made_once_and_kept_to_its_owner() {
     let path = file("identity.json");
     let first = you(&path);
     let content = fs::read_to_string(&path).unwrap();
-    let seed = content.trim().strip_prefix(r#"{"seed":""#).and_then(|rest| rest.strip_suffix(r#""}"#)).unwrap();
+    let seed =
+        content.trim().strip_prefix(r#"{"version":1,"seed":""#).and_then(|rest| rest.strip_suffix(r#""}"#)).unwrap();
     assert!(seed.len() == 64 && seed.bytes().all(|byte| byte.is_ascii_hexdigit()), "{content}");
     assert_eq!(you(&path), first, "the same person again");
     assert_eq!(fs::read_to_string(&path).unwrap(), content);
@@ -94,15 +98,17 @@ fn an_identity_file_is_made_once_and_kept_to_its_owner() {
 #[test]
 fn a_file_that_is_no_identity_is_left_alone() {
     let path = file("broken.json");
-    for content in ["", "{}", "{\"seed\":7}", "{\"seed\":\"abc\"}", &format!("{{\"seed\":\"{}\"}}", "ä".repeat(32))] {
+    let newer = format!("{{\"version\":2,\"seed\":\"{}\"}}", "0".repeat(64));
+    let long = format!("{{\"seed\":\"{}\"}}", "ä".repeat(32));
+    for content in ["", "{}", "{\"seed\":7}", "{\"seed\":\"abc\"}", &long, &newer] {
         fs::write(&path, content).unwrap();
-        let (code, text) = run(&["alice", "--v12", "--no-lan", "--identity", path.to_str().unwrap()]);
+        let (code, text) = run(&["alice", "--no-lan", "--identity", path.to_str().unwrap()]);
         assert_eq!(code, 1, "{content}");
         assert!(text.contains("is no identity file") && text.contains("move this one away"), "{text}");
         assert_eq!(fs::read_to_string(&path).unwrap(), content);
     }
     fs::remove_file(&path).unwrap();
-    let (code, text) = run(&["alice", "--v12", "--no-lan", "--identity", path.join("no/folder").to_str().unwrap()]);
+    let (code, text) = run(&["alice", "--no-lan", "--identity", path.join("no/folder").to_str().unwrap()]);
     assert_eq!(code, 1);
     assert!(text.contains("its folder must exist"), "{text}");
 }

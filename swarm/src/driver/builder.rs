@@ -109,7 +109,8 @@ impl Builder {
     }
 
     /// Speaks the v12 wire too, with these settings: on a socket of its own, with an identity of its own, with a limit of
-    /// its own on peers. Nothing is passed on from one wire to the other, and a peer that is connected natively is not
+    /// its own on peers. If this node was given an identity and the settings name none, it is the one that belongs to it
+    /// ([`Identity::v12`]). Nothing is passed on from one wire to the other, and a peer that is connected natively is not
     /// spoken to on the old wire. Off by default: then no byte of it is sent or answered.
     #[cfg(feature = "v12")]
     pub fn v12(mut self, settings: crate::v12::Builder) -> Self {
@@ -129,7 +130,7 @@ impl Builder {
     #[cfg_attr(not(feature = "v12"), expect(unused_mut, reason = "the other wire is taken out"))]
     pub async fn bind(mut self) -> Result<Swarm, BindError> {
         #[cfg(feature = "v12")]
-        let legacy = match self.v12.take() {
+        let legacy = match self.take_v12() {
             Some(settings) => Some(settings.bind().await?),
             None => None,
         };
@@ -154,7 +155,7 @@ impl Builder {
     pub fn bind_manual(mut self) -> Result<(Swarm, Driver), BindError> {
         #[cfg(feature = "v12")]
         {
-            let legacy = match self.v12.take() {
+            let legacy = match self.take_v12() {
                 Some(settings) => {
                     let (swarm, driver) = settings.bind_manual()?;
                     drop(tokio::spawn(driver.run()));
@@ -166,6 +167,16 @@ impl Builder {
         }
         #[cfg(not(feature = "v12"))]
         self.prepare()
+    }
+
+    /// The settings of the other wire, with an identity that lasts if ours does.
+    #[cfg(feature = "v12")]
+    fn take_v12(&mut self) -> Option<crate::v12::Builder> {
+        let settings = self.v12.take()?;
+        Some(match &self.identity {
+            Some(identity) => settings.identity_or(|| identity.v12()),
+            None => settings,
+        })
     }
 
     fn prepare(self, #[cfg(feature = "v12")] legacy: Option<crate::v12::Swarm>) -> Result<(Swarm, Driver), BindError> {

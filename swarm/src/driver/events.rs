@@ -21,6 +21,8 @@ pub struct Message {
     /// Whether it came sealed. If not, anybody on the network may have written or changed it: that happens on the v12
     /// wire only, and only if it is allowed.
     pub authenticated: bool,
+    /// How the link that it came by is protected.
+    pub security: Security,
 }
 
 /// What happened in a node.
@@ -164,6 +166,6 @@ impl From<crate::v12::SwarmEvent> for SwarmEvent {
 impl From<crate::v12::Message> for Message {
     fn from(message: crate::v12::Message) -> Self {
         let crate::v12::Message { from, data, authenticated } = message;
-        Self { from, data, topic: None, authenticated }
+        Self { from, data, topic: None, authenticated, security: Security::LegacyV12 }
     }
 }

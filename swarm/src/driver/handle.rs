@@ -25,7 +25,8 @@ use super::target::DialTarget;
 use super::topic::Topic;
 use crate::node::naming::Protocol;
 use crate::{
-    BindError, Closed, DialError, JoinError, OpenError, PeerId, PeerInfo, SendError, Taken, Ticket, TopicId, Unsent,
+    BindError, Closed, DialError, JoinError, OpenError, PeerId, PeerInfo, Security, SendError, Taken, Ticket, TopicId,
+    Unsent,
 };
 
 /// A running node. Cheap to clone; all clones are the same node.
@@ -456,6 +457,16 @@ impl Peer {
     #[must_use]
     pub fn id(&self) -> PeerId {
         self.id
+    }
+
+    /// How the link to it is protected, which says which wire it is on.
+    #[must_use]
+    pub const fn security(&self) -> Security {
+        match &self.wire {
+            Wire::Native { .. } => Security::Native,
+            #[cfg(feature = "v12")]
+            Wire::V12(_) => Security::LegacyV12,
+        }
     }
 
     /// The session that is open now.

@@ -617,7 +617,8 @@ impl Driver {
             }
             Event::Left { topic, peer, .. } => self.left_topic(topic, peer, DisconnectReason::Goodbye(0)),
             Event::Publication { topic, from, data, .. } => {
-                let message = Message { from, data, topic: Some(topic), authenticated: true };
+                let (topic, security) = (Some(topic), Security::Native);
+                let message = Message { from, data, topic, authenticated: true, security };
                 self.pass(Some(SwarmEvent::Data(message)));
             }
             #[cfg(feature = "v12")]
@@ -711,7 +712,8 @@ impl Driver {
                     self.unread.remove(&handle);
                     break;
                 }
-                let message = Message { from, data: Bytes::from(data), topic: None, authenticated: true };
+                let (data, security) = (Bytes::from(data), Security::Native);
+                let message = Message { from, data, topic: None, authenticated: true, security };
                 self.pass(Some(SwarmEvent::Data(message)));
             }
         }

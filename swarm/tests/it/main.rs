@@ -10,6 +10,8 @@
     reason = "test"
 )]
 
+#[cfg(feature = "v12")]
+mod both;
 mod dial;
 mod messages;
 mod requests;

@@ -29,8 +29,8 @@ fn talk(lab: &Lab, dialler: Kind, listener: Kind) -> anyhow::Result<Finding> {
     noticed(&mut bob, "alice")?;
     let time = start.elapsed();
     for (number, text) in ["hello", TEXT].into_iter().enumerate() {
-        said(&mut alice, &mut bob, "alice", &format!("{number} {text} from alice"))?;
-        said(&mut bob, &mut alice, "bob", &format!("{number} {text} from bob"))?;
+        said(&mut alice, &mut bob, &shown(listener, "alice"), &format!("{number} {text} from alice"))?;
+        said(&mut bob, &mut alice, &shown(dialler, "bob"), &format!("{number} {text} from bob"))?;
     }
     bob.forget();
     alice.tell("/quit")?;
@@ -41,13 +41,22 @@ fn talk(lab: &Lab, dialler: Kind, listener: Kind) -> anyhow::Result<Finding> {
     Ok(Finding::took(time).noting("until both told of the other; messages each way, then a farewell"))
 }
 
+/// How a chat shows somebody on this wire.
+fn shown(at: Kind, nick: &str) -> String {
+    match at {
+        Kind::Ours => format!("{nick}@v12"),
+        Kind::Reference => nick.to_owned(),
+    }
+}
+
 /// Starts a chat program; it and the port it listens on.
 fn chat(lab: &Lab, kind: Kind, nick: &str, dial: Option<u16>) -> anyhow::Result<(Process, u16)> {
     let port = free_port()?;
     let mut command = match kind {
         Kind::Ours => {
             let mut command = lab.network.command(&lab.binaries.chat);
-            command.args([nick, "lobby", "--v12", "--bind", &format!("127.0.0.1:{port}")]);
+            // Without the local network two of ours meet on this wire alone.
+            command.args([nick, "lobby", "--no-lan", "--bind", "127.0.0.1", &format!("--v12=127.0.0.1:{port}")]);
             if let Some(dial) = dial {
                 command.args(["--dial", &format!("127.0.0.1:{dial}")]);
             }
@@ -77,9 +86,9 @@ fn noticed(at: &mut Process, nick: &str) -> anyhow::Result<()> {
 }
 
 /// One types a line, the other reads it as it was typed.
-fn said(by: &mut Process, to: &mut Process, nick: &str, text: &str) -> anyhow::Result<()> {
+fn said(by: &mut Process, to: &mut Process, name: &str, text: &str) -> anyhow::Result<()> {
     by.tell(text)?;
-    let expected = format!("{nick}\t{text}");
+    let expected = format!("{name}\t{text}");
     to.wait(&format!("line `{text}`"), LIMIT, |(stream, line)| {
         (*stream == Stream::Out && *line == expected).then_some(())
     })

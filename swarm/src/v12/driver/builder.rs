@@ -81,6 +81,14 @@ impl Builder {
         self
     }
 
+    /// This identity, unless one was named.
+    pub(crate) fn identity_or(mut self, identity: impl FnOnce() -> Identity) -> Self {
+        if matches!(self.identity, Source::Fresh) {
+            self.identity = Source::Given(Box::new(identity()));
+        }
+        self
+    }
+
     /// Peers connected at once, 1 to 1,024. Default 100.
     pub fn max_peers(mut self, peers: NonZeroUsize) -> Self {
         self.max_peers = Some(peers);
