@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use swarm::{DialError, DisconnectReason, Events, PeerId, Security, SwarmEvent};
+use swarm::{DialError, DisconnectReason, PeerId, Security, SwarmEvent};
 
-use crate::support::{builder, connect, node, pair, within};
+use crate::support::{builder, connect, gone, node, pair, within};
 
 #[tokio::test]
 async fn two_nodes_meet_by_address_and_know_each_other_by_key() {
@@ -96,14 +96,6 @@ async fn both_dial_at_once_and_have_one_session() {
             }
         }
         assert_eq!((a.peers().await.len(), b.peers().await.len()), (1, 1));
-    }
-}
-
-async fn gone(events: &mut Events) -> DisconnectReason {
-    loop {
-        if let Some(SwarmEvent::Disconnected { reason, .. }) = within(events.next()).await {
-            return reason;
-        }
     }
 }
 

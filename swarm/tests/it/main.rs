@@ -12,8 +12,13 @@
 
 #[cfg(feature = "v12")]
 mod both;
+mod cancel;
 mod dial;
+mod ending;
+mod hostile;
 mod messages;
+mod network;
+mod process;
 mod requests;
 mod streams;
 mod support;
