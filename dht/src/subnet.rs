@@ -1,0 +1,112 @@
+//! Which addresses count as one place in the network, and the places that a node may take in the key space.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use sha2::{Digest, Sha256};
+
+use crate::{Contact, Key};
+
+/// Which addresses bind the keys of nodes and count against the limits per subnet.
+///
+/// All nodes of a network must agree on it, because it says where a node is in the key space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Subnets {
+    /// Those that can be reached from everywhere. Loopback, private and link-local addresses are exempt.
+    #[default]
+    Public,
+    /// All: for simulations of attackers.
+    All,
+    /// None: for one machine, or one local network. A node chooses its key as it likes.
+    Off,
+}
+
+impl Subnets {
+    /// The place of a node in the key space (SPEC 11.1): 32 bits by its subnet and 224 by its id, or 256 by its id where
+    /// the address does not count.
+    ///
+    /// Of each subnet there are eight beginnings; which one a node has follows from its id. So new ids, which cost nothing,
+    /// do not bring an attacker near a key of his choice, and addresses are dear.
+    #[must_use]
+    pub fn key_of(self, contact: &Contact) -> Key {
+        let mut key: [u8; 32] = Sha256::new().chain_update(NODE).chain_update(contact.id.as_bytes()).finalize().into();
+        if let Some(subnet) = self.of(contact.addr.ip()) {
+            let variant = key.last().map_or(0, |byte| byte % VARIANTS);
+            let hash = Sha256::new().chain_update(SUBNET).chain_update(subnet.0.to_be_bytes()).chain_update([variant]);
+            key.iter_mut().zip(hash.finalize()).take(BOUND).for_each(|(byte, bound)| *byte = bound);
+        }
+        Key::from_bytes(key)
+    }
+
+    /// The subnet of an address, if it counts.
+    #[must_use]
+    pub fn of(self, ip: IpAddr) -> Option<Subnet> {
+        let counts = match self {
+            Self::Public => is_public(ip),
+            Self::All => true,
+            Self::Off => false,
+        };
+        counts.then(|| Subnet::of(ip))
+    }
+}
+
+/// The network that an address is in, as far as it is a cost to have addresses in many: an IPv4 /24, an IPv6 /48.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subnet(u128);
+
+impl Subnet {
+    fn of(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Self(u128::from(ip.to_ipv6_mapped()) & (u128::MAX << 8)),
+            IpAddr::V6(ip) => Self(u128::from(ip) & (u128::MAX << 80)),
+        }
+    }
+}
+
+/// The family of an address. Each has a table of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4, mapped addresses included.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub const fn of(addr: &SocketAddr) -> Self {
+        match addr.ip().to_canonical() {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
+/// Whether an address can be reached from everywhere, as far as it says itself (RFC 6890).
+#[must_use]
+pub const fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [first, second, ..] = ip.octets();
+            let shared = first == 100 && second & 0xc0 == 64; // 100.64.0.0/10, RFC 6598
+            !(first == 0 || first >= 224 || shared || ip.is_loopback() || ip.is_private() || ip.is_link_local())
+        }
+        IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000, // global unicast, RFC 4291 section 2.4
+    }
+}
+
+/// Whether an address can be sent to at all: it has a port, and is neither unspecified nor of a group.
+#[must_use]
+pub const fn is_usable(addr: &SocketAddr) -> bool {
+    let ip = addr.ip().to_canonical();
+    let broadcast = matches!(ip, IpAddr::V4(Ipv4Addr::BROADCAST));
+    let none = matches!(ip, IpAddr::V4(Ipv4Addr::UNSPECIFIED) | IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    addr.port() != 0 && !none && !broadcast && !ip.is_multicast()
+}
+
+const NODE: &[u8] = b"setowire dht node 1";
+const SUBNET: &[u8] = b"setowire dht subnet 1";
+/// How many beginnings of keys a subnet has.
+const VARIANTS: u8 = 8;
+/// How many bytes of a key follow from the subnet.
+const BOUND: usize = 4;

@@ -1,0 +1,20 @@
+//! Tests of the public interface. Numbers that nodes agree on are written out again here, not imported.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "test: panics are failures, and the clock gives an arbitrary base of which only offsets are used"
+)]
+
+mod contact;
+mod key;
+mod model;
+mod table;
+
+use proptest::test_runner::Config;
+
+/// Enough to find what these models can tell apart, few enough for a debug build.
+fn cases(cases: u32) -> Config {
+    Config { cases, failure_persistence: None, ..Config::default() }
+}
