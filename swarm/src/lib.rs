@@ -20,8 +20,9 @@ pub mod v12;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use driver::{
-    Builder, Datagrams, DialTarget, Driver, Events, Inbound, Incoming, Message, Messages, Overflow, ParseTargetError,
-    Peer, Published, Request, Requests, Responding, Stats, Stream, Swarm, SwarmEvent, Topic, TopicEvent, TopicEvents,
+    Answer, Builder, Datagrams, DialTarget, Driver, Events, Inbound, Incoming, Message, Messages, Overflow,
+    ParseTargetError, Peer, Published, Request, Requests, Responding, Stats, Stream, Swarm, SwarmEvent, Topic,
+    TopicEvent, TopicEvents,
 };
 pub use error::{
     BindError, Closed, DialError, FetchError, JoinError, OpenError, RequestError, SendError, StoreError, StreamError,

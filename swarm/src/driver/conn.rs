@@ -158,14 +158,6 @@ pub(crate) struct Call {
     pub(crate) reply: oneshot::Sender<Result<Bytes, RequestError>>,
 }
 
-/// What the net task takes of all that.
-#[derive(Debug, Default)]
-pub(crate) struct Work {
-    pub(crate) tasks: Vec<Task>,
-    /// The reader of the inbox has room again.
-    pub(crate) inbox_room: bool,
-}
-
 impl Conn {
     pub(crate) fn new(peer: PeerId, session: Handle, max_message: usize, ready: Arc<Ready>) -> Self {
         Self {
@@ -344,8 +336,9 @@ impl Conn {
 
     // ---- the side of the net task ----
 
-    /// Takes what there is to do. Messages and datagrams are taken only into empty buffers.
-    pub(crate) fn take(&self, messages: &mut Vec<u8>, datagrams: &mut Vec<u8>) -> Work {
+    /// Takes what there is to do. Messages and datagrams are taken only into empty buffers, and `tasks` is one. Says
+    /// whether the reader of the inbox has room.
+    pub(crate) fn take(&self, messages: &mut Vec<u8>, datagrams: &mut Vec<u8>, tasks: &mut Vec<Task>) -> bool {
         let mut state = self.state();
         state.listed = false;
         let mut room = false;
@@ -358,9 +351,9 @@ impl Conn {
             room = true;
         }
         let inbox_room = state.inbox.as_ref().is_none_or(|inbox| inbox.bytes.len() < INBOX_BYTES);
-        let tasks = std::mem::take(&mut state.tasks);
+        std::mem::swap(&mut state.tasks, tasks);
         self.made_room(state, room);
-        Work { tasks, inbox_room }
+        inbox_room
     }
 
     /// Takes what was put into the outbox of messages, into an empty buffer.

@@ -1,9 +1,8 @@
 //! The tokio driver: one task that owns the node and its sockets, and the handles that talk to it.
 //!
-//! Everything that touches the outside world is here: sockets, the clock, the task. Each turn of the task reads the
-//! clock once, takes in what the sockets have, lets timers fire, takes what the handles want, visits every session that
-//! something happened in, and sends; every step has a budget, and all of it is synchronous. Then it waits, for the first
-//! of: a handle, the node's deadline, a datagram, or (while one batch could not be sent) room in the socket.
+//! Everything that touches the outside world is here: sockets, the clock, the task. Each turn of the task takes in what
+//! the sockets have, lets timers fire, lets whoever was given something answer, takes what the handles want, visits every
+//! session that something happened in, and sends; every step has a budget. Then it waits, for the first of: a handle, the node's deadline, a datagram, or (while one batch could not be sent) room in the socket.
 //!
 //! | file | content |
 //! |---|---|
@@ -57,7 +56,7 @@ pub use self::events::{Events, Message, SwarmEvent};
 pub use self::handle::{Peer, Swarm};
 pub use self::messages::{Datagrams, Messages};
 pub use self::queue::Overflow;
-pub use self::request::{Inbound, Request, Requests, Responding};
+pub use self::request::{Answer, Inbound, Request, Requests, Responding};
 pub use self::stream::{Incoming, Stream};
 pub use self::target::{DialTarget, ParseTargetError};
 pub use self::topic::{Published, Topic, TopicEvent, TopicEvents};
@@ -258,8 +257,13 @@ impl Driver {
     pub async fn run(mut self) {
         let mut sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
         loop {
-            let now = clock::now();
-            let more = self.turn(now);
+            let mut now = clock::now();
+            let (mut more, came) = self.take_in(now);
+            if came {
+                others().await;
+                now = clock::now();
+            }
+            more |= self.give_out(now);
             if self.is_over(now) {
                 break;
             }
@@ -279,19 +283,30 @@ impl Driver {
         outcome.send_replace(Some(Unsent { messages: unsent }));
     }
 
-    /// One turn. Returns whether there is more to do at once.
-    fn turn(&mut self, now: Instant) -> bool {
+    /// The first half of a turn: whatever there is goes to whoever it is for. Returns whether there is more, and
+    /// whether anything came that somebody may answer.
+    fn take_in(&mut self, now: Instant) -> (bool, bool) {
         if self.slept.take().is_some_and(|until| now.saturating_duration_since(until) > ASLEEP) {
             self.node.set_epoch(clock::epoch());
             self.node.handle_resume(now);
         }
-        let mut more = self.receive(now);
+        let (mut more, came) = self.receive(now);
         if self.node.poll_timeout().is_some_and(|deadline| deadline.at <= now) {
             self.node.handle_timeout(now);
         }
         self.keep_house(now);
         self.take_changes(now);
         more |= self.take_commands(now) == COMMANDS_PER_TURN;
+        if came {
+            self.collect_work();
+            self.visit(now);
+            self.pass_messages(now);
+        }
+        (more, came)
+    }
+
+    /// The second half of a turn: what the handles want, and all packets. Returns whether there is more to do at once.
+    fn give_out(&mut self, now: Instant) -> bool {
         self.collect_work();
         self.visit(now);
         self.publish_waiting(now);
@@ -300,7 +315,7 @@ impl Driver {
         let room = self.transmit(now);
         // What sending brought about.
         self.collect_work();
-        more || room || !self.work.is_empty()
+        room || !self.work.is_empty()
     }
 
     async fn wait(&mut self, mut sleep: Pin<&mut Sleep>) {
@@ -357,18 +372,22 @@ impl Driver {
         [node, end, self.stall, self.due, publications].into_iter().chain(house).flatten().min()
     }
 
-    fn receive(&mut self, now: Instant) -> bool {
+    /// Returns whether there is more, and whether anything came.
+    fn receive(&mut self, now: Instant) -> (bool, bool) {
         let Self { node, sockets, lan, .. } = self;
-        let mut more = false;
+        let (mut more, mut came) = (false, false);
         for socket in sockets {
             // One call: sessions are visited before the next, so that what they hold stays little. What is refused is
             // counted in the node.
-            more |= socket.receive(|datagram| _ = node.handle_datagram(datagram, now));
+            more |= socket.receive(|datagram| {
+                came = true;
+                let _ = node.handle_datagram(datagram, now);
+            });
         }
         if let Some(lan) = lan {
             more |= lan.receive(|datagram| _ = node.handle_datagram(datagram, now));
         }
-        more
+        (more, came)
     }
 
     /// The interfaces, the seeds and what nobody waits for any more.
@@ -582,7 +601,9 @@ impl Driver {
             Event::Session { session: handle, event } => {
                 if let Some(session) = self.sessions.get_mut(&handle) {
                     session.events.push(event);
-                    self.list(handle);
+                    if !std::mem::replace(&mut session.listed, true) {
+                        self.work.push(handle);
+                    }
                 }
             }
             Event::Connected { session, connection } => {
@@ -864,6 +885,21 @@ fn socket_for(sockets: &[Udp], path: &Path) -> Option<usize> {
     };
     let (at, socket) = sockets.iter().enumerate().rev().max_by_key(|(_, socket)| fit(socket))?;
     (fit(socket) > 0).then_some(at)
+}
+
+/// Lets every task run that is ready by now. Whoever was given something in the first half of a turn may answer it before
+/// the second half: the answer leaves with the acknowledgement, in one packet.
+async fn others() {
+    let mut has_yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        // Not the runtime's own yielding, which looks at the sockets first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Gives the caller of a finished command its answer. Seeds are dialled for nobody.

@@ -4,11 +4,12 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use framing::{StreamCode, StreamId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::conn::{Call, Conn, Task};
@@ -75,9 +76,15 @@ impl Request {
         self
     }
 
-    async fn ask(self) -> Result<Bytes, RequestError> {
-        let Some(shared) = self.shared else { return Err(RequestError::Unsupported) };
-        let open = self.conn.filter(|conn| !conn.is_closed()).or_else(|| shared.conn(&self.peer));
+    async fn ask_in_time(self) -> Result<Bytes, RequestError> {
+        let timeout = self.timeout;
+        let late = RequestError::Timeout { after: timeout };
+        tokio::time::timeout(timeout, self.ask()).await.unwrap_or(Err(late))
+    }
+
+    async fn ask(mut self) -> Result<Bytes, RequestError> {
+        let Some(shared) = self.shared.take() else { return Err(RequestError::Unsupported) };
+        let open = self.conn.take().filter(|conn| !conn.is_closed()).or_else(|| shared.conn(&self.peer));
         let conn = match open {
             Some(conn) => conn,
             None => shared.connect_again(self.peer).await?,
@@ -87,12 +94,17 @@ impl Request {
             Ok(permit) => permit,
             Err(_) => Arc::clone(&conn.calls).acquire_owned().await.or(Err(RequestError::Disconnected))?,
         };
+        let answer = self.push(&conn)?.await.unwrap_or(Err(RequestError::Closed));
+        drop(permit);
+        answer
+    }
+
+    /// Leaves it to the net task.
+    fn push(self, conn: &Arc<Conn>) -> Result<oneshot::Receiver<Result<Bytes, RequestError>>, RequestError> {
         let (reply, answer) = oneshot::channel();
         let call = Call { bytes: self.bytes, max_answer: self.max_answer, timeout: self.timeout, reply };
         conn.push(Task::Call(call)).map_err(request_error)?;
-        let answer = answer.await.unwrap_or(Err(RequestError::Closed));
-        drop(permit);
-        answer
+        Ok(answer)
     }
 }
 
@@ -104,19 +116,59 @@ impl fmt::Debug for Request {
 
 impl IntoFuture for Request {
     type Output = Result<Bytes, RequestError>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+    type IntoFuture = Answer;
 
-    fn into_future(self) -> Self::IntoFuture {
-        let timeout = self.timeout;
-        Box::pin(async move {
-            let connected = self.conn.as_ref().is_some_and(|conn| !conn.is_closed());
-            if connected && self.conn.as_ref().is_some_and(|conn| conn.calls.available_permits() > 0) {
-                // The net task keeps the time of what is under way.
-                return self.ask().await;
+    fn into_future(self) -> Answer {
+        Answer(State::New(Some(self)))
+    }
+}
+
+/// The answer to a [`Request`], once it is awaited.
+#[must_use = "a request does nothing until it is awaited"]
+pub struct Answer(State);
+
+enum State {
+    New(Option<Request>),
+    /// The net task keeps the time of what is under way.
+    Asked {
+        answer: oneshot::Receiver<Result<Bytes, RequestError>>,
+        _permit: OwnedSemaphorePermit,
+    },
+    /// It has to wait for a session, or for its turn.
+    Waiting(Pin<Box<dyn Future<Output = Result<Bytes, RequestError>> + Send>>),
+}
+
+impl Future for Answer {
+    type Output = Result<Bytes, RequestError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self(state) = self.get_mut();
+        loop {
+            match state {
+                State::New(request) => {
+                    let Some(request) = request.take() else { return Poll::Ready(Err(RequestError::Closed)) };
+                    let conn = request.conn.as_ref().filter(|conn| !conn.is_closed()).cloned();
+                    let permit = conn.as_ref().and_then(|conn| Arc::clone(&conn.calls).try_acquire_owned().ok());
+                    *state = match (conn, permit) {
+                        (Some(conn), Some(permit)) => match request.push(&conn) {
+                            Ok(answer) => State::Asked { answer, _permit: permit },
+                            Err(error) => return Poll::Ready(Err(error)),
+                        },
+                        _ => State::Waiting(Box::pin(request.ask_in_time())),
+                    };
+                }
+                State::Asked { answer, .. } => {
+                    return Pin::new(answer).poll(cx).map(|answer| answer.unwrap_or(Err(RequestError::Closed)));
+                }
+                State::Waiting(asking) => return asking.as_mut().poll(cx),
             }
-            let late = RequestError::Timeout { after: timeout };
-            tokio::time::timeout(timeout, self.ask()).await.unwrap_or(Err(late))
-        })
+        }
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").finish_non_exhaustive()
     }
 }
 
@@ -242,8 +294,8 @@ where
 /// What a future has to say now.
 async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
-        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
-        std::task::Poll::Pending => std::task::Poll::Ready(None),
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
     })
     .await
 }

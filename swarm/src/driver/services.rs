@@ -27,18 +27,25 @@ pub(crate) struct Services {
 /// Who answers requests of one name.
 #[derive(Debug, Clone)]
 pub(crate) struct Responder {
-    name: Arc<str>,
     max_request: usize,
     queue: mpsc::Sender<Inbound>,
 }
 
 impl Responder {
-    pub(crate) fn name(&self) -> Arc<str> {
-        Arc::clone(&self.name)
-    }
-
     pub(crate) const fn max_request(&self) -> usize {
         self.max_request
+    }
+
+    /// Hands a request over.
+    pub(crate) fn ask(&self, conn: Arc<Conn>, stream: StreamId, body: Bytes) -> Result<(), StreamCode> {
+        match self.queue.try_reserve() {
+            Ok(place) => {
+                place.send(Inbound::new(conn, stream, body));
+                Ok(())
+            }
+            Err(mpsc::error::TrySendError::Full(())) => Err(StreamCode::REFUSED),
+            Err(mpsc::error::TrySendError::Closed(())) => Err(StreamCode::UNKNOWN_PROTOCOL),
+        }
     }
 }
 
@@ -63,8 +70,7 @@ impl Services {
         if responders.get(name).is_some_and(|other| !other.queue.is_closed()) {
             return false;
         }
-        let name: Arc<str> = name.into();
-        responders.insert(Arc::clone(&name), Responder { name, max_request, queue });
+        responders.insert(name.into(), Responder { max_request, queue });
         true
     }
 
@@ -97,19 +103,6 @@ impl Services {
         match queue.try_reserve() {
             Ok(place) => {
                 place.send(Stream::new(conn, stream, pipe));
-                Ok(())
-            }
-            Err(mpsc::error::TrySendError::Full(())) => Err(StreamCode::REFUSED),
-            Err(mpsc::error::TrySendError::Closed(())) => Err(StreamCode::UNKNOWN_PROTOCOL),
-        }
-    }
-
-    /// Hands a request to whoever answers those of its name.
-    pub(crate) fn ask(&self, name: &str, conn: Arc<Conn>, stream: StreamId, body: Bytes) -> Result<(), StreamCode> {
-        let responder = self.responder(name).ok_or(StreamCode::UNKNOWN_PROTOCOL)?;
-        match responder.queue.try_reserve() {
-            Ok(place) => {
-                place.send(Inbound::new(conn, stream, body));
                 Ok(())
             }
             Err(mpsc::error::TrySendError::Full(())) => Err(StreamCode::REFUSED),

@@ -11,9 +11,9 @@ use peer::mux::{self, Event, Messages, ReadError, SendError as Refused, Urgency,
 use tokio::sync::oneshot;
 
 use super::conn::{Call, Conn, Gone, Task, tidy};
-use super::limits::{DATAGRAM_INBOX_BYTES, OPENINGS, PIPE_BYTES};
+use super::limits::{DATAGRAM_INBOX_BYTES, KEPT_BYTES, OPENINGS, PIPE_BYTES};
 use super::pipe::{End, Pipe};
-use super::services::Services;
+use super::services::{Responder, Services};
 use crate::node::naming::{ANSWERED, Name};
 use crate::node::{Connection, ProtocolIds};
 use crate::{OpenError, RequestError, StreamError};
@@ -41,6 +41,8 @@ pub(crate) struct Session {
     streams: BTreeMap<StreamId, Slot>,
     /// What waits until the other side allows more streams.
     openings: VecDeque<Opening>,
+    /// An empty buffer.
+    tasks: Vec<Task>,
     /// No request of ours has to be given up before.
     due: Option<Instant>,
     /// It was visited since its memory was looked at.
@@ -51,13 +53,13 @@ pub(crate) struct Session {
 #[derive(Debug)]
 enum Slot {
     /// A handle of the application has it.
-    Piped(Piped),
+    Piped(Box<Piped>),
     /// A request of ours.
-    Calling(Calling),
+    Calling(Box<Calling>),
     /// The other side opened it and has not said in full what for.
     Naming { request: bool, bytes: Vec<u8> },
     /// A request of the other side is coming in.
-    Hearing { service: Arc<str>, max: usize, body: Vec<u8> },
+    Hearing(Box<Hearing>),
     /// Its handler is at work.
     Thinking,
     /// Our answer is going out.
@@ -74,6 +76,13 @@ struct Piped {
     /// Both directions, as far as this side is concerned.
     out_over: bool,
     in_over: bool,
+}
+
+/// A request that has come in part.
+#[derive(Debug)]
+struct Hearing {
+    responder: Responder,
+    body: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -120,6 +129,7 @@ impl Session {
             readable: false,
             streams: BTreeMap::new(),
             openings: VecDeque::new(),
+            tasks: Vec::new(),
             due: None,
             used: false,
         }
@@ -138,6 +148,7 @@ impl Session {
         if self.events.is_empty() {
             self.events = Vec::new();
         }
+        self.tasks = Vec::new();
         for slot in self.streams.values_mut() {
             if let Slot::Piped(piped) = slot {
                 tidy(&mut piped.out);
@@ -175,13 +186,15 @@ impl Session {
             self.on_event(event, peer, visit);
         }
         self.events = events;
-        let work = self.conn.take(&mut self.messages, &mut self.datagrams);
-        for task in work.tasks {
+        let mut tasks = std::mem::take(&mut self.tasks);
+        let inbox_room = self.conn.take(&mut self.messages, &mut self.datagrams, &mut tasks);
+        for task in tasks.drain(..) {
             self.perform(task, peer, visit);
         }
+        self.tasks = tasks;
         self.send_messages(peer, visit);
         self.send_datagrams(peer, visit);
-        if self.readable && work.inbox_room {
+        if self.readable && inbox_room {
             self.read_messages(peer, visit);
         }
         self.expire(peer, visit);
@@ -191,8 +204,7 @@ impl Session {
         match event {
             Event::Opened { stream, protocol, .. } => {
                 let request = protocol == visit.protocols.request;
-                self.streams.insert(stream, Slot::Naming { request, bytes: Vec::new() });
-                self.read(stream, peer, visit);
+                self.read_request(stream, Slot::Naming { request, bytes: Vec::new() }, peer, visit);
             }
             Event::Readable { stream } => self.read(stream, peer, visit),
             Event::Writable { stream } => self.write(stream, peer, visit),
@@ -348,7 +360,7 @@ impl Session {
             match (peer.open_stream(protocol), opening) {
                 (Ok(stream), Opening::Stream { head, pipe, reply }) => {
                     let piped = Piped { pipe, out: head, at: 0, out_over: false, in_over: false };
-                    self.streams.insert(stream, Slot::Piped(piped));
+                    self.streams.insert(stream, Slot::Piped(Box::new(piped)));
                     // Nobody is there to have it if the caller gave up just now: it is closed like one that is dropped.
                     if let Err(Ok(stream)) = reply.send(Ok(stream))
                         && let Some(Slot::Piped(piped)) = self.streams.get(&stream)
@@ -358,10 +370,14 @@ impl Session {
                     self.write(stream, peer, visit);
                 }
                 (Ok(stream), Opening::Call { call, deadline }) => {
-                    let Call { bytes, max_answer, timeout, reply } = call;
-                    let calling = Calling { reply, timeout, deadline, max_answer, bytes, at: 0, answer: Vec::new() };
-                    self.streams.insert(stream, Slot::Calling(calling));
-                    self.write(stream, peer, visit);
+                    let Call { mut bytes, max_answer, timeout, reply } = call;
+                    let mut at = 0;
+                    if hand_over(&bytes, &mut at, stream, peer) {
+                        (bytes, at) = (Vec::new(), 0);
+                        let _ = peer.finish_stream(stream);
+                    }
+                    let calling = Calling { reply, timeout, deadline, max_answer, bytes, at, answer: Vec::new() };
+                    self.streams.insert(stream, Slot::Calling(Box::new(calling)));
                 }
                 (Err(mux::OpenError::Limit { .. }), opening) => {
                     self.openings.push_front(opening);
@@ -374,14 +390,26 @@ impl Session {
     }
 
     fn answer(&mut self, stream: StreamId, answer: Result<Bytes, StreamCode>, peer: &mut Peer, visit: &mut Visit<'_>) {
-        // The asking side may have gone on without it.
-        if !matches!(self.streams.get(&stream), Some(Slot::Thinking)) {
-            return;
+        match self.streams.remove(&stream) {
+            Some(Slot::Thinking) => {}
+            // The asking side may have gone on without it.
+            other => return drop(other.map(|slot| self.streams.insert(stream, slot))),
         }
         match answer {
             Err(code) => {
                 let _ = peer.reset_stream(stream, code);
-                self.streams.remove(&stream);
+            }
+            Ok(bytes) if bytes.len() < KEPT_BYTES => {
+                visit.scratch.clear();
+                visit.scratch.push(ANSWERED);
+                visit.scratch.extend_from_slice(&bytes);
+                let mut at = 0;
+                if hand_over(visit.scratch, &mut at, stream, peer) {
+                    let _ = peer.finish_stream(stream);
+                } else {
+                    let bytes = Bytes::copy_from_slice(visit.scratch.get(at..).unwrap_or_default());
+                    self.streams.insert(stream, Slot::Answering { bytes });
+                }
             }
             Ok(bytes) => {
                 if peer.write(stream, &[ANSWERED]) != Ok(1) {
@@ -447,7 +475,7 @@ impl Session {
             }
             Some(Slot::Calling(_)) => self.fail_call(stream, RequestError::from(code), peer),
             // Nobody waits for the answer.
-            Some(Slot::Answering { .. } | Slot::Thinking | Slot::Hearing { .. } | Slot::Naming { .. }) => {
+            Some(Slot::Answering { .. } | Slot::Thinking | Slot::Hearing(_) | Slot::Naming { .. }) => {
                 self.streams.remove(&stream);
                 let _ = peer.stop_stream(stream, StreamCode::CANCELLED);
             }
@@ -461,7 +489,12 @@ impl Session {
         let over = match self.streams.get_mut(&stream) {
             Some(Slot::Piped(piped)) => piped.read(stream, peer, visit.scratch),
             Some(Slot::Calling(_)) => return self.read_answer(stream, peer, visit),
-            Some(Slot::Naming { .. } | Slot::Hearing { .. }) => return self.read_request(stream, peer, visit),
+            Some(Slot::Naming { .. } | Slot::Hearing(_)) => {
+                if let Some(slot) = self.streams.remove(&stream) {
+                    self.read_request(stream, slot, peer, visit);
+                }
+                return;
+            }
             _ => false,
         };
         if over {
@@ -469,10 +502,11 @@ impl Session {
         }
     }
 
-    fn read_answer(&mut self, stream: StreamId, peer: &mut Peer, _visit: &mut Visit<'_>) {
+    fn read_answer(&mut self, stream: StreamId, peer: &mut Peer, visit: &mut Visit<'_>) {
         let Some(Slot::Calling(calling)) = self.streams.get_mut(&stream) else { return };
-        match read_to(&mut calling.answer, calling.max_answer + 1, stream, peer) {
-            Came::Some => {}
+        visit.scratch.clear();
+        match read_to(visit.scratch, (calling.max_answer + 1).saturating_sub(calling.answer.len()), stream, peer) {
+            Came::Some => calling.answer.extend_from_slice(visit.scratch),
             Came::TooMuch => {
                 let max = calling.max_answer;
                 self.fail_call(stream, RequestError::AnswerTooLarge { max }, peer);
@@ -480,11 +514,16 @@ impl Session {
             Came::Reset(code) => self.fail_call(stream, RequestError::from(code), peer),
             Came::All => {
                 let Some(Slot::Calling(calling)) = self.streams.remove(&stream) else { return };
-                let mut answer = Bytes::from(calling.answer);
-                let status = (!answer.is_empty()).then(|| answer.split_to(1));
-                let answered = status.is_some_and(|status| *status == [ANSWERED]);
-                let result = if answered { Ok(answer) } else { Err(RequestError::Rejected) };
-                let _ = calling.reply.send(result);
+                let Calling { mut answer, reply, .. } = *calling;
+                let result = if answer.is_empty() {
+                    // Most answers come in one piece.
+                    let answer = visit.scratch.split_first().filter(|(status, _)| **status == ANSWERED);
+                    answer.map(|(_, answer)| Bytes::copy_from_slice(answer))
+                } else {
+                    answer.extend_from_slice(visit.scratch);
+                    (answer.first() == Some(&ANSWERED)).then(|| Bytes::from(answer).slice(1..))
+                };
+                let _ = reply.send(result.ok_or(RequestError::Rejected));
             }
         }
     }
@@ -498,65 +537,70 @@ impl Session {
         }
     }
 
-    /// Reads what a stream of the other side is for, and the body of a request.
-    fn read_request(&mut self, stream: StreamId, peer: &mut Peer, visit: &mut Visit<'_>) {
-        if let Some(Slot::Naming { request, bytes }) = self.streams.get_mut(&stream) {
-            let request = *request;
-            let came = match request {
-                // All that came: it is the body.
-                true => read_to(bytes, NAME_AND_MORE, stream, peer),
+    /// Reads what a stream of the other side is for, and the body of a request. The slot is kept while there is more to
+    /// come.
+    fn read_request(&mut self, stream: StreamId, slot: Slot, peer: &mut Peer, visit: &mut Visit<'_>) {
+        let mut hearing = match slot {
+            Slot::Hearing(hearing) => hearing,
+            Slot::Naming { request: false, mut bytes } => {
                 // No further than the name: the rest is for the handle.
-                false => read_name(bytes, stream, peer),
-            };
-            let bytes = std::mem::take(bytes);
-            match Name::read(&bytes) {
-                Name::Incomplete if matches!(came, Came::Some) => {
-                    self.streams.insert(stream, Slot::Naming { request, bytes });
-                    return;
-                }
-                Name::Complete(name, body) if !matches!(came, Came::Reset(_)) => {
-                    if request {
-                        let Some(service) = visit.services.responder(name) else {
-                            return self.turn_away(stream, StreamCode::UNKNOWN_PROTOCOL, peer);
-                        };
-                        let (service, max) = (service.name(), service.max_request());
-                        let body = body.to_vec();
-                        self.streams.insert(stream, Slot::Hearing { service, max, body });
-                        if matches!(came, Came::All) {
-                            return self.heard(stream, peer, visit);
-                        }
-                    } else {
-                        return self.accept(stream, name.to_owned(), peer, visit);
+                let came = read_name(&mut bytes, stream, peer);
+                match Name::read(&bytes) {
+                    Name::Incomplete if came == Came::Some => {
+                        self.streams.insert(stream, Slot::Naming { request: false, bytes });
                     }
+                    Name::Complete(name, _) if !matches!(came, Came::Reset(_)) => {
+                        self.accept(stream, name, peer, visit);
+                    }
+                    _ => self.turn_away(stream, StreamCode::FAILED, peer),
                 }
-                Name::Incomplete | Name::Invalid | Name::Complete(..) => {
-                    return self.turn_away(stream, StreamCode::FAILED, peer);
-                }
+                return;
             }
-        }
-        let Some(Slot::Hearing { max, body, .. }) = self.streams.get_mut(&stream) else { return };
-        match read_to(body, *max, stream, peer) {
-            Came::Some => {}
+            Slot::Naming { request: true, bytes } => {
+                visit.scratch.clear();
+                visit.scratch.extend_from_slice(&bytes);
+                // All that came: behind the name is the body.
+                let came = read_to(visit.scratch, NAME_AND_MORE, stream, peer);
+                let (name, body) = match Name::read(visit.scratch) {
+                    Name::Incomplete if came == Came::Some => {
+                        let bytes = visit.scratch.clone();
+                        self.streams.insert(stream, Slot::Naming { request: true, bytes });
+                        return;
+                    }
+                    Name::Complete(name, body) if !matches!(came, Came::Reset(_)) => (name, body),
+                    _ => return self.turn_away(stream, StreamCode::FAILED, peer),
+                };
+                let Some(responder) = visit.services.responder(name) else {
+                    return self.turn_away(stream, StreamCode::UNKNOWN_PROTOCOL, peer);
+                };
+                if came == Came::All {
+                    return self.heard(stream, &responder, Bytes::copy_from_slice(body), peer);
+                }
+                Box::new(Hearing { responder, body: body.to_vec() })
+            }
+            slot => return drop(self.streams.insert(stream, slot)),
+        };
+        match read_to(&mut hearing.body, hearing.responder.max_request(), stream, peer) {
+            Came::Some => drop(self.streams.insert(stream, Slot::Hearing(hearing))),
             Came::TooMuch => self.turn_away(stream, StreamCode::TOO_LARGE, peer),
             Came::Reset(_) => {
-                self.streams.remove(&stream);
                 let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
             }
-            Came::All => self.heard(stream, peer, visit),
+            Came::All => {
+                let Hearing { responder, body } = *hearing;
+                self.heard(stream, &responder, body.into(), peer);
+            }
         }
     }
 
     /// A request is there in full.
-    fn heard(&mut self, stream: StreamId, peer: &mut Peer, visit: &Visit<'_>) {
-        let Some(Slot::Hearing { service, max, body }) = self.streams.remove(&stream) else { return };
-        if body.len() > max {
-            let _ = peer.reset_stream(stream, StreamCode::TOO_LARGE);
-            return;
-        }
-        match visit.services.ask(&service, Arc::clone(&self.conn), stream, body.into()) {
-            Ok(()) => {
-                self.streams.insert(stream, Slot::Thinking);
-            }
+    fn heard(&mut self, stream: StreamId, responder: &Responder, body: Bytes, peer: &mut Peer) {
+        let asked = match body.len() > responder.max_request() {
+            true => Err(StreamCode::TOO_LARGE),
+            false => responder.ask(Arc::clone(&self.conn), stream, body),
+        };
+        match asked {
+            Ok(()) => drop(self.streams.insert(stream, Slot::Thinking)),
             Err(code) => {
                 let _ = peer.reset_stream(stream, code);
             }
@@ -564,13 +608,13 @@ impl Session {
     }
 
     /// A stream has said what it is for.
-    fn accept(&mut self, stream: StreamId, name: String, peer: &mut Peer, visit: &mut Visit<'_>) {
+    fn accept(&mut self, stream: StreamId, name: &str, peer: &mut Peer, visit: &mut Visit<'_>) {
         let pipe = Arc::new(Pipe::default());
-        match visit.services.offer(&name, Arc::clone(&self.conn), stream, Arc::clone(&pipe)) {
+        match visit.services.offer(name, Arc::clone(&self.conn), stream, Arc::clone(&pipe)) {
             Ok(()) => {
                 let (out, at) = (Vec::new(), 0);
                 let piped = Piped { pipe, out, at, out_over: false, in_over: false };
-                self.streams.insert(stream, Slot::Piped(piped));
+                self.streams.insert(stream, Slot::Piped(Box::new(piped)));
                 self.read(stream, peer, visit);
             }
             Err(code) => self.turn_away(stream, code, peer),
@@ -602,7 +646,8 @@ impl Session {
         let mut late = Vec::new();
         self.due = None;
         for (stream, slot) in &self.streams {
-            if let Slot::Calling(Calling { deadline, timeout, .. }) = slot {
+            if let Slot::Calling(calling) = slot {
+                let Calling { deadline, timeout, .. } = &**calling;
                 if *deadline <= visit.now {
                     late.push((*stream, *timeout));
                 } else {
@@ -655,7 +700,7 @@ impl Session {
                     piped.pipe.break_off(error);
                 }
                 Slot::Calling(calling) => drop(calling.reply.send(Err(request_error(gone)))),
-                Slot::Naming { .. } | Slot::Hearing { .. } | Slot::Thinking | Slot::Answering { .. } => {}
+                Slot::Naming { .. } | Slot::Hearing(_) | Slot::Thinking | Slot::Answering { .. } => {}
             }
         }
     }
