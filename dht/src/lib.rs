@@ -6,10 +6,13 @@ mod bucket;
 mod contact;
 mod key;
 pub mod limits;
+pub mod message;
 pub mod subnet;
 mod table;
+mod token;
 
 pub use contact::{Contact, NodeId, load, save};
 pub use key::{Distance, Key};
 pub use subnet::{Family, Subnet, Subnets};
 pub use table::{Inserted, Node, Origin, Refusal, Table};
+pub use token::{Token, Tokens};

@@ -9,8 +9,10 @@
 
 mod contact;
 mod key;
+mod message;
 mod model;
 mod table;
+mod token;
 
 use proptest::test_runner::Config;
 
