@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p setowire-swarm --example stream`
 
-#![allow(clippy::print_stdout, reason = "a program")]
+#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a program")]
 
 use std::error::Error;
 use std::time::Duration;

@@ -5,7 +5,7 @@ use xshell::{Shell, cmd};
 use crate::report::{Report, Row, progress, say};
 use crate::tools::{CLIPPY, RUSTFMT};
 use crate::workspace::Package;
-use crate::{flags, interop, readme, steps, test, tidy, vectors, workspace};
+use crate::{examples, flags, interop, readme, steps, test, tidy, vectors, workspace};
 
 /// All checks together should take at most this long on two cores.
 const GOAL_SECONDS: f64 = 25.0 * 60.0;
@@ -43,6 +43,7 @@ fn all(report: &mut Report, sh: &Shell, skip_test: bool) -> anyhow::Result<bool>
         && lints(report, sh, &packages)?
         && documentation(report, sh)?
         && features(report, sh, &packages)?
+        && examples::append(report, sh)?
         && section(report, "tidy", "cargo xtask tidy", tidy::append)?
         && section(report, "vectors", "cargo xtask vectors --check", vectors::check)?
         && section(report, "interop", "cargo xtask interop --quick", interop::quick)?

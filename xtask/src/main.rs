@@ -7,6 +7,7 @@
 mod bench;
 mod ci;
 mod doctor;
+mod examples;
 mod flags;
 mod fuzz;
 mod interop;

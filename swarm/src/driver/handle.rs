@@ -156,7 +156,7 @@ impl Swarm {
     /// ```no_run
     /// # async fn example(swarm: swarm::Swarm, id: swarm::PeerId) -> Result<(), Box<dyn std::error::Error>> {
     /// let somebody = swarm.dial(([192, 0, 2, 1], 4000)).await?;
-    /// let bob = swarm.dial((id, "192.0.2.2:4000".parse()?)).await?;
+    /// let bob = swarm.dial((id, "192.0.2.2:4000".parse::<std::net::SocketAddr>()?)).await?;
     /// # Ok(()) }
     /// ```
     ///

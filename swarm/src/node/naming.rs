@@ -1,4 +1,4 @@
-//! How a stream says what it is for, and how a request is answered (SPEC 10).
+//! How a stream says what it is for, and how a request is answered (SPEC 12).
 //!
 //! A stream of the protocols `setowire/stream` and `setowire/request` begins with the name of what the application
 //! uses it for: one byte with its length, 1 to 64, and as many bytes. The rest is the application's. The body of a

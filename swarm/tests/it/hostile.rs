@@ -106,8 +106,8 @@ fn open(peer: &mut peer::Peer, streams: ProtocolId, head: &[u8], give_up: bool) 
     let stream = peer.open_stream(streams)?;
     assert_eq!(peer.write(stream, head), Ok(head.len()));
     if give_up {
-        peer.finish_stream(stream).unwrap();
-        peer.stop_stream(stream, StreamCode::CANCELLED).unwrap();
+        assert_eq!(peer.finish_stream(stream), Ok(()));
+        assert_eq!(peer.stop_stream(stream, StreamCode::CANCELLED), Ok(()));
     }
     Ok(stream)
 }
@@ -234,10 +234,10 @@ async fn garbage_disturbs_nobody_and_is_counted() {
         while sent < 256 * 8 || stopped.try_recv() == Err(TryRecvError::Empty) {
             rng.fill(&mut bytes);
             bytes[0] = sent as u8;
-            let len = if sent % 3 == 0 { rng.below(64) } else { rng.below(1500) } as usize;
+            let len = if sent.is_multiple_of(3) { rng.below(64) } else { rng.below(1500) } as usize;
             socket.send_to(&bytes[..len], target).await.unwrap();
             sent += 1;
-            if sent % 32 == 0 {
+            if sent.is_multiple_of(32) {
                 // More would fill the buffer of the socket, and nobody could tell what is lost there.
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }

@@ -194,7 +194,7 @@ impl Swarm {
     /// Gets the value of a key from this node or its peers. Await what it returns:
     ///
     /// ```no_run
-    /// # async fn example(swarm: swarm::Swarm) -> Result<(), swarm::FetchError> {
+    /// # async fn example(swarm: swarm::v12::Swarm) -> Result<(), swarm::FetchError> {
     /// let value = swarm.fetch("notes").timeout(std::time::Duration::from_secs(5)).await?;
     /// # Ok(()) }
     /// ```

@@ -1,0 +1,88 @@
+//! The examples that run by themselves: they end in time, and say what they should.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::Value;
+use xshell::{Shell, cmd};
+
+use crate::report::{Report, Row};
+use crate::steps;
+
+/// How long one may take: all of them are done within a second or two.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The examples, and the last line of what each prints.
+const EXAMPLES: [(&str, &str); 4] = [
+    ("hello", "both were greeted"),
+    ("request", "nobody there knows cube/1"),
+    ("stream", "10000000 bytes went out and arrived, 10000000 came back"),
+    ("two_nodes_test", "test answers_arrive ... ok"),
+];
+
+/// Builds and runs each; `Ok(false)` when one failed.
+///
+/// # Errors
+/// When cargo or an example cannot be started.
+pub(crate) fn append(report: &mut Report, sh: &Shell) -> anyhow::Result<bool> {
+    let selected = EXAMPLES.iter().flat_map(|(name, _)| ["--example", name]);
+    let build = cmd!(sh, "cargo build -p setowire-swarm {selected...}");
+    if !steps::run(report, "examples compile", &[], build)? {
+        return Ok(false);
+    }
+    let metadata = cmd!(sh, "cargo metadata --no-deps --format-version 1").quiet().read()?;
+    let metadata: Value = serde_json::from_str(&metadata)?;
+    let target = metadata["target_directory"].as_str().context("cargo names no target directory")?;
+    let folder = Path::new(target).join("debug/examples");
+    for (name, last) in EXAMPLES {
+        let wrong = run(&folder.join(name), last)?;
+        let line = format!("cargo run -p setowire-swarm --example {name}");
+        let wrong: Vec<String> = wrong.map(|wrong| format!("{wrong}; {}", steps::repeat(&line))).into_iter().collect();
+        report.push(Row::check(format!("example {name}"), &wrong, "prints what it should"))?;
+    }
+    Ok(report.is_clean())
+}
+
+/// What is wrong with a program that should end in time and print `last` as its last line.
+fn run(program: &Path, last: &str) -> anyhow::Result<Option<String>> {
+    let mut child = Command::new(program).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    // It prints less than a pipe holds, so it never waits for a reader.
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if start.elapsed() > LIMIT {
+            child.kill()?;
+            child.wait()?;
+            return Ok(Some(format!("it did not end within {} s", LIMIT.as_secs())));
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    let mut printed = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_string(&mut printed)?;
+    }
+    if !status.success() {
+        return Ok(Some(format!("it ended with {status}")));
+    }
+    let found = printed.lines().last().unwrap_or("nothing");
+    Ok((found != last).then(|| format!("its last line is {found:?} and not {last:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_program_ends_and_what_it_prints_last_is_looked_at() {
+        let run = |program: &str, last| run(Path::new(program), last).unwrap();
+        assert_eq!(run("true", "nothing"), None);
+        assert!(run("true", "done").unwrap().starts_with("its last line is"));
+        assert!(run("false", "nothing").unwrap().starts_with("it ended with"));
+    }
+}
