@@ -32,6 +32,13 @@ pub use event::{DialId, DisconnectReason, FetchId, PeerInfo, Proof, Security, Un
 pub use id::{ParseIdError, PeerId, ShortId, TopicId};
 pub use node::naming::Protocol;
 pub use preset::Preset;
+
+/// What settings are made of that belong to the layers below.
+pub mod settings {
+    pub use crypto::Identity;
+    pub use peer::congestion::Algorithm;
+    pub use peer::{Config as Sessions, Idle, SubnetLimits};
+}
 pub use ticket::{ParseTicketError, Ticket};
 
 /// The programs in the repository's README compile.

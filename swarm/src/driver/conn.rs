@@ -14,7 +14,7 @@ use bytes::Bytes;
 use framing::{StreamCode, StreamId, varint};
 use peer::Handle;
 use peer::mux::{Messages, push_message};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::limits::{CALLS, DATAGRAM_INBOX_BYTES, DATAGRAM_OUTBOX_BYTES, INBOX_BYTES, KEPT_BYTES, OUTBOX_BYTES};
 use super::pipe::Pipe;
@@ -46,7 +46,9 @@ impl Ready {
         listed.woken = true;
         let waker = listed.waker.take();
         drop(listed);
-        waker.map(Waker::wake);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Ready when there is something for the net task, which alone may ask.
@@ -68,7 +70,9 @@ impl Ready {
         listed.conns.push(Arc::clone(conn));
         let waker = listed.waker.take();
         drop(listed);
-        waker.map(Waker::wake);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Moves the listed sessions into `into`, which is empty.
@@ -156,6 +160,8 @@ pub(crate) struct Call {
     pub(crate) max_answer: usize,
     pub(crate) timeout: std::time::Duration,
     pub(crate) reply: oneshot::Sender<Result<Bytes, RequestError>>,
+    /// Its place among those that may be under way: given back with it, also when nobody waits for the answer any more.
+    pub(crate) permit: OwnedSemaphorePermit,
 }
 
 impl Conn {

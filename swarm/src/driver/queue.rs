@@ -199,7 +199,8 @@ mod tests {
 
     fn message() -> SwarmEvent {
         let from = PeerId::from_bytes([0; 32]);
-        SwarmEvent::Data(super::super::Message { from, data: bytes::Bytes::new(), topic: None, authenticated: true })
+        let (data, security) = (bytes::Bytes::new(), crate::Security::Native);
+        SwarmEvent::Data(super::super::Message { from, data, topic: None, authenticated: true, security })
     }
 
     #[test]

@@ -94,15 +94,17 @@ impl Request {
             Ok(permit) => permit,
             Err(_) => Arc::clone(&conn.calls).acquire_owned().await.or(Err(RequestError::Disconnected))?,
         };
-        let answer = self.push(&conn)?.await.unwrap_or(Err(RequestError::Closed));
-        drop(permit);
-        answer
+        self.push(&conn, permit)?.await.unwrap_or(Err(RequestError::Closed))
     }
 
     /// Leaves it to the net task.
-    fn push(self, conn: &Arc<Conn>) -> Result<oneshot::Receiver<Result<Bytes, RequestError>>, RequestError> {
+    fn push(
+        self,
+        conn: &Arc<Conn>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<oneshot::Receiver<Result<Bytes, RequestError>>, RequestError> {
         let (reply, answer) = oneshot::channel();
-        let call = Call { bytes: self.bytes, max_answer: self.max_answer, timeout: self.timeout, reply };
+        let call = Call { bytes: self.bytes, max_answer: self.max_answer, timeout: self.timeout, reply, permit };
         conn.push(Task::Call(call)).map_err(request_error)?;
         Ok(answer)
     }
@@ -130,10 +132,7 @@ pub struct Answer(State);
 enum State {
     New(Option<Request>),
     /// The net task keeps the time of what is under way.
-    Asked {
-        answer: oneshot::Receiver<Result<Bytes, RequestError>>,
-        _permit: OwnedSemaphorePermit,
-    },
+    Asked(oneshot::Receiver<Result<Bytes, RequestError>>),
     /// It has to wait for a session, or for its turn.
     Waiting(Pin<Box<dyn Future<Output = Result<Bytes, RequestError>> + Send>>),
 }
@@ -150,14 +149,14 @@ impl Future for Answer {
                     let conn = request.conn.as_ref().filter(|conn| !conn.is_closed()).cloned();
                     let permit = conn.as_ref().and_then(|conn| Arc::clone(&conn.calls).try_acquire_owned().ok());
                     *state = match (conn, permit) {
-                        (Some(conn), Some(permit)) => match request.push(&conn) {
-                            Ok(answer) => State::Asked { answer, _permit: permit },
+                        (Some(conn), Some(permit)) => match request.push(&conn, permit) {
+                            Ok(answer) => State::Asked(answer),
                             Err(error) => return Poll::Ready(Err(error)),
                         },
                         _ => State::Waiting(Box::pin(request.ask_in_time())),
                     };
                 }
-                State::Asked { answer, .. } => {
+                State::Asked(answer) => {
                     return Pin::new(answer).poll(cx).map(|answer| answer.unwrap_or(Err(RequestError::Closed)));
                 }
                 State::Waiting(asking) => return asking.as_mut().poll(cx),

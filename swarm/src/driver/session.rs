@@ -8,7 +8,7 @@ use bytes::Bytes;
 use framing::{StreamCode, StreamId};
 use peer::Peer;
 use peer::mux::{self, Event, Messages, ReadError, SendError as Refused, Urgency, WriteError};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::conn::{Call, Conn, Gone, Task, tidy};
 use super::limits::{DATAGRAM_INBOX_BYTES, KEPT_BYTES, OPENINGS, PIPE_BYTES};
@@ -88,6 +88,7 @@ struct Hearing {
 #[derive(Debug)]
 struct Calling {
     reply: oneshot::Sender<Result<Bytes, RequestError>>,
+    _permit: OwnedSemaphorePermit,
     timeout: std::time::Duration,
     deadline: Instant,
     max_answer: usize,
@@ -370,13 +371,14 @@ impl Session {
                     self.write(stream, peer, visit);
                 }
                 (Ok(stream), Opening::Call { call, deadline }) => {
-                    let Call { mut bytes, max_answer, timeout, reply } = call;
+                    let Call { mut bytes, max_answer, timeout, reply, permit } = call;
                     let mut at = 0;
                     if hand_over(&bytes, &mut at, stream, peer) {
                         (bytes, at) = (Vec::new(), 0);
                         let _ = peer.finish_stream(stream);
                     }
-                    let calling = Calling { reply, timeout, deadline, max_answer, bytes, at, answer: Vec::new() };
+                    let answer = Vec::new();
+                    let calling = Calling { reply, _permit: permit, timeout, deadline, max_answer, bytes, at, answer };
                     self.streams.insert(stream, Slot::Calling(Box::new(calling)));
                 }
                 (Err(mux::OpenError::Limit { .. }), opening) => {

@@ -76,6 +76,27 @@ async fn every_way_to_fail_has_its_name() {
 }
 
 #[tokio::test]
+async fn a_request_that_waits_for_a_stream_keeps_its_time_and_takes_its_place() {
+    const NEVER: Protocol = Protocol::new("never/1");
+    let (_a, b, ab, _) = pair().await;
+    let _never = b.respond(NEVER, |_, _| std::future::pending::<Result<Bytes, ()>>()).unwrap();
+    let _echo = b.respond(ECHO, |_, body| async move { Ok::<_, ()>(body) }).unwrap();
+    let long = Duration::from_secs(3);
+    let waiting: Vec<_> = (0..400).map(|_| tokio::spawn(ab.request(NEVER, "x").timeout(long).into_future())).collect();
+    // All streams are taken by now, or will be before this one is looked at.
+    tokio::task::yield_now().await;
+    let short = Duration::from_millis(200);
+    let began = tokio::time::Instant::now();
+    let late = within(ab.request(ECHO, "x").timeout(short).into_future()).await;
+    assert_eq!(late, Err(RequestError::Timeout { after: short }));
+    assert!(began.elapsed() < long);
+    for waiting in waiting {
+        assert_eq!(within(waiting).await.unwrap(), Err(RequestError::Timeout { after: long }));
+    }
+    assert_eq!(within(ab.request(ECHO, "y").into_future()).await, Ok(Bytes::from("y")));
+}
+
+#[tokio::test]
 async fn a_peer_that_was_connected_before_is_dialled_for_a_request() {
     let (_a, b, ab, _) = pair().await;
     let _echo = b.respond(ECHO, |_, body| async move { Ok::<_, ()>(body) }).unwrap();
