@@ -116,6 +116,12 @@ pub enum SendError {
     /// The peer's queue is full: wait for room (`Writable`), or drop the message.
     #[error("the queue towards the peer is full")]
     Full,
+    /// The peer has no such protocol, or has stopped it in this session.
+    #[error("{peer} takes no messages")]
+    Refused {
+        /// The peer in question.
+        peer: PeerId,
+    },
     /// The topic has not been joined.
     #[error("the topic is not joined")]
     NotJoined,

@@ -181,7 +181,7 @@ impl Mux {
 
     /// How many bytes a datagram may have for which none that waits gives way; any number if none waits.
     pub(crate) fn datagram_room(&self, protocol: ProtocolId) -> usize {
-        let lane = self.lanes.get(protocol.index());
-        lane.and_then(|lane| lane.outgoing.as_ref()).map_or(usize::MAX, |queue| queue.room())
+        let queue = self.lanes.get(protocol.index()).and_then(|lane| lane.outgoing.as_ref());
+        queue.filter(|queue| !queue.is_empty()).map_or(usize::MAX, |queue| queue.room())
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::limits::{CALLS, DATAGRAM_INBOX_BYTES, DATAGRAM_OUTBOX_BYTES, INBOX_BYTES, KEPT_BYTES, OUTBOX_BYTES};
 use super::pipe::Pipe;
+use super::stream::Stream;
 use crate::{OpenError, PeerId, RequestError, SendError};
 
 /// Where sessions with something to do are listed, and how the net task is woken.
@@ -106,6 +107,8 @@ struct State {
     closed: Option<Gone>,
     /// Nothing more comes of it either.
     over: bool,
+    /// The other side takes no messages.
+    refused: bool,
     /// The net task has been told to look.
     listed: bool,
     waiting: bool,
@@ -142,7 +145,7 @@ struct Inbox {
 #[derive(Debug)]
 pub(crate) enum Task {
     /// Opens a stream that begins with these bytes.
-    Open { head: Vec<u8>, pipe: Arc<Pipe>, reply: oneshot::Sender<Result<StreamId, OpenError>> },
+    Open { head: Vec<u8>, pipe: Arc<Pipe>, reply: oneshot::Sender<Result<Stream, OpenError>> },
     /// A stream has something to do.
     Pump(StreamId),
     /// Asks: `bytes` are the name and the body.
@@ -210,6 +213,9 @@ impl Conn {
         let mut state = self.state();
         if let Some(gone) = state.closed {
             return Err(self.gone(gone));
+        }
+        if state.refused {
+            return Err(SendError::Refused { peer: self.peer });
         }
         if message.len() > self.max_message {
             return Err(SendError::TooLarge { len: message.len(), max: self.max_message });
@@ -421,6 +427,15 @@ impl Conn {
     /// Remembers what the session said of the length of datagrams.
     pub(crate) fn set_max_datagram(&self, max: usize) {
         self.state().max_datagram = Some(max);
+    }
+
+    /// Takes no more messages, because the other side does not.
+    pub(crate) fn refuse_messages(&self) {
+        let mut state = self.state();
+        state.refused = true;
+        state.messages = Vec::new();
+        drop(state);
+        self.room.notify_waiters();
     }
 
     /// Takes nothing more. What was accepted stays.

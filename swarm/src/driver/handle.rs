@@ -586,13 +586,12 @@ impl Peer {
         let (pipe, mut head) = (Arc::new(Pipe::default()), Vec::new());
         protocol.write(&mut head);
         let (reply, answer) = oneshot::channel();
-        let task = Task::Open { head, pipe: Arc::clone(&pipe), reply };
+        let task = Task::Open { head, pipe, reply };
         conn.push(task).map_err(|gone| match gone {
             Gone::Closed => OpenError::Closed,
             Gone::Disconnected => OpenError::NotConnected,
         })?;
-        let id = answer.await.unwrap_or(Err(OpenError::Closed))?;
-        Ok(Stream::new(conn, id, pipe))
+        answer.await.unwrap_or(Err(OpenError::Closed))
     }
 
     /// Asks the peer something and gets one answer. A peer that was connected before is dialled again if need be.

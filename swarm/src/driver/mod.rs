@@ -409,6 +409,9 @@ impl Driver {
                     session.tidy();
                 }
             }
+            for (handle, session) in self.sessions.iter_mut().filter(|(_, session)| session.streams() > 0) {
+                self.node.with(*handle, now, |peer, _| session.sweep(peer));
+            }
             self.dials.retain(|_, reply| !reply.is_closed());
         }
         let due = self.seeds.due(!self.roster.is_empty(), now).to_vec();

@@ -290,11 +290,17 @@ where
     Responding { task: tokio::spawn(run).abort_handle() }
 }
 
-/// What a future has to say now.
-async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
-    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => Poll::Ready(None),
+/// What a future has to say now. One that panics has nothing to say any more: the request is rejected, and no other.
+async fn poll_once<T, E>(mut future: Pin<&mut impl Future<Output = Result<T, E>>>) -> Option<Result<T, Option<E>>> {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    std::future::poll_fn(|cx| {
+        // It is not looked at again.
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+        Poll::Ready(match polled {
+            Ok(Poll::Ready(output)) => Some(output.map_err(Some)),
+            Ok(Poll::Pending) => None,
+            Err(_) => Some(Err(None)),
+        })
     })
     .await
 }

@@ -7,13 +7,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use framing::{StreamCode, StreamId};
 use peer::Peer;
-use peer::mux::{self, Event, Messages, ReadError, SendError as Refused, Urgency, WriteError};
+use peer::mux::{self, Event, Messages, ProtocolId, ReadError, SendError as Refused, Urgency, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::conn::{Call, Conn, Gone, Task, tidy};
-use super::limits::{DATAGRAM_INBOX_BYTES, KEPT_BYTES, OPENINGS, PIPE_BYTES};
+use super::limits::{CALLS, DATAGRAM_INBOX_BYTES, KEPT_BYTES, OPENINGS, PIPE_BYTES};
 use super::pipe::{End, Pipe};
 use super::services::{Responder, Services};
+use super::stream::Stream;
 use crate::node::naming::{ANSWERED, Name};
 use crate::node::{Connection, ProtocolIds};
 use crate::{OpenError, RequestError, StreamError};
@@ -66,6 +67,17 @@ enum Slot {
     Answering { bytes: Bytes },
 }
 
+impl Slot {
+    /// Of which of the two protocols its stream is.
+    fn is_request(&self) -> bool {
+        match self {
+            Self::Piped(_) => false,
+            Self::Naming { request, .. } => *request,
+            Self::Calling(_) | Self::Hearing { .. } | Self::Thinking | Self::Answering { .. } => true,
+        }
+    }
+}
+
 /// A stream that a handle has.
 #[derive(Debug)]
 struct Piped {
@@ -101,8 +113,18 @@ struct Calling {
 
 #[derive(Debug)]
 enum Opening {
-    Stream { head: Vec<u8>, pipe: Arc<Pipe>, reply: oneshot::Sender<Result<StreamId, OpenError>> },
+    Stream { head: Vec<u8>, pipe: Arc<Pipe>, reply: oneshot::Sender<Result<Stream, OpenError>> },
     Call { call: Call, deadline: Instant },
+}
+
+impl Opening {
+    /// Whether nobody waits for it.
+    fn is_given_up(&self) -> bool {
+        match self {
+            Self::Stream { reply, .. } => reply.is_closed(),
+            Self::Call { call, .. } => call.reply.is_closed(),
+        }
+    }
 }
 
 /// What a visit needs to know of the node.
@@ -218,14 +240,47 @@ impl Session {
             }
             Event::Datagram { protocol } if protocol == visit.protocols.message => self.read_datagrams(peer, visit),
             Event::SendReady { protocol, .. } if protocol == visit.protocols.message => self.blocked = false,
-            // Streams hear of it one by one.
-            Event::ChannelClosed { protocol, .. } | Event::ProtocolFailed { protocol, .. }
-                if protocol == visit.protocols.message =>
-            {
-                (self.messages, self.messages_at) = (Vec::new(), 0);
-            }
+            Event::ChannelClosed { protocol, .. } if protocol == visit.protocols.message => self.on_refused(),
+            Event::ProtocolFailed { protocol, code } => self.on_failed(protocol, code, peer, visit),
             _ => {}
         }
+    }
+
+    /// A protocol is over in this session, and the streams of it with it: no other event says so.
+    fn on_failed(&mut self, protocol: ProtocolId, code: StreamCode, peer: &mut Peer, visit: &mut Visit<'_>) {
+        if protocol == visit.protocols.message {
+            return self.on_refused();
+        }
+        let is_request = match protocol {
+            of if of == visit.protocols.request => true,
+            of if of == visit.protocols.stream => false,
+            _ => return,
+        };
+        for (stream, slot) in std::mem::take(&mut self.streams) {
+            if slot.is_request() != is_request {
+                self.streams.insert(stream, slot);
+                continue;
+            }
+            match slot {
+                Slot::Piped(piped) => {
+                    let error = StreamError::from(code);
+                    piped.pipe.end(End::Broken(error));
+                    piped.pipe.break_off(error);
+                }
+                Slot::Calling(calling) => {
+                    let _ = calling.reply.send(Err(RequestError::from(code)));
+                }
+                Slot::Naming { .. } | Slot::Hearing { .. } | Slot::Thinking | Slot::Answering { .. } => {}
+            }
+        }
+        // What waits is refused.
+        self.open(peer, visit);
+    }
+
+    /// The other side takes no messages any more.
+    fn on_refused(&mut self) {
+        (self.messages, self.messages_at, self.blocked) = (Vec::new(), 0, false);
+        self.conn.refuse_messages();
     }
 
     // ---- messages and datagrams ----
@@ -246,7 +301,8 @@ impl Session {
             match peer.send_batch(visit.protocols.message, left, Urgency::Normal) {
                 Ok(taken) if taken.bytes > 0 => self.messages_at += taken.bytes,
                 Err(Refused::Blocked) => self.blocked = true,
-                // The first of them is too large for the other side, or the other side takes none at all.
+                Err(Refused::Stopped { .. } | Refused::NotAgreed) => self.on_refused(),
+                // The first of them is too large for the other side.
                 Ok(_) | Err(_) => {
                     let rest = Messages::new(left).next().map_or(0, |first| first.len() + prefix(first.len()));
                     self.messages_at += rest.max(1);
@@ -327,6 +383,9 @@ impl Session {
             }
             Task::Open { head, pipe, reply } => {
                 if self.openings.len() >= OPENINGS {
+                    self.openings.retain(|opening| !opening.is_given_up());
+                }
+                if self.openings.len() >= OPENINGS {
                     let _ = reply.send(Err(OpenError::TooMany { limit: OPENINGS }));
                     return;
                 }
@@ -335,6 +394,10 @@ impl Session {
             }
             Task::Call(call) => {
                 let deadline = visit.now.checked_add(call.timeout).unwrap_or(visit.now + FOREVER);
+                // No more than that many wait for an answer; others were given up.
+                if self.openings.len() >= OPENINGS + CALLS {
+                    self.openings.retain(|opening| !opening.is_given_up());
+                }
                 self.openings.push_back(Opening::Call { call, deadline });
                 earlier(&mut self.due, Some(deadline));
                 self.open(peer, visit);
@@ -348,8 +411,7 @@ impl Session {
     fn open(&mut self, peer: &mut Peer, visit: &mut Visit<'_>) {
         while let Some(opening) = self.openings.pop_front() {
             let protocol = match &opening {
-                Opening::Stream { reply, .. } if reply.is_closed() => continue,
-                Opening::Call { call, .. } if call.reply.is_closed() => continue,
+                opening if opening.is_given_up() => continue,
                 Opening::Call { deadline, call } if *deadline <= visit.now => {
                     let after = call.timeout;
                     refuse(opening, RequestError::Timeout { after });
@@ -360,14 +422,11 @@ impl Session {
             };
             match (peer.open_stream(protocol), opening) {
                 (Ok(stream), Opening::Stream { head, pipe, reply }) => {
+                    let handle = Stream::new(Arc::clone(&self.conn), stream, Arc::clone(&pipe));
                     let piped = Piped { pipe, out: head, at: 0, out_over: false, in_over: false };
                     self.streams.insert(stream, Slot::Piped(Box::new(piped)));
-                    // Nobody is there to have it if the caller gave up just now: it is closed like one that is dropped.
-                    if let Err(Ok(stream)) = reply.send(Ok(stream))
-                        && let Some(Slot::Piped(piped)) = self.streams.get(&stream)
-                    {
-                        piped.pipe.abandon();
-                    }
+                    // If the caller gave up, now or before it takes the handle, that is dropped, which closes the stream.
+                    let _ = reply.send(Ok(handle));
                     self.write(stream, peer, visit);
                 }
                 (Ok(stream), Opening::Call { call, deadline }) => {
@@ -388,6 +447,16 @@ impl Session {
                 (Err(mux::OpenError::Refused { .. }), opening) => refuse(opening, RequestError::Refused),
                 (Err(_), opening) => refuse(opening, RequestError::Unsupported),
             }
+        }
+    }
+
+    /// Gives up what nobody waits for any more: to be called now and then.
+    pub(crate) fn sweep(&mut self, peer: &mut Peer) {
+        self.openings.retain(|opening| !opening.is_given_up());
+        let given_up = |slot: &Slot| matches!(slot, Slot::Calling(calling) if calling.reply.is_closed());
+        let calls = self.streams.iter().filter(|(_, slot)| given_up(slot)).map(|(stream, _)| *stream);
+        for stream in calls.collect::<Vec<_>>() {
+            self.fail_call(stream, RequestError::Closed, peer);
         }
     }
 
@@ -507,7 +576,8 @@ impl Session {
     fn read_answer(&mut self, stream: StreamId, peer: &mut Peer, visit: &mut Visit<'_>) {
         let Some(Slot::Calling(calling)) = self.streams.get_mut(&stream) else { return };
         visit.scratch.clear();
-        match read_to(visit.scratch, (calling.max_answer + 1).saturating_sub(calling.answer.len()), stream, peer) {
+        let max = calling.max_answer.saturating_add(1);
+        match read_to(visit.scratch, max.saturating_sub(calling.answer.len()), stream, peer) {
             Came::Some => calling.answer.extend_from_slice(visit.scratch),
             Came::TooMuch => {
                 let max = calling.max_answer;
@@ -516,6 +586,10 @@ impl Session {
             Came::Reset(code) => self.fail_call(stream, RequestError::from(code), peer),
             Came::All => {
                 let Some(Slot::Calling(calling)) = self.streams.remove(&stream) else { return };
+                if calling.at < calling.bytes.len() {
+                    // It did not want to hear the rest.
+                    let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
+                }
                 let Calling { mut answer, reply, .. } = *calling;
                 let result = if answer.is_empty() {
                     // Most answers come in one piece.
@@ -639,7 +713,7 @@ impl Session {
 
     // ---- time, and the end ----
 
-    /// Gives up requests whose time is over, and those that nobody waits for.
+    /// Gives up requests whose time is over.
     fn expire(&mut self, peer: &mut Peer, visit: &Visit<'_>) {
         if self.due.is_none_or(|due| due > visit.now) {
             return;
@@ -792,7 +866,7 @@ enum Came {
 /// Reads everything there is, as long as `into` has no more than `max` bytes.
 fn read_to(into: &mut Vec<u8>, max: usize, stream: StreamId, peer: &mut Peer) -> Came {
     loop {
-        let room = (max + 1).saturating_sub(into.len());
+        let room = max.saturating_add(1).saturating_sub(into.len());
         if room == 0 {
             return Came::TooMuch;
         }

@@ -10,6 +10,7 @@
     reason = "test"
 )]
 
+mod abuse;
 #[cfg(feature = "v12")]
 mod both;
 mod cancel;
