@@ -16,23 +16,24 @@ const BUDGET: usize = 2000;
 pub fn mux(data: &[u8]) {
     let mut input = Input::new(data);
     let flags = input.u8();
-    let mut muxes = Muxes::new(flags & 1 == 0, clock::base());
+    let mut muxes = Muxes::new(flags & 1 == 0, flags & 8 == 0, clock::base());
     // Those who have greeted come to the point sooner.
     if flags & 2 == 0 {
         (0..2).for_each(|side| muxes.greet(side));
     }
+    let plain = flags & 16 == 0;
     let alone = flags & 4 == 0;
     for _ in 0..BUDGET {
         if input.is_empty() {
             break;
         }
-        step(&mut muxes, &mut input, alone);
+        step(&mut muxes, &mut input, alone, plain);
     }
     muxes.finish();
 }
 
-/// `alone` says that nobody else speaks.
-fn step(muxes: &mut Muxes, input: &mut Input<'_>, alone: bool) {
+/// `alone` says that nobody else speaks, `plain` that everything is moved one by one.
+fn step(muxes: &mut Muxes, input: &mut Input<'_>, alone: bool, plain: bool) {
     let (operation, which) = (input.u8(), usize::from(input.u8()));
     let (side, protocol) = (usize::from(operation >> 7), (which % 4).to_le_bytes()[0].into());
     let urgency = if which & 4 == 0 { Urgency::Normal } else { Urgency::Urgent };
@@ -61,12 +62,24 @@ fn step(muxes: &mut Muxes, input: &mut Input<'_>, alone: bool) {
         13 | 14 => muxes.write(side, which, input.len()),
         15 => muxes.end(side, which, input.below(4) == 0),
         16 | 17 => {
-            muxes.read(side, which, input.len());
+            let len = input.len();
+            if plain || operation & 32 == 0 {
+                muxes.read(side, which, len)
+            } else {
+                muxes.read_into(side, which, len)
+            };
         }
         18 => muxes.stop(side, which),
+        19..=21 if !plain && operation & 32 != 0 => {
+            let len = input.len();
+            muxes.send_batch(side, protocol, urgency, (which / 8, len));
+        }
         19..=21 => {
             let len = input.len();
             (0..=which / 16).for_each(|_| muxes.send(side, protocol, urgency, len));
+        }
+        22 | 23 if !plain && operation & 32 != 0 => {
+            muxes.recv_batch(side, protocol, input.len());
         }
         22 | 23 => {
             muxes.recv(side, protocol);
@@ -74,6 +87,9 @@ fn step(muxes: &mut Muxes, input: &mut Input<'_>, alone: bool) {
         24 => {
             let len = input.len();
             (0..=which / 16).for_each(|_| muxes.send_datagram(side, protocol, len));
+        }
+        25 if !plain && operation & 32 != 0 => {
+            muxes.recv_datagrams(side, protocol, input.len());
         }
         25 => {
             muxes.recv_datagram(side, protocol);

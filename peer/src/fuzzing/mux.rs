@@ -9,7 +9,8 @@ use framing::{CloseCode, Frame, Frames, Hello, PacketWriter, Role, StreamCode, S
 
 use crate::Violation;
 use crate::mux::{
-    Account, Event, Limits, Mux, Protocol, ProtocolId, Protocols, Read, ReadError, Received, Urgency, WriteError,
+    Account, Event, Limits, Messages, Mux, Protocol, ProtocolId, Protocols, Read, ReadError, Received, Urgency,
+    WriteError, push_message,
 };
 use crate::sent::SentFrames;
 
@@ -109,11 +110,12 @@ struct Channel {
 }
 
 impl Muxes {
-    /// A dialler and a responder that have not greeted each other, with the same protocols or with some that differ.
+    /// A dialler and a responder that have not greeted each other, with the same protocols or with some that differ,
+    /// and `datagrams` on all of them or only on some.
     #[must_use]
-    pub fn new(same: bool, now: Instant) -> Self {
+    pub fn new(same: bool, datagrams: bool, now: Instant) -> Self {
         let ends = [Role::Dialler, Role::Responder].map(|role| End {
-            mux: Mux::new(role, Arc::new(protocols(same || role == Role::Dialler)), LIMITS, now),
+            mux: Mux::new(role, Arc::new(protocols(same || role == Role::Dialler, datagrams)), LIMITS, now),
             greeted: false,
             deceived: false,
             over: false,
@@ -298,13 +300,39 @@ impl Muxes {
 
     /// Reads from one of the streams that a side knows. Says whether anything came of it.
     pub fn read(&mut self, side: usize, which: usize, len: usize) -> bool {
+        self.read_by(side, which, len, |mux, id, out| {
+            out.resize(len, 0);
+            mux.read(id, out)
+        })
+    }
+
+    /// The same, behind what there is.
+    pub fn read_into(&mut self, side: usize, which: usize, max: usize) -> bool {
+        self.read_by(side, which, max, |mux, id, out| {
+            out.extend([0xaa; 3]);
+            let result = mux.read_into(id, out, max);
+            assert_eq!(out.drain(..3).as_slice(), [0xaa; 3], "what was there stays");
+            let read = if let Ok(Read::Bytes(read)) = result { read } else { 0 };
+            assert_eq!(out.len(), read, "so many bytes were appended");
+            result
+        })
+    }
+
+    fn read_by(
+        &mut self,
+        side: usize,
+        which: usize,
+        len: usize,
+        read: impl FnOnce(&mut Mux, StreamId, &mut Vec<u8>) -> Result<Read, ReadError>,
+    ) -> bool {
         let Some((at, id)) = self.stream(side, which) else { return false };
         let (hostile, deceived) = (self.hostile, self.ends[at].deceived);
-        let mut out = vec![0; len];
-        let result = self.ends[at].mux.read(id, &mut out);
+        let mut out = Vec::new();
+        let result = read(&mut self.ends[at].mux, id, &mut out);
         let Some(way) = self.streams.get_mut(&id).and_then(|stream| stream.ways.get_mut(1 - at)) else { return false };
         match result {
             Ok(Read::Bytes(read)) => {
+                assert!(read <= len, "no more than was asked for");
                 let expected = (way.read..).map(|offset| byte(id, 1 - at, offset));
                 let same = out.iter().take(read).copied().eq(expected.take(read));
                 way.read += read as u64;
@@ -363,6 +391,57 @@ impl Muxes {
         self.check(at);
     }
 
+    /// Sends so many messages at once, in lengths from `len` down, and then again.
+    pub fn send_batch(&mut self, side: usize, protocol: u16, urgency: Urgency, (count, len): (usize, usize)) {
+        let (at, protocol) = (side & 1, protocol % PROTOCOLS);
+        let name = (at, protocol, urgency);
+        let channel = self.channels.entry(name).or_default();
+        let least = usize::from(urgency == Urgency::Urgent);
+        let lens: Vec<usize> = (0..count).map(|n| len.saturating_sub(n * 7).max(least)).collect();
+        let mut batch = Vec::new();
+        for (number, len) in (channel.lens.len()..).zip(&lens) {
+            push_message(&mut batch, &message(name, number, *len));
+        }
+        // One that is not whole is never taken.
+        batch.push(1);
+        match self.ends[at].mux.send_batch(ProtocolId(protocol), &batch, urgency) {
+            Ok(taken) => {
+                assert_eq!(taken.first.0, channel.lens.len() as u64, "messages are numbered as they are accepted");
+                assert!(taken.messages <= count as u64 && (taken.messages > 0 || count == 0), "{taken:?} of {count}");
+                let taken_lens = lens.iter().take(usize::try_from(taken.messages).unwrap_or(usize::MAX));
+                channel.lens.extend(taken_lens);
+                let rest = batch.get(taken.bytes..).unwrap_or_default();
+                assert_eq!(Messages::new(rest).count() as u64, count as u64 - taken.messages, "{taken:?} of {count}");
+            }
+            Err(_) => assert!(count > 0 || self.ends[at].greeted, "nothing is always taken"),
+        }
+        self.check(at);
+    }
+
+    /// Takes messages, as many as `max` bytes hold. Says whether there was any.
+    pub fn recv_batch(&mut self, side: usize, protocol: u16, max: usize) -> bool {
+        let (at, protocol) = (side & 1, protocol % PROTOCOLS);
+        let mut out = Vec::new();
+        let count = self.ends[at].mux.recv_batch(ProtocolId(protocol), &mut out, max);
+        assert_eq!(Messages::new(&out).count() as u64, count, "what is appended is whole messages");
+        assert!(out.len() <= max || count == 1, "{count} messages of {} bytes, where {max} were wanted", out.len());
+        for message in Messages::new(&out) {
+            let taken = self.takes_next(at, protocol, message);
+            assert!(taken || self.ends[at].deceived, "{} bytes are not the next message", message.len());
+        }
+        self.check(at);
+        count > 0
+    }
+
+    /// Whether this is the next message for a side: if so, it is read.
+    fn takes_next(&mut self, at: usize, protocol: u16, bytes: &[u8]) -> bool {
+        self.is_next(1 - at, protocol, bytes) || {
+            // Its sender may have events about what it left out.
+            self.poll(1 - at);
+            self.is_next(1 - at, protocol, bytes)
+        }
+    }
+
     /// Takes the next message. Says whether there was one.
     pub fn recv(&mut self, side: usize, protocol: u16) -> bool {
         let (at, protocol) = (side & 1, protocol % PROTOCOLS);
@@ -370,12 +449,7 @@ impl Muxes {
         let len = self.ends[at].mux.recv(ProtocolId(protocol), &mut out);
         if let Some(len) = len {
             assert_eq!(len, out.len());
-            let mut taken = self.is_next(1 - at, protocol, &out);
-            if !taken {
-                // Its sender may have events about what it left out.
-                self.poll(1 - at);
-                taken = self.is_next(1 - at, protocol, &out);
-            }
+            let taken = self.takes_next(at, protocol, &out);
             assert!(taken || self.ends[at].deceived, "{len} bytes are not the next message");
         }
         self.check(at);
@@ -400,8 +474,12 @@ impl Muxes {
     pub fn send_datagram(&mut self, side: usize, protocol: u16, len: usize) {
         let (at, protocol) = (side & 1, protocol % PROTOCOLS);
         let end = &mut self.ends[at];
-        if end.mux.send_datagram(ProtocolId(protocol), &datagram(at, protocol, end.datagrams, len)).is_ok() {
+        let (id, room, dropped) = (ProtocolId(protocol), end.mux.datagram_room(ProtocolId(protocol)), end.mux.stats());
+        if end.mux.send_datagram(id, &datagram(at, protocol, end.datagrams, len)).is_ok() {
             end.datagrams += 1;
+            let gave_way = end.mux.stats().datagrams_dropped_sent - dropped.datagrams_dropped_sent;
+            let fits = room.is_some_and(|room| len <= room);
+            assert_eq!(gave_way > 0, !fits, "{gave_way} gave way for {len} bytes, and there was room for {room:?}");
         }
         self.check(at);
     }
@@ -410,12 +488,30 @@ impl Muxes {
     pub fn recv_datagram(&mut self, side: usize, protocol: u16) -> bool {
         let (at, protocol) = (side & 1, protocol % PROTOCOLS);
         let Some(data) = self.ends[at].mux.recv_datagram(ProtocolId(protocol)) else { return false };
+        self.check_datagram(at, protocol, &data);
+        self.check(at);
+        true
+    }
+
+    /// Takes datagrams, as many as `max` bytes hold. Says whether there was any.
+    pub fn recv_datagrams(&mut self, side: usize, protocol: u16, max: usize) -> bool {
+        let (at, protocol) = (side & 1, protocol % PROTOCOLS);
+        let mut out = Vec::new();
+        let count = self.ends[at].mux.recv_datagrams(ProtocolId(protocol), &mut out, max);
+        assert_eq!(Messages::new(&out).count() as u64, count, "what is appended is whole datagrams");
+        assert!(out.len() <= max || count == 1, "{count} datagrams of {} bytes, where {max} were wanted", out.len());
+        for data in Messages::new(&out) {
+            self.check_datagram(at, protocol, data);
+        }
+        self.check(at);
+        count > 0
+    }
+
+    fn check_datagram(&self, at: usize, protocol: u16, data: &[u8]) {
         if let Some(number) = data.first_chunk().map(|number| u64::from_be_bytes(*number)) {
             let sent = number < self.ends[1 - at].datagrams && data == datagram(1 - at, protocol, number, data.len());
             assert!(sent || self.ends[at].deceived, "a datagram that was not sent");
         }
-        self.check(at);
-        true
     }
 
     /// A side cannot make sense of a protocol.
@@ -612,21 +708,21 @@ fn dispatch(mux: &mut Mux, bytes: &[u8]) -> Result<Received, Violation> {
     Ok(received)
 }
 
-/// Those of the dialler, or of a responder that has others.
-fn protocols(dialler: bool) -> Protocols {
+/// Those of the dialler, or of a responder that has others; all of them with datagrams or only some.
+fn protocols(dialler: bool, datagrams: bool) -> Protocols {
     let mut protocols = Protocols::new();
     let weight = NonZeroU16::MIN.saturating_add(2);
     let list = if dialler {
         [
             Protocol::new("a", 1),
-            Protocol::new("b", 1).version(2).weight(weight),
+            Protocol::new("b", 1).version(2).weight(weight).datagrams(datagrams),
             Protocol::new("c", 1).rate_cap(NonZeroU32::new(100_000)),
-            Protocol::new("d", 1),
+            Protocol::new("d", 1).datagrams(datagrams),
         ]
     } else {
         [
             Protocol::new("a", 1).weight(weight),
-            Protocol::new("b", 2).version(3),
+            Protocol::new("b", 2).version(3).datagrams(datagrams),
             Protocol::new("c", 1).accepts_streams(false),
             Protocol::new("e", 1),
         ]

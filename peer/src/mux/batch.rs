@@ -179,9 +179,10 @@ impl Mux {
         taken
     }
 
-    /// How many bytes a datagram may have for which none that waits gives way; any number if none waits.
-    pub(crate) fn datagram_room(&self, protocol: ProtocolId) -> usize {
+    /// How many bytes a datagram may have for which none that waits gives way; any number if none waits, `None` if one would
+    /// even for an empty one.
+    pub(crate) fn datagram_room(&self, protocol: ProtocolId) -> Option<usize> {
         let queue = self.lanes.get(protocol.index()).and_then(|lane| lane.outgoing.as_ref());
-        queue.filter(|queue| !queue.is_empty()).map_or(usize::MAX, |queue| queue.room())
+        queue.filter(|queue| !queue.is_empty()).map_or(Some(usize::MAX), |queue| queue.room())
     }
 }

@@ -63,9 +63,9 @@ impl Queue {
         }
     }
 
-    /// How long a datagram may be for which none gives way.
-    pub(super) const fn room(&self) -> usize {
-        self.cap.saturating_sub(self.data.len() + PREFIX)
+    /// How long a datagram may be for which none gives way; `None` if one does even for an empty one.
+    pub(super) const fn room(&self) -> Option<usize> {
+        self.cap.checked_sub(self.data.len() + PREFIX)
     }
 
     /// Drops the oldest.
@@ -132,6 +132,17 @@ mod tests {
         assert_eq!(pop(&mut queue, &mut pool), Some(vec![]));
         assert_eq!(pop(&mut queue, &mut pool), None);
         assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn none_gives_way_for_one_that_there_is_room_for() {
+        let (mut queue, mut pool) = (Queue::new(100), Pool::default());
+        assert_eq!(queue.room(), Some(96));
+        queue.push(&[1; 92], &mut pool);
+        assert_eq!(queue.room(), Some(0));
+        assert_eq!(queue.push(&[], &mut pool), 0);
+        assert_eq!(queue.room(), None);
+        assert_eq!(queue.push(&[], &mut pool), 1);
     }
 
     #[test]

@@ -46,9 +46,10 @@ impl Peer {
         self.mux.recv_datagrams(protocol, out, max)
     }
 
-    /// How long a datagram may be for which none that waits to be sent gives way; of any length if none waits.
+    /// How long a datagram may be for which none that waits to be sent gives way; of any length if none waits, and `None`
+    /// if one would even for an empty one.
     #[must_use]
-    pub fn datagram_room(&self, protocol: ProtocolId) -> usize {
+    pub fn datagram_room(&self, protocol: ProtocolId) -> Option<usize> {
         self.mux.datagram_room(protocol)
     }
 }

@@ -326,7 +326,7 @@ impl Session {
                 continue;
             };
             let len = first.len();
-            if peer.datagram_room(protocol) < len {
+            if peer.datagram_room(protocol).is_none_or(|room| room < len) {
                 // It is asked again once some have left: no datagram is dropped that could have waited.
                 return;
             }
