@@ -83,8 +83,13 @@ async fn a_request_that_waits_for_a_stream_keeps_its_time_and_takes_its_place() 
     let _echo = b.respond(ECHO, |_, body| async move { Ok::<_, ()>(body) }).unwrap();
     let long = Duration::from_secs(3);
     let waiting: Vec<_> = (0..400).map(|_| tokio::spawn(ab.request(NEVER, "x").timeout(long).into_future())).collect();
-    // All streams are taken by now, or will be before this one is looked at.
-    tokio::task::yield_now().await;
+    // More than there are streams.
+    within(async {
+        while _a.stats().await.unwrap().streams < 400 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     let short = Duration::from_millis(200);
     let began = tokio::time::Instant::now();
     let late = within(ab.request(ECHO, "x").timeout(short).into_future()).await;
