@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 /// The half that is written.
 #[derive(Debug)]
-pub enum Sender {
+pub(crate) enum Sender {
     Stream(WriteHalf<Stream>),
     /// Asks when it is finished.
     Asking {
@@ -27,7 +27,7 @@ pub enum Sender {
 
 /// The half that is read.
 #[derive(Debug)]
-pub enum Receiver {
+pub(crate) enum Receiver {
     Stream(ReadHalf<Stream>),
     /// The request, as soon as it is finished.
     Asking(Option<oneshot::Receiver<Request>>),
@@ -36,20 +36,20 @@ pub enum Receiver {
 }
 
 /// The halves of a stream.
-pub fn split(stream: Stream) -> (Sender, Receiver) {
+pub(crate) fn split(stream: Stream) -> (Sender, Receiver) {
     let (receive, send) = tokio::io::split(stream);
     (Sender::Stream(send), Receiver::Stream(receive))
 }
 
 /// The halves of a request to come.
-pub fn asking(peer: &Peer, protocol: Protocol) -> (Sender, Receiver) {
+pub(crate) fn asking(peer: &Peer, protocol: Protocol) -> (Sender, Receiver) {
     let (ask, asked) = oneshot::channel();
     let sender = Sender::Asking { peer: peer.clone(), protocol, body: Vec::new(), ask: Some(ask) };
     (sender, Receiver::Asking(Some(asked)))
 }
 
 /// The halves of a request that came.
-pub fn answering(inbound: Inbound) -> (Sender, Receiver) {
+pub(crate) fn answering(inbound: Inbound) -> (Sender, Receiver) {
     let receiver = Receiver::Bytes(inbound.body().clone());
     (Sender::Answering { inbound: Some(inbound), body: Vec::new() }, receiver)
 }
