@@ -161,7 +161,7 @@ impl Library for Setowire {
             ("mtu", mtu),
             ("windows", "4096 KiB, grown to".to_owned()),
             ("socket buffers", machine::udp_buffers()),
-            ("resumption", "ticket, request with the first flight".to_owned()),
+            ("resumption", "ticket, request after one round trip".to_owned()),
         ]
     }
 
