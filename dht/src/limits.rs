@@ -36,3 +36,66 @@ pub const ANCHORS: usize = 4;
 
 /// Contacts that are read from, and written to, a cache: about 12 KiB.
 pub const MAX_SAVED: usize = 256;
+
+/// Independent ways that a lookup takes at the same time. No node is asked in two of them, so that one liar spoils one.
+pub const PATHS: u8 = 4;
+
+/// Requests of one path of a lookup that are on their way at a time and not late. With one, a lookup in a network of 200 takes
+/// 15 round trips, because the closest nodes are not evenly divided among the paths.
+pub const PATH_PARALLELISM: u8 = 3;
+
+/// Requests of one lookup that are on their way at a time, late ones included.
+pub const MAX_LOOKUP_IN_FLIGHT: usize = 24;
+
+/// How often a request is sent, with the same transaction. With a tenth of the datagrams lost, one in 150 fails.
+pub const MAX_TRIES: u8 = 3;
+
+/// Nodes that one path of a lookup asks at most: with honest answers a whole lookup asks about 30.
+pub const MAX_ASKED_IN_PATH: u32 = 48;
+
+/// Contacts that one path of a lookup remembers. Above it the farthest that was not asked goes.
+pub const MAX_CANDIDATES_IN_PATH: usize = 64;
+
+/// Contacts that one node named, and that were all silent, after which the others that it named are left out.
+pub const MAX_BOGUS: u8 = 3;
+
+/// Lookups of the owner that are running or whose results wait to be taken. More are refused.
+pub const MAX_LOOKUPS: usize = 24;
+
+/// Requests on their way. What would need more waits, or is left out where it comes again by itself.
+pub const MAX_IN_FLIGHT: usize = 256;
+
+/// Datagrams that wait to be taken. Requests count above; above it answers are not made, and who asked asks again.
+pub const MAX_QUEUED: usize = 512;
+
+/// Nodes whose keys and tokens are remembered, about 300 bytes each. The one used longest ago goes.
+pub const MAX_NODES: usize = 512;
+
+/// Key agreements for strangers in a second: about 5 % of a core. Above it they are asked to come again with a token.
+pub const STRANGERS_PER_SECOND: u32 = 500;
+
+/// Contacts that asked us something, and that are asked back for the table, in a second.
+pub const VERIFIED_PER_SECOND: u32 = 4;
+
+/// Requests in a second, and at once, that one address may make, where addresses count.
+pub const REQUESTS_PER_SECOND: u32 = 100;
+/// See [`REQUESTS_PER_SECOND`].
+pub const REQUESTS_AT_ONCE: u32 = 200;
+
+/// Addresses whose requests are counted. The one that asked longest ago goes.
+pub const MAX_COUNTED: usize = 1024;
+
+/// How long the first request to anybody may take before it is late.
+pub const FIRST_TIMEOUT: Duration = Duration::from_millis(500);
+/// The least and the most time after which a request is late.
+pub const MIN_TIMEOUT: Duration = Duration::from_millis(50);
+/// See [`MIN_TIMEOUT`].
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How soon an empty table asks those that it was given again; doubled with every time.
+pub const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The most that [`FIRST_RETRY`] grows to.
+pub const LAST_RETRY: Duration = Duration::from_mins(1);
+
+/// Contacts and addresses to begin with that are remembered. More are refused.
+pub const MAX_BOOTSTRAP: usize = 64;

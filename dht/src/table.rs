@@ -118,6 +118,12 @@ impl Table {
         self.buckets.iter().map(|bucket| bucket.spares.len()).sum()
     }
 
+    /// The number of buckets from the farthest to that of the closest contact so far.
+    #[must_use]
+    pub fn depth(&self) -> u32 {
+        u32::try_from(self.buckets.len()).unwrap_or(Key::BITS)
+    }
+
     /// What is known of a contact, unless it is not there or waits.
     #[must_use]
     pub fn get(&self, contact: &Contact) -> Option<Node> {

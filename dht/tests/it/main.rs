@@ -4,13 +4,18 @@
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods,
-    reason = "test: panics are failures, and the clock gives an arbitrary base of which only offsets are used"
+    clippy::print_stdout,
+    clippy::unwrap_in_result,
+    reason = "test: panics are failures, figures are printed, and the clock gives an arbitrary base of which only offsets are used"
 )]
 
+mod conformance;
 mod contact;
 mod key;
+mod machine;
 mod message;
 mod model;
+mod network;
 mod table;
 mod token;
 

@@ -1,0 +1,187 @@
+//! What becomes of a datagram.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use structs::{Datagram, Rejected};
+
+use crate::dht::{Dht, Purpose, Search};
+use crate::message::{self, Answer, Echo, Front, Message, Outcome, Refused, Request, Transaction};
+use crate::subnet::is_usable;
+use crate::{Contact, Event, Family, Inserted, NodeId, Origin, Token, limits};
+
+impl Dht {
+    pub(crate) fn receive(&mut self, datagram: Datagram<'_>, now: Instant) -> Result<(), Rejected> {
+        let from = datagram.path.remote;
+        if !is_usable(&from) {
+            return Err(Rejected::BadAddress);
+        }
+        match Front::decode(datagram.payload)? {
+            Front::Sealed { sender, token, echo } => {
+                self.on_sealed(Contact { id: sender, addr: from }, token, echo, datagram.payload, now)
+            }
+            Front::Hello { echo, sender } => self.on_hello(Contact { id: sender, addr: from }, echo, now),
+            Front::Welcome { echo, sender, token } => {
+                self.bootstrap.on_welcome(echo, from).ok_or(Rejected::Unsolicited)?;
+                self.on_welcome(sender, token, from, now)
+            }
+            Front::Retry { echo, token } => {
+                let (transaction, contact) = self.requests.on_retry(echo, from).ok_or(Rejected::Unsolicited)?;
+                self.keyring.set_token(contact, token, now);
+                self.send_request(transaction, now);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_hello(&mut self, from: Contact, echo: Echo, now: Instant) -> Result<(), Rejected> {
+        if from.id == self.id() {
+            return Err(Rejected::FromSelf);
+        }
+        if !self.guard.may_ask(from.addr.ip(), now) {
+            return Err(Rejected::LimitReached);
+        }
+        let token = self.tokens.token(&from.id, from.addr, now);
+        self.reply(from.addr, Front::Welcome { echo, sender: self.id(), token }.encode())
+    }
+
+    fn on_welcome(&mut self, id: NodeId, token: Token, addr: SocketAddr, now: Instant) -> Result<(), Rejected> {
+        if id == self.id() {
+            return Err(Rejected::FromSelf);
+        }
+        let contact = Contact { id, addr };
+        self.keyring.set_token(contact, token, now);
+        if self.ask(contact, Request::Ping, Purpose::Check(Origin::Lookup), now) {
+            Ok(())
+        } else {
+            Err(Rejected::WeakKey)
+        }
+    }
+
+    fn on_sealed(
+        &mut self,
+        from: Contact,
+        token: Token,
+        echo: Echo,
+        datagram: &mut [u8],
+        now: Instant,
+    ) -> Result<(), Rejected> {
+        if from.id == self.id() {
+            return Err(Rejected::FromSelf);
+        }
+        if !self.guard.may_ask(from.addr.ip(), now) {
+            return Err(Rejected::LimitReached);
+        }
+        let proven = self.tokens.is_valid(token, &from.id, from.addr, now);
+        let message = if self.keyring.knows(&from.id, now) {
+            let keys = self.keyring.with(&from.id, now).or(Err(Rejected::WeakKey))?;
+            Message::decode(message::open(keys, datagram).or(Err(Rejected::Unauthentic))?)
+        } else {
+            if !proven && !self.guard.may_agree(now) {
+                return self.retry(from, echo, now);
+            }
+            let keys = self.keyring.agree(&from.id).or(Err(Rejected::WeakKey))?;
+            let message = Message::decode(message::open(&keys, datagram).or(Err(Rejected::Unauthentic))?);
+            self.keyring.insert(from.id, keys, now);
+            message
+        };
+        let room = datagram.len().saturating_sub(message::OVERHEAD);
+        match message? {
+            Message::Answer(transaction, answer) => self.on_answer(from, transaction, answer, now),
+            Message::Request(transaction, request) => {
+                let outcome = match request {
+                    Request::Ping => Outcome::Pong,
+                    Request::Find { target, family } => {
+                        let mut nodes = self.table(family).closest(&target, limits::K + 1);
+                        nodes.retain(|contact| contact.id != from.id); // it knows itself
+                        nodes.truncate(limits::K);
+                        Outcome::Nodes(nodes)
+                    }
+                };
+                self.answer(from, transaction, outcome, (proven, room, echo), now)?;
+                if proven {
+                    self.verify(from, now)
+                }
+                Ok(())
+            }
+            Message::UnknownRequest(transaction) => {
+                let outcome = Outcome::Refused(Refused::Unknown);
+                self.answer(from, transaction, outcome, (proven, room, echo), now)
+            }
+        }
+    }
+
+    /// Answers a request; if its address is not proven and the answer would be longer than it, with a token only.
+    fn answer(
+        &mut self,
+        to: Contact,
+        transaction: Transaction,
+        outcome: Outcome,
+        (proven, room, echo): (bool, usize, Echo),
+        now: Instant,
+    ) -> Result<(), Rejected> {
+        let token = self.tokens.token(&to.id, to.addr, now);
+        let body = Message::Answer(transaction, Answer { token, observed: to.addr, outcome }).encode(0, usize::MAX);
+        if !proven && body.len() > room {
+            return self.retry(to, echo, now);
+        }
+        let datagram = self.seal(&to, &body, now).ok_or(Rejected::WeakKey)?;
+        self.reply(to.addr, datagram)
+    }
+
+    fn retry(&mut self, to: Contact, echo: Echo, now: Instant) -> Result<(), Rejected> {
+        let token = self.tokens.token(&to.id, to.addr, now);
+        self.reply(to.addr, Front::Retry { echo, token }.encode())?;
+        Err(Rejected::Unproven)
+    }
+
+    /// Asks somebody back who asked us, if the table could use it: being asked makes no contact.
+    fn verify(&mut self, contact: Contact, now: Instant) {
+        let known = self.table(Family::of(&contact.addr)).get(&contact).is_some();
+        if !known && !self.requests.is_asked(&contact) && self.guard.may_verify(now) {
+            self.ask(contact, Request::Ping, Purpose::Check(Origin::Inbound), now);
+        }
+    }
+
+    fn on_answer(
+        &mut self,
+        from: Contact,
+        transaction: Transaction,
+        answer: Answer,
+        now: Instant,
+    ) -> Result<(), Rejected> {
+        let pending = self.requests.on_answer(transaction, &from, now).ok_or(Rejected::Unsolicited)?;
+        self.keyring.set_token(from, answer.token, now);
+        let family = Family::of(&from.addr);
+        let origin = match pending.purpose {
+            Purpose::Check(origin) => origin,
+            Purpose::Lookup(_) | Purpose::Ping(_) => Origin::Lookup,
+        };
+        let table = self.table_mut(family);
+        let first = table.is_empty();
+        if table.on_answer(from, origin, now) == Inserted::Added && first {
+            self.join(family, now);
+            self.retry_later(now);
+        }
+        if is_usable(&answer.observed) && self.observed != Some(answer.observed) {
+            self.observed = Some(answer.observed);
+            self.report(Event::Observed { addr: answer.observed, by: from });
+        }
+        let nodes = match answer.outcome {
+            Outcome::Nodes(nodes) => nodes,
+            Outcome::Pong | Outcome::Refused(_) => Vec::new(),
+        };
+        match pending.purpose {
+            Purpose::Lookup(id) => {
+                if let Some(Search { lookup, .. }) = self.lookups.get_mut(&id) {
+                    lookup.on_answer(&from, &nodes);
+                }
+            }
+            Purpose::Ping(id) => self.report(Event::PingDone { id, contact: from, answered: true }),
+            Purpose::Check(_) => {}
+        }
+        self.pump_all(now);
+        self.advance(now);
+        Ok(())
+    }
+}
