@@ -20,6 +20,8 @@ pub(crate) struct Lookup {
     own: NodeId,
     /// The closest first.
     candidates: Vec<Candidate>,
+    /// Those that named somebody, in the order of their answers.
+    sources: Vec<Source>,
     /// Requests sent, by path.
     asked: [u32; limits::PATHS as usize],
 }
@@ -31,9 +33,23 @@ struct Candidate {
     path: u8,
     /// How many answers led to it.
     hops: u8,
-    /// Who named it; `None` for those of our own table.
-    source: Option<Contact>,
+    /// Who named it, by its place among the sources; `None` for those of our own table.
+    source: Option<usize>,
     state: State,
+}
+
+/// What became of those whom one node named.
+#[derive(Debug, Clone, Default)]
+struct Source {
+    silent: u8,
+    live: u8,
+}
+
+impl Source {
+    /// Whether all of them that were asked were silent, and that were not few.
+    const fn is_doubtful(&self) -> bool {
+        self.live == 0 && self.silent >= limits::MAX_BOGUS
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +78,8 @@ impl Lookup {
     /// A lookup that begins with `start`, one after the other on each of the paths.
     pub(crate) fn new(target: Key, family: Family, own: NodeId, subnets: Subnets, start: &[Contact]) -> Self {
         let candidates = Vec::new();
-        let mut lookup = Self { target, family, subnets, own, candidates, asked: [0; limits::PATHS as usize] };
+        let mut lookup =
+            Self { target, family, subnets, own, candidates, sources: Vec::new(), asked: [0; limits::PATHS as usize] };
         for (contact, path) in start.iter().zip((0..limits::PATHS).cycle()) {
             lookup.add(*contact, path, 0, None);
         }
@@ -103,14 +120,19 @@ impl Lookup {
 
     /// Takes in whom `from` named.
     pub(crate) fn on_answer(&mut self, from: &Contact, named: &[Contact]) {
-        let Some(candidate) = self.find(from) else { return };
+        let Some(candidate) = self.find(from).filter(|candidate| candidate.is_open()) else { return };
         candidate.state = State::Live;
-        let (path, hops) = (candidate.path, candidate.hops.saturating_add(1));
+        let (path, hops, by) = (candidate.path, candidate.hops.saturating_add(1), candidate.source);
+        if let Some(by) = by.and_then(|by| self.sources.get_mut(by)) {
+            by.live = by.live.saturating_add(1);
+        }
+        let source = self.sources.len();
+        self.sources.push(Source::default());
         let public = is_public(from.addr.ip());
         for contact in named.iter().take(limits::K) {
             // Who is reached from everywhere cannot know who is near us in a private network.
             if Family::of(&contact.addr) == self.family && (!public || is_public(contact.addr.ip())) {
-                self.add(*contact, path, hops, Some(*from));
+                self.add(*contact, path, hops, Some(source));
             }
         }
     }
@@ -124,8 +146,11 @@ impl Lookup {
 
     /// Takes in that `from` does not answer.
     pub(crate) fn on_failure(&mut self, from: &Contact) {
-        if let Some(candidate) = self.find(from) {
-            candidate.state = State::Silent;
+        let Some(candidate) = self.find(from).filter(|candidate| candidate.is_open()) else { return };
+        candidate.state = State::Silent;
+        let by = candidate.source;
+        if let Some(by) = by.and_then(|by| self.sources.get_mut(by)) {
+            by.silent = by.silent.saturating_add(1);
         }
     }
 
@@ -152,34 +177,25 @@ impl Lookup {
 
     fn may_ask(&self, candidate: &Candidate) -> bool {
         let asked = self.asked.get(usize::from(candidate.path)).copied().unwrap_or(u32::MAX);
-        candidate.state == State::New
-            && asked < limits::MAX_ASKED_IN_PATH
-            && candidate.source.is_none_or(|source| !self.is_doubtful(&source))
+        candidate.state == State::New && asked < limits::MAX_ASKED_IN_PATH && !self.is_doubtful(candidate)
     }
 
-    /// Whether all that a node named were silent, and that were not few.
-    fn is_doubtful(&self, source: &Contact) -> bool {
-        let named = self.candidates.iter().filter(|candidate| candidate.source == Some(*source));
-        let (mut silent, mut live) = (0, 0);
-        for candidate in named {
-            silent += u8::from(candidate.state == State::Silent);
-            live += u8::from(candidate.state == State::Live);
-        }
-        live == 0 && silent >= limits::MAX_BOGUS
+    fn is_doubtful(&self, candidate: &Candidate) -> bool {
+        candidate.source.and_then(|source| self.sources.get(source)).is_some_and(Source::is_doubtful)
     }
 
     fn find(&mut self, contact: &Contact) -> Option<&mut Candidate> {
         self.candidates.iter_mut().find(|candidate| candidate.contact == *contact)
     }
 
-    fn add(&mut self, contact: Contact, path: u8, hops: u8, source: Option<Contact>) {
+    fn add(&mut self, contact: Contact, path: u8, hops: u8, source: Option<usize>) {
         if contact.id == self.own {
             return;
         }
         let distance = self.subnets.key_of(&contact).distance(&self.target);
         let place = self.candidates.partition_point(|candidate| candidate.distance < distance);
         if let Some(same) = self.candidates.get(place).filter(|candidate| candidate.contact == contact) {
-            let doubtful = same.state == State::New && same.source.is_some_and(|source| self.is_doubtful(&source));
+            let doubtful = same.state == State::New && self.is_doubtful(same);
             if let Some(same) = self.candidates.get_mut(place).filter(|_| doubtful) {
                 // Somebody better knows it, too.
                 (same.path, same.hops, same.source) = (path, hops, source);
