@@ -107,15 +107,16 @@ pub struct PeerInfo {
     pub security: Security,
     /// Whether messages are flooded through it.
     pub in_mesh: bool,
-    /// Messages that wait to be sent to it.
+    /// What its session holds in buffers, both ways, in bytes; on the v12 wire messages that wait to be sent.
     pub queued: usize,
-    /// Messages under way to it, unacknowledged.
+    /// What is under way to it, unacknowledged, in bytes; on the v12 wire messages.
     pub in_flight: usize,
-    /// How many messages may be under way to it.
+    /// How much may be under way to it before more is sent, in bytes (probes of the MTU and of losses go beyond it); on
+    /// the v12 wire messages.
     pub window: usize,
-    /// Messages sent to it, in all.
+    /// Datagrams sent to it, in all; on the v12 wire messages.
     pub sent: u64,
-    /// Messages received from it, in all.
+    /// Datagrams received from it, in all; on the v12 wire messages.
     pub received: u64,
 }
 

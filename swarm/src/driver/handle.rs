@@ -369,10 +369,11 @@ impl Swarm {
     /// # Errors
     ///
     /// [`Taken`] if somebody answers them already.
-    pub fn respond<H, F, E>(&self, protocol: Protocol, handler: H) -> Result<Responding, Taken>
+    pub fn respond<H, F, T, E>(&self, protocol: Protocol, handler: H) -> Result<Responding, Taken>
     where
         H: Fn(PeerId, Bytes) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<Bytes, E>> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<Bytes> + Send + 'static,
         E: Send + 'static,
     {
         Ok(respond(self.requests(protocol)?, handler))

@@ -257,10 +257,11 @@ impl Drop for Responding {
 }
 
 /// Runs a handler for each request, at most so many at once as requests may wait.
-pub(crate) fn respond<H, F, E>(mut requests: Requests, handler: H) -> Responding
+pub(crate) fn respond<H, F, T, E>(mut requests: Requests, handler: H) -> Responding
 where
     H: Fn(PeerId, Bytes) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<Bytes, E>> + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Into<Bytes> + Send + 'static,
     E: Send + 'static,
 {
     let run = async move {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use peer::{Handle, Reason, Target};
 use structs::{Path, TokenBucket};
@@ -18,6 +18,8 @@ pub(super) struct Dials {
     dials: BTreeMap<DialId, Dial>,
     /// Dials that beacons cause.
     suggested: TokenBucket,
+    /// Addresses whose owner is to dial us first, and until when that is waited for.
+    postponed: BTreeMap<SocketAddr, Instant>,
 }
 
 /// One dial: it ends with the first of its sessions that opens, or with the last that fails.
@@ -36,7 +38,17 @@ struct Dial {
 impl Dials {
     pub(super) fn new(now: Instant) -> Self {
         let (rate, burst) = SUGGESTED_RATE;
-        Self { next: 0, dials: BTreeMap::new(), suggested: TokenBucket::new(rate, burst, now) }
+        Self {
+            next: 0,
+            dials: BTreeMap::new(),
+            suggested: TokenBucket::new(rate, burst, now),
+            postponed: BTreeMap::new(),
+        }
+    }
+
+    /// When the next postponed dial is due.
+    pub(super) fn postponed(&self) -> Option<Instant> {
+        self.postponed.values().min().copied()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -119,6 +131,28 @@ impl Node {
         self.sessions.values().find(|session| anybody && addrs.contains(&session.addr)).map(|session| session.peer)
     }
 
+    /// Dials an address that a beacon named: at once, or, where the other side goes first, only if it has not come by
+    /// then. Two dials at once would cross, and what is sent in the session that goes is lost.
+    pub(super) fn suggest(&mut self, addr: SocketAddr, first: bool) {
+        if first {
+            self.dial_suggested(addr);
+        } else if self.dials.postponed.len() < MAX_POSTPONED {
+            let at = self.now + POSTPONED;
+            self.dials.postponed.entry(addr).or_insert(at);
+        }
+    }
+
+    /// Dials those who have not come.
+    pub(super) fn dial_postponed(&mut self) {
+        let now = self.now;
+        let due = |(addr, at): (&SocketAddr, &Instant)| (*at <= now).then_some(*addr);
+        let due: Vec<SocketAddr> = self.dials.postponed.iter().filter_map(due).collect();
+        for addr in due {
+            self.dials.postponed.remove(&addr);
+            self.dial_suggested(addr);
+        }
+    }
+
     /// Dials an address that somebody else named, if few enough are.
     pub(super) fn dial_suggested(&mut self, addr: SocketAddr) {
         let dialled = self.dials.dials.values().any(|dial| dial.addrs.contains(&addr));
@@ -149,7 +183,7 @@ impl Node {
                 if !wanted && !self.sessions.contains_key(&other) {
                     let now = self.now;
                     self.endpoint.with(other, now, |session, now| {
-                        session.close(super::LEAVING, "", std::time::Duration::ZERO, now);
+                        session.close(super::LEAVING, "", Duration::ZERO, now);
                     });
                 }
             }
@@ -252,6 +286,7 @@ impl Node {
 
     /// The node ends.
     pub(super) fn fail_dials(&mut self) {
+        self.dials.postponed.clear();
         for (id, _) in std::mem::take(&mut self.dials.dials) {
             self.events.push_back(Event::DialFailed { id, error: DialError::Closed });
         }
@@ -283,5 +318,8 @@ const fn any_local(addr: SocketAddr) -> SocketAddr {
 const MAX_DIALS: usize = 256;
 /// Addresses tried by one dial; the rest is ignored.
 const MAX_ADDRESSES: usize = 8;
+/// How long the one of two neighbours who goes second waits for the other's dial, and for how many of them.
+const POSTPONED: Duration = Duration::from_millis(700);
+const MAX_POSTPONED: usize = 256;
 /// Dials that others cause, per second and at once.
 const SUGGESTED_RATE: (u32, u32) = (16, 32);

@@ -192,6 +192,13 @@ impl Lan {
         self.on_neighbour(addr, beacon.nonce, interest, now)
     }
 
+    /// Whether it is for us to dial a neighbour, and not for him to dial us: both compare the same two addresses, theirs
+    /// and ours in the network that they share.
+    pub(crate) fn goes_first(&self, neighbour: SocketAddr) -> bool {
+        let shared = self.interfaces.iter().find(|interface| scope::is_within(neighbour.ip(), interface));
+        shared.is_none_or(|ours| (ours.addr.ip(), ours.addr.port()) < (neighbour.ip(), neighbour.port()))
+    }
+
     /// A dial to an address that was named came to nothing: until that is forgotten, in a minute, the neighbour is
     /// named by its other addresses, if it has any.
     pub(crate) fn silent(&mut self, addr: SocketAddr, now: Instant) {

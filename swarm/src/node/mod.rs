@@ -323,6 +323,10 @@ impl Node {
         if peer == self.id() {
             return self.dial_reached_ourselves(handle);
         }
+        if self.endpoint.by_id(&connected.peer).is_some_and(|open| open != handle) {
+            // Two dials crossed, and this is not the session that both sides keep: its end is on the way.
+            return;
+        }
         let addr = connected.path.remote;
         self.sessions.insert(handle, Session { peer, addr, outbound: Outbound::default(), ending: false });
         let earlier = self.by_peer.insert(peer, handle);
@@ -450,7 +454,8 @@ impl Machine for Node {
         }
         let Some(lan) = &mut self.lan else { return Err(Rejected::Forbidden) };
         if let Some(addr) = lan.handle(datagram.payload, datagram.path.remote, self.now)? {
-            self.dial_suggested(addr);
+            let first = lan.goes_first(addr);
+            self.suggest(addr, first);
         }
         Ok(())
     }
@@ -461,6 +466,7 @@ impl Machine for Node {
         if let Some(lan) = &mut self.lan {
             lan.handle_timeout(self.now);
         }
+        self.dial_postponed();
     }
 
     fn poll_transmit(&mut self, out: &mut TransmitBuf, now: Instant) -> Option<Transmit> {
@@ -488,7 +494,9 @@ impl Machine for Node {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        Deadline::earliest(self.endpoint.poll_timeout(), self.lan.as_ref().and_then(Lan::poll_timeout))
+        let postponed = self.dials.postponed().map(|at| Deadline { at, reason: "postponed dial" });
+        let lan = Deadline::earliest(self.lan.as_ref().and_then(Lan::poll_timeout), postponed);
+        Deadline::earliest(self.endpoint.poll_timeout(), lan)
     }
 }
 
