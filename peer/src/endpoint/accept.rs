@@ -57,6 +57,7 @@ struct Confirmed {
     peer: PeerId,
     established: Established<InitPayload>,
     is_resumed: bool,
+    since: std::time::Instant,
     path: Path,
     origin: Option<Origin>,
 }
@@ -231,7 +232,8 @@ impl Endpoint {
         let first = First::of(&incoming);
         let is_resumed = matches!(incoming, Incoming::InitR(_));
         let answer_kept = answer.as_slice().into();
-        let entry = HalfOpen { first, peer, is_resumed, timestamp, path, origin, answer: answer_kept, stage };
+        let entry =
+            HalfOpen { first, peer, is_resumed, timestamp, since: self.now, path, origin, answer: answer_kept, stage };
         self.half_open.insert(cid, entry, self.now)?;
         self.stats.handshakes_answered += 1;
         self.yield_to(peer);
@@ -251,11 +253,11 @@ impl Endpoint {
         let Some(half_open) = self.half_open.remove(&cid) else {
             return Err(Rejected::UnknownPeer.into());
         };
-        let HalfOpen { first, peer, path, origin, is_resumed, stage, .. } = half_open;
+        let HalfOpen { first, peer, since, path, origin, is_resumed, stage, .. } = half_open;
         let (Some(peer), Stage::Keys(established)) = (peer, stage) else {
             return Err(Rejected::Unproven.into());
         };
-        let index = self.establish(Confirmed { cid, first, peer, established, is_resumed, path, origin })?;
+        let index = self.establish(Confirmed { cid, first, peer, established, is_resumed, since, path, origin })?;
         self.deliver(index, datagram)
     }
 
@@ -279,19 +281,19 @@ impl Endpoint {
         };
         self.stats.dh_operations += 1;
         // Not where XX3 came from, which anybody can forge: where XX2 was sent, which is what XX3 proves.
-        let (first, origin, path) = (half_open.first, half_open.origin, half_open.path);
+        let (first, origin, path, since) = (half_open.first, half_open.origin, half_open.path, half_open.since);
         let Some(peer) = established.peer else { return Err(Rejected::Unauthentic) };
         self.half_open.remove(&cid);
         if peer == self.id {
             return Err(Rejected::FromSelf);
         }
-        let confirmed = Confirmed { cid, first, peer, established, is_resumed: false, path, origin };
+        let confirmed = Confirmed { cid, first, peer, established, is_resumed: false, since, path, origin };
         self.establish(confirmed).map(|_index| ())
     }
 
     /// Makes a session, and returns its place.
     fn establish(&mut self, confirmed: Confirmed) -> Result<u32, Rejected> {
-        let Confirmed { first, peer, origin, .. } = confirmed;
+        let Confirmed { first, peer, origin, since, .. } = confirmed;
         let InitPayload { versions, timestamp, .. } = confirmed.established.payload;
         if negotiate(VERSIONS, versions).is_none() {
             // They have been told, by what our answer said of our versions.
@@ -302,7 +304,7 @@ impl Endpoint {
         let _inserted = self.confirmed.insert(peer, timestamp, 0, self.now);
         // Whatever else this peer began is older or came by another way.
         self.half_open.remove_peer(&peer);
-        let index = match self.settle(&peer) {
+        let index = match self.settle(&peer, since) {
             Settlement::Refuse => return Err(Rejected::Duplicate),
             Settlement::Adopt(dial) => self.adopt(dial, confirmed),
             Settlement::Replace(old) => {
@@ -331,7 +333,7 @@ impl Endpoint {
             seed,
             self.now,
         );
-        let index = self.table.insert(Entry::new(session, Phase::Open, origin));
+        let index = self.table.insert(Entry::new(session, Phase::Open, origin, self.now));
         self.table.open.insert(peer, index);
         self.table.add_cid(index, cid);
         index

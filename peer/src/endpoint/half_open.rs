@@ -37,6 +37,8 @@ pub(super) struct HalfOpen<S> {
     pub(super) is_resumed: bool,
     /// The clock of the other side when it began; zero where it has not told.
     pub(super) timestamp: u64,
+    /// When its first message was first seen.
+    pub(super) since: Instant,
     /// Where it came from.
     pub(super) path: Path,
     /// Whose share it takes.
@@ -228,6 +230,7 @@ mod tests {
             peer,
             is_resumed: false,
             timestamp: 0,
+            since: sim::clock::base(),
             path: Path::udp(([127, 0, 0, 1], 1).into(), (from, 2).into()),
             origin: Origin::of(IpAddr::from(from), SubnetLimits::Public),
             answer: Box::new([]),

@@ -4,6 +4,7 @@
 //! behind; but of two dials that crossed, both sides keep the one that the smaller id began.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use crypto::PeerId;
 use framing::Role;
@@ -42,6 +43,7 @@ impl Endpoint {
     /// A dial became a session.
     fn on_dial_answered(&mut self, index: u32) {
         let Some(entry) = self.table.get_mut(index) else { return };
+        let begun = entry.begun;
         entry.phase = Phase::Open;
         (entry.tried, entry.yields_until) = (Vec::new(), None);
         let Some(id) = entry.peer.id() else { return };
@@ -54,7 +56,7 @@ impl Endpoint {
             return;
         }
         match self.table.open.get(&id).copied() {
-            Some(other) if self.stays(other, Role::Dialler) => self.end_silently(index),
+            Some(other) if self.stays(other, Role::Dialler, begun) => self.end_silently(index),
             Some(other) => {
                 self.table.open.insert(id, index);
                 self.end_silently(other);
@@ -65,23 +67,28 @@ impl Endpoint {
         }
     }
 
-    /// Whether an open session stays when another with the same key begins now, dialled by `dialler` as seen from here.
-    fn stays(&self, index: u32, dialler: Role) -> bool {
+    /// Whether an open session stays when another with the same key begins, dialled by `dialler` as seen from here, of
+    /// which the first message was sent or seen at `begun`.
+    ///
+    /// Who has answered a dial does not dial himself, so of two dials that cross the first messages are both under way
+    /// before either is a session: one that is seen later is not of a dial that crossed, but of somebody who has lost
+    /// the open session.
+    fn stays(&self, index: u32, dialler: Role, begun: Instant) -> bool {
         let Some(entry) = self.table.get(index) else { return false };
         let (Some(id), Some(since)) = (entry.peer.id(), entry.peer.established_at()) else { return false };
         let role = entry.peer.role();
-        let crossed = role != dialler && self.now.saturating_duration_since(since) < limits::CROSSING;
+        let crossed = role != dialler && begun.saturating_duration_since(since) < limits::CROSSING;
         // Ours stays if we are the smaller one, theirs if they are.
         crossed && (role == Role::Dialler) == (self.id < id)
     }
 
     /// What becomes of a session that the holder of a key began and has confirmed.
-    pub(super) fn settle(&self, id: &PeerId) -> Settlement {
+    pub(super) fn settle(&self, id: &PeerId, begun: Instant) -> Settlement {
         if let Some(&dial) = self.table.dialling.get(id) {
             return Settlement::Adopt(dial);
         }
         match self.table.open.get(id) {
-            Some(&open) if self.stays(open, Role::Responder) => Settlement::Refuse,
+            Some(&open) if self.stays(open, Role::Responder, begun) => Settlement::Refuse,
             Some(&open) => Settlement::Replace(open),
             None => Settlement::New,
         }

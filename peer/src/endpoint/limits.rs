@@ -46,8 +46,9 @@ pub(super) const YIELD_IN_ALL: Duration = HALF_OPEN_LIFE;
 pub(super) const RECENT: usize = 1024;
 /// Keys of which is remembered when their last confirmed handshake began; the one not used for longest is forgotten.
 pub(super) const CONFIRMED: usize = 4096;
-/// Two sessions of one key that began within this are two dials that crossed; otherwise the older one is dead.
-pub(super) const CROSSING: Duration = Duration::from_secs(10);
+/// A first message that is seen so much later than the open session began may have been overtaken, and belong to a dial that
+/// crossed; of one that is seen later still the sender has lost the open session.
+pub(super) const CROSSING: Duration = Duration::from_millis(500);
 
 /// Answers to strangers that wait to leave; the newest is dropped, for its sender repeats the question.
 pub(super) const ANSWERS: usize = 256;

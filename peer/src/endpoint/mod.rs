@@ -189,7 +189,7 @@ impl Endpoint {
         let ticket = known.filter(|_| self.shared.config.tickets).and_then(|id| self.held.take(&id, self.now));
         let seed = self.peer_seed();
         let peer = Peer::dial(Arc::clone(&self.shared), target, ticket, path, seed, self.now);
-        let mut entry = Entry::new(peer, Phase::Dialling, None);
+        let mut entry = Entry::new(peer, Phase::Dialling, None, self.now);
         entry.tried.push(path.remote);
         let index = self.table.insert(entry);
         if let Some(id) = known {

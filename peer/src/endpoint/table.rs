@@ -27,6 +27,8 @@ pub(super) struct Entry {
     pub(super) phase: Phase,
     /// Whose share of the sessions it takes: that of who opened it, unless we did.
     pub(super) origin: Option<Origin>,
+    /// When it was dialled, or accepted.
+    pub(super) begun: Instant,
     /// Our dial waits for that of the other side until then, and at the latest until then.
     pub(super) yields_until: Option<Box<(Instant, Instant)>>,
     /// Where our dial is sent to.
@@ -41,11 +43,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(peer: Peer, phase: Phase, origin: Option<Origin>) -> Self {
+    pub(super) fn new(peer: Peer, phase: Phase, origin: Option<Origin>, begun: Instant) -> Self {
         Self {
             peer,
             phase,
             origin,
+            begun,
             yields_until: None,
             tried: Vec::new(),
             cids: SmallVec::new(),
@@ -368,7 +371,7 @@ mod tests {
         for number in 0..peers {
             let seed = Seed::fixed(number.into());
             let peer = Peer::dial(Arc::clone(&shared), Target::Anyone, None, path, seed, now);
-            let index = table.insert(Entry::new(peer, Phase::Dialling, None));
+            let index = table.insert(Entry::new(peer, Phase::Dialling, None, sim::clock::base()));
             table.wake(index);
         }
         table
