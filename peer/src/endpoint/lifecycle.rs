@@ -13,7 +13,6 @@ use structs::Path;
 use super::admission::Origin;
 use super::table::Phase;
 use super::{Endpoint, limits};
-use crate::Peer;
 
 /// What becomes of a session that a peer has confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,13 +70,14 @@ impl Endpoint {
     /// which the first message was sent or seen at `begun`.
     ///
     /// Who has answered a dial does not dial himself, so of two dials that cross the first messages are both under way
-    /// before either is a session: one that is seen later is not of a dial that crossed, but of somebody who has lost
-    /// the open session.
+    /// before either is a session: one that is seen later, or after he said something in the open session, is not of a
+    /// dial that crossed, but of somebody who has lost the open session.
     fn stays(&self, index: u32, dialler: Role, begun: Instant) -> bool {
         let Some(entry) = self.table.get(index) else { return false };
         let (Some(id), Some(since)) = (entry.peer.id(), entry.peer.established_at()) else { return false };
         let role = entry.peer.role();
-        let crossed = role != dialler && begun.saturating_duration_since(since) < limits::CROSSING;
+        let overtaken = entry.heard.is_none_or(|heard| begun <= heard);
+        let crossed = role != dialler && overtaken && begun.saturating_duration_since(since) < limits::CROSSING;
         // Ours stays if we are the smaller one, theirs if they are.
         crossed && (role == Role::Dialler) == (self.id < id)
     }
@@ -168,9 +168,5 @@ impl Endpoint {
     /// Whether there is a session with a key, or a dial to it.
     pub(super) fn is_known(&self, id: &PeerId) -> bool {
         self.table.open.contains_key(id) || self.table.dialling.contains_key(id)
-    }
-
-    pub(super) fn peer_mut(&mut self, index: u32) -> Option<&mut Peer> {
-        self.table.get_mut(index).map(|entry| &mut entry.peer)
     }
 }

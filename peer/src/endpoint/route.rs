@@ -4,6 +4,7 @@ use framing::{Kind, header};
 use structs::{Datagram, Machine, Rejected};
 
 use super::Endpoint;
+use super::table::Phase;
 
 /// Whether a datagram was refused by the endpoint, which counts it, or by a peer, which has.
 #[derive(Debug, Clone, Copy)]
@@ -71,8 +72,12 @@ impl Endpoint {
 
     pub(super) fn deliver(&mut self, index: u32, datagram: Datagram<'_>) -> Result<(), Refused> {
         let now = self.now;
-        let peer = self.peer_mut(index).ok_or(Rejected::UnknownPeer)?;
-        let result = peer.handle_datagram(datagram, now);
+        let entry = self.table.get_mut(index).ok_or(Rejected::UnknownPeer)?;
+        let was_open = entry.phase == Phase::Open;
+        let result = entry.peer.handle_datagram(datagram, now);
+        if was_open && result.is_ok() {
+            entry.heard = entry.heard.or(Some(now));
+        }
         self.touch(index);
         result.map_err(Refused::ByPeer)
     }

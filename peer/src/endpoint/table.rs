@@ -29,6 +29,8 @@ pub(super) struct Entry {
     pub(super) origin: Option<Origin>,
     /// When it was dialled, or accepted.
     pub(super) begun: Instant,
+    /// When the first packet came after the handshake.
+    pub(super) heard: Option<Instant>,
     /// Our dial waits for that of the other side until then, and at the latest until then.
     pub(super) yields_until: Option<Box<(Instant, Instant)>>,
     /// Where our dial is sent to.
@@ -49,6 +51,7 @@ impl Entry {
             phase,
             origin,
             begun,
+            heard: None,
             yields_until: None,
             tried: Vec::new(),
             cids: SmallVec::new(),
