@@ -10,6 +10,8 @@ mod event;
 mod id;
 pub mod node;
 mod preset;
+#[cfg(feature = "tokio")]
+mod seeds;
 mod ticket;
 #[cfg(feature = "tokio")]
 mod udp;

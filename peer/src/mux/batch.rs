@@ -179,6 +179,12 @@ impl Mux {
         taken
     }
 
+    /// The longest message that both sides take, once that is known.
+    pub(crate) fn max_message(&self) -> Option<usize> {
+        let theirs = usize::try_from(self.theirs.max_message).unwrap_or(usize::MAX);
+        self.agreement.as_ref().map(|_| theirs.min(self.limits.max_message))
+    }
+
     /// How many bytes a datagram may have for which none that waits gives way; any number if none waits, `None` if one would
     /// even for an empty one.
     pub(crate) fn datagram_room(&self, protocol: ProtocolId) -> Option<usize> {

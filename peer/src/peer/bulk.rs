@@ -46,6 +46,12 @@ impl Peer {
         self.mux.recv_datagrams(protocol, out, max)
     }
 
+    /// The longest message that both sides take; `None` until the other side has said what it takes.
+    #[must_use]
+    pub fn max_message(&self) -> Option<usize> {
+        self.mux.max_message()
+    }
+
     /// How long a datagram may be for which none that waits to be sent gives way; of any length if none waits, and `None`
     /// if one would even for an empty one.
     #[must_use]

@@ -86,6 +86,7 @@ impl Ready {
 pub(crate) struct Conn {
     pub(crate) peer: PeerId,
     pub(crate) session: Handle,
+    /// The longest message that this node sends; the peer may take less.
     max_message: usize,
     ready: Arc<Ready>,
     state: Mutex<State>,
@@ -115,6 +116,8 @@ struct State {
     messages: Vec<u8>,
     datagrams: Vec<u8>,
     max_datagram: Option<usize>,
+    /// The longest message that the peer takes, once it has said so.
+    their_max: Option<usize>,
     tasks: Vec<Task>,
 
     /// Somebody reads the messages of this peer by himself.
@@ -217,8 +220,9 @@ impl Conn {
         if state.refused {
             return Err(SendError::Refused { peer: self.peer });
         }
-        if message.len() > self.max_message {
-            return Err(SendError::TooLarge { len: message.len(), max: self.max_message });
+        let max = state.their_max.map_or(self.max_message, |max| max.min(self.max_message));
+        if message.len() > max {
+            return Err(SendError::TooLarge { len: message.len(), max });
         }
         let filled = state.messages.len();
         if filled > 0 && filled + message.len() + varint::MAX_LEN > OUTBOX_BYTES {
@@ -430,12 +434,20 @@ impl Conn {
     }
 
     /// Takes no more messages, because the other side does not.
-    pub(crate) fn refuse_messages(&self) {
+    ///
+    /// Returns how many of those that were accepted are lost with it.
+    pub(crate) fn refuse_messages(&self) -> u64 {
         let mut state = self.state();
         state.refused = true;
-        state.messages = Vec::new();
+        let lost = std::mem::take(&mut state.messages);
         drop(state);
         self.room.notify_waiters();
+        Messages::new(&lost).count() as u64
+    }
+
+    /// Remembers what the peer said of the length of messages.
+    pub(crate) fn set_max_message(&self, max: usize) {
+        self.state().their_max = Some(max);
     }
 
     /// Takes nothing more. What was accepted stays.

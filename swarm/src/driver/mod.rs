@@ -13,7 +13,7 @@
 //! | `subscriber.rs`, `queue.rs` | streams of events |
 //! | `handle.rs`, `topic.rs`, `stream.rs`, `request.rs`, `messages.rs`, `events.rs` | the handles |
 //! | `builder.rs`, `target.rs` | how a node starts, whom it dials |
-//! | `lan.rs`, `seeds.rs` | multicast, and peers to dial while nobody is connected |
+//! | `lan.rs` | multicast |
 //! | `limits.rs` | every bound |
 
 #![expect(clippy::disallowed_methods, reason = "the only I/O")]
@@ -29,7 +29,6 @@ mod messages;
 mod pipe;
 mod queue;
 mod request;
-mod seeds;
 mod services;
 mod session;
 mod shared;
@@ -66,11 +65,11 @@ use self::command::Command;
 use self::conn::{Conn, Gone};
 use self::lan::Lan;
 use self::limits::{ASLEEP, COMMANDS_PER_TURN, INTERFACES_EVERY, LAST_WORDS, PATIENCE, STALL, TRANSMITS_PER_TURN};
-use self::seeds::Seeds;
 use self::session::{Session, Visit, earlier};
 use self::shared::{Changes, Ending, Shared, Wish};
 use self::subscriber::{Roster, Subscriber};
 use crate::node::{self, Event, LAN_LINK, Node, Publication};
+use crate::seeds::Seeds;
 use crate::udp::{Sent, Udp};
 use crate::{
     DialError, DialId, DisconnectReason, PeerId, PeerInfo, Proof, Security, SendError, TopicId, Unsent, clock,
@@ -92,6 +91,9 @@ pub struct Stats {
     pub receive_errors: u64,
     /// Multicast joins and beacons that failed, or 1 if multicast could not be set up at all.
     pub lan_errors: u64,
+    /// Messages that were accepted and could not be sent: their peer takes none or only shorter ones, which it said too
+    /// late, or left before.
+    pub dropped: u64,
     /// Streams and requests that are open or wait to be, of all sessions.
     pub streams: usize,
 }
@@ -108,6 +110,8 @@ pub struct Driver {
     outcome: watch::Sender<Option<Unsent>>,
     ending: Option<End>,
     unsent: u64,
+    /// Messages that were accepted in sessions that are over, and could not be sent.
+    dropped: u64,
 
     sockets: Vec<Udp>,
     out: TransmitBuf,
@@ -138,7 +142,7 @@ pub struct Driver {
     scratch: Vec<u8>,
 
     topics: BTreeMap<TopicId, Wish>,
-    seeds: Seeds,
+    seeds: Seeds<DialTarget>,
     dials: BTreeMap<DialId, oneshot::Sender<Result<PeerId, DialError>>>,
     publications: VecDeque<Waiting>,
     subscribers: Vec<Subscriber>,
@@ -243,6 +247,7 @@ impl Driver {
             outcome,
             ending: None,
             unsent: 0,
+            dropped: 0,
             sockets,
             #[cfg(feature = "v12")]
             legacy,
@@ -538,6 +543,7 @@ impl Driver {
             send_errors: self.send_errors,
             receive_errors: self.sockets.iter().map(|socket| socket.receive_errors).sum(),
             lan_errors: self.lan.as_ref().map_or(u64::from(self.lan_failed), |lan| lan.errors),
+            dropped: self.dropped + self.sessions.values().map(|session| session.dropped).sum::<u64>(),
             streams: self.sessions.values().map(Session::streams).sum(),
         }
     }
@@ -666,7 +672,9 @@ impl Driver {
 
     fn on_disconnected(&mut self, handle: Handle, peer: PeerId, reason: DisconnectReason) {
         let Some(session) = self.sessions.remove(&handle) else { return };
-        self.unsent += session.pending();
+        let pending = session.pending();
+        self.unsent += pending;
+        self.dropped += pending + session.dropped;
         self.shared.disconnect(&session.conn, session.connection.addr);
         session.end(if self.shared.is_closed() { Gone::Closed } else { Gone::Disconnected });
         // Unless a newer session has taken its place.

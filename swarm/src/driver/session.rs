@@ -34,6 +34,8 @@ pub(crate) struct Session {
     messages_at: usize,
     datagrams: Vec<u8>,
     datagrams_at: usize,
+    /// Messages that were accepted and that the other side does not take.
+    pub(crate) dropped: u64,
     /// The channel of messages has no room.
     blocked: bool,
     /// There are messages to read, and nobody had room for them.
@@ -148,6 +150,7 @@ impl Session {
             messages_at: 0,
             datagrams: Vec::new(),
             datagrams_at: 0,
+            dropped: 0,
             blocked: false,
             readable: false,
             streams: BTreeMap::new(),
@@ -234,6 +237,11 @@ impl Session {
             Event::Delivered { stream } => self.on_delivered(stream),
             Event::Stopped { stream, code } => self.on_stopped(stream, code, peer),
             Event::StreamsAvailable => self.open(peer, visit),
+            Event::Agreed => {
+                if let Some(max) = peer.max_message() {
+                    self.conn.set_max_message(max);
+                }
+            }
             Event::Message { protocol } if protocol == visit.protocols.message => {
                 self.readable = true;
                 self.read_messages(peer, visit);
@@ -279,8 +287,9 @@ impl Session {
 
     /// The other side takes no messages any more.
     fn on_refused(&mut self) {
+        let left = self.messages.get(self.messages_at..).unwrap_or_default();
+        self.dropped += Messages::new(left).count() as u64 + self.conn.refuse_messages();
         (self.messages, self.messages_at, self.blocked) = (Vec::new(), 0, false);
-        self.conn.refuse_messages();
     }
 
     // ---- messages and datagrams ----
@@ -302,8 +311,9 @@ impl Session {
                 Ok(taken) if taken.bytes > 0 => self.messages_at += taken.bytes,
                 Err(Refused::Blocked) => self.blocked = true,
                 Err(Refused::Stopped { .. } | Refused::NotAgreed) => self.on_refused(),
-                // The first of them is too large for the other side.
+                // The first of them was accepted before the other side said that it takes only shorter ones.
                 Ok(_) | Err(_) => {
+                    self.dropped += 1;
                     let rest = Messages::new(left).next().map_or(0, |first| first.len() + prefix(first.len()));
                     self.messages_at += rest.max(1);
                 }

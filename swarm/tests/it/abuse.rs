@@ -624,7 +624,30 @@ async fn a_peer_without_our_protocols_is_connected_and_of_no_use() {
         })
         .await;
     assert_eq!(refused, SendError::Refused { peer: peer.id() });
+    // What was accepted before it was known is not lost in silence.
+    assert!(node.stats().await.unwrap().dropped > 0);
     raw.during(async { serves(&node).await }).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_short_messages_only_is_sent_no_longer_ones() {
+    const MAX: usize = 100_000;
+    let node = node().await;
+    let mut raw = Raw::new(41, &NAMES, |config| config.max_message(MAX)).await;
+    let peer = raw.connect(&node).await;
+    // Known once its first packet is there, which may be behind what says that it is connected.
+    let refused = raw
+        .during(async {
+            loop {
+                if let Err(error) = peer.send(vec![0; MAX + 1]).await {
+                    break error;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    assert_eq!(refused, SendError::TooLarge { len: MAX + 1, max: MAX });
+    raw.during(async { peer.send(vec![0; MAX]).await }).await.unwrap();
 }
 
 #[tokio::test]

@@ -69,9 +69,6 @@ pub(crate) const BEACONS_PER_TURN: usize = 16;
 /// How often the list of interfaces is read: a laptop that changes its network is found again within this time.
 pub(crate) const INTERFACES_EVERY: Duration = Duration::from_secs(5);
 
-/// The first and the longest pause between two dials of the seeds while nobody is connected.
-pub(crate) const SEED_PAUSE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
-
 /// How long the goodbyes of a shutdown may wait for a blocked socket once its time is over.
 pub(crate) const LAST_WORDS: Duration = Duration::from_millis(100);
 

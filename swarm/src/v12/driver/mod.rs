@@ -20,7 +20,6 @@ mod handle;
 mod lan;
 mod lanes;
 mod limits;
-mod seeds;
 mod shared;
 mod subscriber;
 mod topic;
@@ -46,10 +45,10 @@ use self::command::Command;
 use self::lan::Lan;
 use self::lanes::Lanes;
 use self::limits::{COMMANDS_PER_TURN, CORK, INTERFACES_EVERY, LAST_WORDS, STALL, TRANSMITS_PER_TURN};
-use self::seeds::Seeds;
 use self::shared::{Changes, Ending, Shared, Wish};
 use self::subscriber::{Subscriber, connected};
 use crate::clock;
+use crate::seeds::Seeds;
 use crate::udp::{Sent, Udp};
 use crate::v12::{Event, LAN_LINK, Node, NodeStats};
 use crate::{DialError, DialId, FetchError, FetchId, PeerId, TopicId, Unsent};
@@ -103,7 +102,7 @@ pub struct Driver {
 
     lanes: Lanes,
     topics: BTreeMap<TopicId, Wish>,
-    seeds: Seeds,
+    seeds: Seeds<SocketAddr>,
     dials: BTreeMap<DialId, oneshot::Sender<Result<PeerId, DialError>>>,
     fetches: BTreeMap<FetchId, oneshot::Sender<Result<Bytes, FetchError>>>,
 
