@@ -25,6 +25,8 @@ use swarm::Ticket;
 
 /// Characters of the name of a room.
 const MAX_ROOM: usize = 64;
+/// A name may begin as tickets do if it is no longer than this.
+const SHORT_ROOM: usize = 16;
 /// How long what is still to be shown may take at the end. A pipe that nobody reads takes it for ever.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -128,8 +130,9 @@ fn parse_nick(text: &str) -> Result<String, String> {
 
 fn parse_room(text: &str) -> Result<Place, String> {
     let len = text.chars().count();
-    // One with a topic is longer than any name.
-    if len > MAX_ROOM && text.starts_with("seto1") {
+    // Part of a ticket is no room: whoever lost the rest of one would sit in it alone. One with a topic is longer than
+    // any name.
+    if len > SHORT_ROOM && text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("seto1")) {
         let ticket: Ticket = text.parse().map_err(|error: swarm::ParseTicketError| error.to_string())?;
         ticket.topic_id().ok_or("the ticket is for no room; use it as --dial")?;
         return Ok(Place::Ticket(Box::new(ticket)));
@@ -171,7 +174,9 @@ mod tests {
         let ticket = Ticket::new(swarm::PeerId::from_bytes([7; 32]), ["192.0.2.1:7".parse().unwrap()]);
         let invites = ticket.clone().topic("x".into());
         assert_eq!(parse_room(&invites.to_string()), Ok(Place::Ticket(Box::new(invites))));
-        for bad in [ticket.to_string(), format!("seto1{}", "a".repeat(100))] {
+        assert_eq!(parse_room("seto1 fans"), Ok(Place::Name("seto1 fans".into())));
+        let cut = ticket.to_string()[..30].to_owned();
+        for bad in [ticket.to_string(), cut, format!("seto1{}", "a".repeat(100))] {
             assert!(parse_room(&bad).is_err(), "{bad:?}");
         }
         assert_eq!(parse_seconds("1.5s"), Ok(Duration::from_millis(1500)));

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use framing::uri::{Host, PeerUri};
 
-use crate::{DialError, ParseTicketError, PeerId, Ticket};
+use crate::{DialError, ParseIdError, ParseTicketError, PeerId, Ticket};
 
 /// Whom to dial and where: an address, a host name with a port, or the id of a peer with any number of those.
 ///
@@ -36,6 +36,14 @@ pub enum ParseTargetError {
     Address {
         /// The text.
         text: String,
+    },
+    /// What stands before the `@` is not the id of a peer.
+    #[error("{text:?} is no peer id: {why}")]
+    Id {
+        /// What stands there.
+        text: String,
+        /// What is wrong with it.
+        why: ParseIdError,
     },
     /// It begins as a ticket does and is none.
     #[error("not a usable ticket: {0}")]
@@ -82,7 +90,10 @@ impl FromStr for DialTarget {
         let wrong = || ParseTargetError::Address { text: text.to_owned() };
         let bare = text.strip_prefix("p2p://").unwrap_or(text);
         let (peer, place) = match bare.split_once('@') {
-            Some((id, place)) => (Some(id.parse::<PeerId>().map_err(|_why| wrong())?), place),
+            Some((id, place)) => {
+                let wrong = |why| ParseTargetError::Id { text: id.to_owned(), why };
+                (Some(id.parse::<PeerId>().map_err(wrong)?), place)
+            }
             None => (None, bare),
         };
         let mut target = Self { peer, addrs: Vec::new(), hosts: Vec::new() };
@@ -176,6 +187,9 @@ mod tests {
         assert_eq!((target.peer, target.hosts), (Some(id), vec![String::from("host.example:7")]));
         let ticket = Ticket::new(id, ["192.0.2.1:4000".parse().unwrap()]);
         assert_eq!(ticket.to_string().parse::<DialTarget>().unwrap(), DialTarget::from(ticket));
+        assert!(
+            matches!("abc@192.0.2.1:4".parse::<DialTarget>(), Err(ParseTargetError::Id { text, .. }) if text == "abc")
+        );
         assert!(matches!("seto1abc".parse::<DialTarget>(), Err(ParseTargetError::Ticket(_))));
         for wrong in ["", "4000", "host.example", "host:99999", "x@192.0.2.1:4", ":7", "1.2.3:4"] {
             assert!(wrong.parse::<DialTarget>().is_err(), "{wrong:?}");
