@@ -1,21 +1,28 @@
 //! One session, as the net task sees it: what the handles want goes into it, and what comes goes to whoever it is for.
+//!
+//! Here are its state, the visit and its end; what a visit does is in `messages.rs`, `streams.rs` and `requests.rs`.
+
+mod messages;
+mod requests;
+mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use framing::{StreamCode, StreamId};
 use peer::Peer;
-use peer::mux::{self, Event, Messages, ProtocolId, ReadError, SendError as Refused, Urgency, WriteError};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use peer::mux::{self, Event, Messages, ProtocolId};
+use tokio::sync::oneshot;
 
+use self::requests::{Calling, Hearing};
+use self::streams::{Piped, hand_over};
 use super::conn::{Call, Conn, Gone, Task, tidy};
-use super::limits::{CALLS, DATAGRAM_INBOX_BYTES, KEPT_BYTES, OPENINGS, PIPE_BYTES};
+use super::limits::{CALLS, OPENINGS};
 use super::pipe::{End, Pipe};
-use super::services::{Responder, Services};
+use super::services::Services;
 use super::stream::Stream;
-use crate::node::naming::{ANSWERED, Name};
 use crate::node::{Connection, ProtocolIds};
 use crate::{OpenError, RequestError, StreamError};
 
@@ -78,39 +85,6 @@ impl Slot {
             Self::Calling(_) | Self::Hearing { .. } | Self::Thinking | Self::Answering { .. } => true,
         }
     }
-}
-
-/// A stream that a handle has.
-#[derive(Debug)]
-struct Piped {
-    pipe: Arc<Pipe>,
-    /// Taken from the handle, handed over up to `at`.
-    out: Vec<u8>,
-    at: usize,
-    /// Both directions, as far as this side is concerned.
-    out_over: bool,
-    in_over: bool,
-}
-
-/// A request that has come in part.
-#[derive(Debug)]
-struct Hearing {
-    responder: Responder,
-    body: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Calling {
-    reply: oneshot::Sender<Result<Bytes, RequestError>>,
-    _permit: OwnedSemaphorePermit,
-    timeout: std::time::Duration,
-    deadline: Instant,
-    max_answer: usize,
-    /// What is left of the request.
-    bytes: Vec<u8>,
-    at: usize,
-    /// What has come of the answer.
-    answer: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -233,7 +207,7 @@ impl Session {
                 self.read_request(stream, Slot::Naming { request, bytes: Vec::new() }, peer, visit);
             }
             Event::Readable { stream } => self.read(stream, peer, visit),
-            Event::Writable { stream } => self.write(stream, peer, visit),
+            Event::Writable { stream } => self.write(stream, peer),
             Event::Delivered { stream } => self.on_delivered(stream),
             Event::Stopped { stream, code } => self.on_stopped(stream, code, peer),
             Event::StreamsAvailable => self.open(peer, visit),
@@ -292,103 +266,12 @@ impl Session {
         (self.messages, self.messages_at, self.blocked) = (Vec::new(), 0, false);
     }
 
-    // ---- messages and datagrams ----
-
-    fn send_messages(&mut self, peer: &mut Peer, visit: &Visit<'_>) {
-        while !self.blocked {
-            let left = self.messages.get(self.messages_at..).unwrap_or_default();
-            if left.is_empty() {
-                self.messages.clear();
-                self.messages_at = 0;
-                // What was put into the outbox meanwhile.
-                self.conn.take_messages(&mut self.messages);
-                if self.messages.is_empty() {
-                    return;
-                }
-                continue;
-            }
-            match peer.send_batch(visit.protocols.message, left, Urgency::Normal) {
-                Ok(taken) if taken.bytes > 0 => self.messages_at += taken.bytes,
-                Err(Refused::Blocked) => self.blocked = true,
-                Err(Refused::Stopped { .. } | Refused::NotAgreed) => self.on_refused(),
-                // The first of them was accepted before the other side said that it takes only shorter ones.
-                Ok(_) | Err(_) => {
-                    self.dropped += 1;
-                    let rest = Messages::new(left).next().map_or(0, |first| first.len() + prefix(first.len()));
-                    self.messages_at += rest.max(1);
-                }
-            }
-        }
-    }
-
-    fn send_datagrams(&mut self, peer: &mut Peer, visit: &Visit<'_>) {
-        let protocol = visit.protocols.message;
-        loop {
-            let left = self.datagrams.get(self.datagrams_at..).unwrap_or_default();
-            let Some(first) = Messages::new(left).next() else {
-                self.datagrams.clear();
-                self.datagrams_at = 0;
-                // What was put into the outbox meanwhile.
-                self.conn.take_datagrams(&mut self.datagrams);
-                if self.datagrams.is_empty() {
-                    return;
-                }
-                continue;
-            };
-            let len = first.len();
-            if peer.datagram_room(protocol).is_none_or(|room| room < len) {
-                // It is asked again once some have left: no datagram is dropped that could have waited.
-                return;
-            }
-            if let Err(Refused::TooLarge { max, .. }) = peer.send_datagram(protocol, first) {
-                self.conn.set_max_datagram(max);
-            }
-            self.datagrams_at += len + prefix(len);
-        }
-    }
-
-    /// Whether datagrams wait for others to leave.
-    pub(crate) fn has_datagrams(&self) -> bool {
-        self.datagrams_at < self.datagrams.len()
-    }
-
-    /// Moves messages to whoever reads those of this peer by himself. Where nobody does they are events: the driver
-    /// takes those.
-    fn read_messages(&mut self, peer: &mut Peer, visit: &mut Visit<'_>) {
-        while let Some(room) = self.conn.inbox_room() {
-            if room == 0 {
-                return;
-            }
-            visit.scratch.clear();
-            if peer.recv_batch(visit.protocols.message, visit.scratch, room) == 0 {
-                self.readable = false;
-                return;
-            }
-            self.conn.deliver(visit.scratch);
-        }
-    }
-
-    fn read_datagrams(&mut self, peer: &mut Peer, visit: &mut Visit<'_>) {
-        if !self.conn.wants_datagrams() {
-            // They stay where they are, and the oldest give way.
-            return;
-        }
-        loop {
-            visit.scratch.clear();
-            let count = peer.recv_datagrams(visit.protocols.message, visit.scratch, DATAGRAM_INBOX_BYTES);
-            if count == 0 {
-                return;
-            }
-            self.conn.deliver_datagrams(visit.scratch, count);
-        }
-    }
-
     // ---- what handles want ----
 
     fn perform(&mut self, task: Task, peer: &mut Peer, visit: &mut Visit<'_>) {
         match task {
             Task::Pump(stream) => {
-                self.write(stream, peer, visit);
+                self.write(stream, peer);
                 self.read(stream, peer, visit);
             }
             Task::Open { head, pipe, reply } => {
@@ -437,7 +320,7 @@ impl Session {
                     self.streams.insert(stream, Slot::Piped(Box::new(piped)));
                     // If the caller gave up, now or before it takes the handle, that is dropped, which closes the stream.
                     let _ = reply.send(Ok(handle));
-                    self.write(stream, peer, visit);
+                    self.write(stream, peer);
                 }
                 (Ok(stream), Opening::Call { call, deadline }) => {
                     let Call { mut bytes, max_answer, timeout, reply, permit } = call;
@@ -467,296 +350,6 @@ impl Session {
         let calls = self.streams.iter().filter(|(_, slot)| given_up(slot)).map(|(stream, _)| *stream);
         for stream in calls.collect::<Vec<_>>() {
             self.fail_call(stream, RequestError::Closed, peer);
-        }
-    }
-
-    fn answer(&mut self, stream: StreamId, answer: Result<Bytes, StreamCode>, peer: &mut Peer, visit: &mut Visit<'_>) {
-        match self.streams.remove(&stream) {
-            Some(Slot::Thinking) => {}
-            // The asking side may have gone on without it.
-            other => return drop(other.map(|slot| self.streams.insert(stream, slot))),
-        }
-        match answer {
-            Err(code) => {
-                let _ = peer.reset_stream(stream, code);
-            }
-            Ok(bytes) if bytes.len() < KEPT_BYTES => {
-                visit.scratch.clear();
-                visit.scratch.push(ANSWERED);
-                visit.scratch.extend_from_slice(&bytes);
-                let mut at = 0;
-                if hand_over(visit.scratch, &mut at, stream, peer) {
-                    let _ = peer.finish_stream(stream);
-                } else {
-                    let bytes = Bytes::copy_from_slice(visit.scratch.get(at..).unwrap_or_default());
-                    self.streams.insert(stream, Slot::Answering { bytes });
-                }
-            }
-            Ok(bytes) => {
-                if peer.write(stream, &[ANSWERED]) != Ok(1) {
-                    // There is no room for a byte. The status goes with the rest, later.
-                    let mut whole = Vec::with_capacity(bytes.len() + 1);
-                    whole.push(ANSWERED);
-                    whole.extend_from_slice(&bytes);
-                    self.streams.insert(stream, Slot::Answering { bytes: whole.into() });
-                } else {
-                    self.streams.insert(stream, Slot::Answering { bytes });
-                }
-                self.write(stream, peer, visit);
-            }
-        }
-    }
-
-    // ---- streams: out ----
-
-    fn write(&mut self, stream: StreamId, peer: &mut Peer, visit: &mut Visit<'_>) {
-        let over = match self.streams.get_mut(&stream) {
-            Some(Slot::Piped(piped)) => piped.write(stream, peer),
-            Some(Slot::Calling(calling)) => {
-                if calling.at < calling.bytes.len() && hand_over(&calling.bytes, &mut calling.at, stream, peer) {
-                    calling.bytes = Vec::new();
-                    let _ = peer.finish_stream(stream);
-                }
-                false
-            }
-            Some(Slot::Answering { bytes }) => {
-                let mut at = 0;
-                let done = hand_over(bytes, &mut at, stream, peer);
-                drop(bytes.split_to(at));
-                done && {
-                    let _ = peer.finish_stream(stream);
-                    true
-                }
-            }
-            _ => false,
-        };
-        if over {
-            self.remove(stream, peer, visit);
-        }
-    }
-
-    fn on_delivered(&mut self, stream: StreamId) {
-        if let Some(Slot::Piped(piped)) = self.streams.get_mut(&stream) {
-            piped.pipe.delivered();
-            piped.out_over = true;
-            if piped.in_over {
-                self.streams.remove(&stream);
-            }
-        }
-    }
-
-    fn on_stopped(&mut self, stream: StreamId, code: StreamCode, peer: &mut Peer) {
-        match self.streams.get_mut(&stream) {
-            Some(Slot::Piped(piped)) => {
-                piped.pipe.break_off(StreamError::from(code));
-                (piped.out, piped.out_over) = (Vec::new(), true);
-                if piped.in_over {
-                    self.streams.remove(&stream);
-                }
-            }
-            Some(Slot::Calling(_)) => self.fail_call(stream, RequestError::from(code), peer),
-            // Nobody waits for the answer.
-            Some(Slot::Answering { .. } | Slot::Thinking | Slot::Hearing(_) | Slot::Naming { .. }) => {
-                self.streams.remove(&stream);
-                let _ = peer.stop_stream(stream, StreamCode::CANCELLED);
-            }
-            None => {}
-        }
-    }
-
-    // ---- streams: in ----
-
-    fn read(&mut self, stream: StreamId, peer: &mut Peer, visit: &mut Visit<'_>) {
-        let over = match self.streams.get_mut(&stream) {
-            Some(Slot::Piped(piped)) => piped.read(stream, peer, visit.scratch),
-            Some(Slot::Calling(_)) => return self.read_answer(stream, peer, visit),
-            Some(Slot::Naming { .. } | Slot::Hearing(_)) => {
-                if let Some(slot) = self.streams.remove(&stream) {
-                    self.read_request(stream, slot, peer, visit);
-                }
-                return;
-            }
-            _ => false,
-        };
-        if over {
-            self.streams.remove(&stream);
-        }
-    }
-
-    fn read_answer(&mut self, stream: StreamId, peer: &mut Peer, visit: &mut Visit<'_>) {
-        let Some(Slot::Calling(calling)) = self.streams.get_mut(&stream) else { return };
-        visit.scratch.clear();
-        let max = calling.max_answer.saturating_add(1);
-        match read_to(visit.scratch, max.saturating_sub(calling.answer.len()), stream, peer) {
-            Came::Some => calling.answer.extend_from_slice(visit.scratch),
-            Came::TooMuch => {
-                let max = calling.max_answer;
-                self.fail_call(stream, RequestError::AnswerTooLarge { max }, peer);
-            }
-            Came::Reset(code) => self.fail_call(stream, RequestError::from(code), peer),
-            Came::All => {
-                let Some(Slot::Calling(calling)) = self.streams.remove(&stream) else { return };
-                if calling.at < calling.bytes.len() {
-                    // It did not want to hear the rest.
-                    let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
-                }
-                let Calling { mut answer, reply, .. } = *calling;
-                let result = if answer.is_empty() {
-                    // Most answers come in one piece.
-                    let answer = visit.scratch.split_first().filter(|(status, _)| **status == ANSWERED);
-                    answer.map(|(_, answer)| Bytes::copy_from_slice(answer))
-                } else {
-                    answer.extend_from_slice(visit.scratch);
-                    (answer.first() == Some(&ANSWERED)).then(|| Bytes::from(answer).slice(1..))
-                };
-                let _ = reply.send(result.ok_or(RequestError::Rejected));
-            }
-        }
-    }
-
-    /// A request of ours is given up.
-    fn fail_call(&mut self, stream: StreamId, error: RequestError, peer: &mut Peer) {
-        if let Some(Slot::Calling(calling)) = self.streams.remove(&stream) {
-            let _ = calling.reply.send(Err(error));
-            let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
-            let _ = peer.stop_stream(stream, StreamCode::CANCELLED);
-        }
-    }
-
-    /// Reads what a stream of the other side is for, and the body of a request. The slot is kept while there is more to
-    /// come.
-    fn read_request(&mut self, stream: StreamId, slot: Slot, peer: &mut Peer, visit: &mut Visit<'_>) {
-        let mut hearing = match slot {
-            Slot::Hearing(hearing) => hearing,
-            Slot::Naming { request: false, mut bytes } => {
-                // No further than the name: the rest is for the handle.
-                let came = read_name(&mut bytes, stream, peer);
-                match Name::read(&bytes) {
-                    Name::Incomplete if came == Came::Some => {
-                        self.streams.insert(stream, Slot::Naming { request: false, bytes });
-                    }
-                    Name::Complete(name, _) if !matches!(came, Came::Reset(_)) => {
-                        self.accept(stream, name, peer, visit);
-                    }
-                    _ => self.turn_away(stream, StreamCode::FAILED, peer),
-                }
-                return;
-            }
-            Slot::Naming { request: true, bytes } => {
-                visit.scratch.clear();
-                visit.scratch.extend_from_slice(&bytes);
-                // All that came: behind the name is the body.
-                let came = read_to(visit.scratch, NAME_AND_MORE, stream, peer);
-                let (name, body) = match Name::read(visit.scratch) {
-                    Name::Incomplete if came == Came::Some => {
-                        let bytes = visit.scratch.clone();
-                        self.streams.insert(stream, Slot::Naming { request: true, bytes });
-                        return;
-                    }
-                    Name::Complete(name, body) if !matches!(came, Came::Reset(_)) => (name, body),
-                    _ => return self.turn_away(stream, StreamCode::FAILED, peer),
-                };
-                let Some(responder) = visit.services.responder(name) else {
-                    return self.turn_away(stream, StreamCode::UNKNOWN_PROTOCOL, peer);
-                };
-                if came == Came::All {
-                    return self.heard(stream, &responder, Bytes::copy_from_slice(body), peer);
-                }
-                Box::new(Hearing { responder, body: body.to_vec() })
-            }
-            slot => return drop(self.streams.insert(stream, slot)),
-        };
-        match read_to(&mut hearing.body, hearing.responder.max_request(), stream, peer) {
-            Came::Some => drop(self.streams.insert(stream, Slot::Hearing(hearing))),
-            Came::TooMuch => self.turn_away(stream, StreamCode::TOO_LARGE, peer),
-            Came::Reset(_) => {
-                let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
-            }
-            Came::All => {
-                let Hearing { responder, body } = *hearing;
-                self.heard(stream, &responder, body.into(), peer);
-            }
-        }
-    }
-
-    /// A request is there in full.
-    fn heard(&mut self, stream: StreamId, responder: &Responder, body: Bytes, peer: &mut Peer) {
-        let asked = match body.len() > responder.max_request() {
-            true => Err(StreamCode::TOO_LARGE),
-            false => responder.ask(Arc::clone(&self.conn), stream, body),
-        };
-        match asked {
-            Ok(()) => drop(self.streams.insert(stream, Slot::Thinking)),
-            Err(code) => {
-                let _ = peer.reset_stream(stream, code);
-            }
-        }
-    }
-
-    /// A stream has said what it is for.
-    fn accept(&mut self, stream: StreamId, name: &str, peer: &mut Peer, visit: &mut Visit<'_>) {
-        let pipe = Arc::new(Pipe::default());
-        match visit.services.offer(name, Arc::clone(&self.conn), stream, Arc::clone(&pipe)) {
-            Ok(()) => {
-                let (out, at) = (Vec::new(), 0);
-                let piped = Piped { pipe, out, at, out_over: false, in_over: false };
-                self.streams.insert(stream, Slot::Piped(Box::new(piped)));
-                self.read(stream, peer, visit);
-            }
-            Err(code) => self.turn_away(stream, code, peer),
-        }
-    }
-
-    /// Takes a stream of the other side for nothing, and says why.
-    fn turn_away(&mut self, stream: StreamId, code: StreamCode, peer: &mut Peer) {
-        self.streams.remove(&stream);
-        let _ = peer.stop_stream(stream, code);
-        let _ = peer.reset_stream(stream, code);
-    }
-
-    fn remove(&mut self, stream: StreamId, peer: &mut Peer, _visit: &Visit<'_>) {
-        if let Some(Slot::Answering { .. }) = self.streams.remove(&stream) {
-            // The request was read to its end.
-            let _ = peer;
-        }
-    }
-
-    // ---- time, and the end ----
-
-    /// Gives up requests whose time is over.
-    fn expire(&mut self, peer: &mut Peer, visit: &Visit<'_>) {
-        if self.due.is_none_or(|due| due > visit.now) {
-            return;
-        }
-        // Most requests are answered long before: to look at all of them now is less work than to keep their order.
-        let mut late = Vec::new();
-        self.due = None;
-        for (stream, slot) in &self.streams {
-            if let Slot::Calling(calling) = slot {
-                let Calling { deadline, timeout, .. } = &**calling;
-                if *deadline <= visit.now {
-                    late.push((*stream, *timeout));
-                } else {
-                    earlier(&mut self.due, Some(*deadline));
-                }
-            }
-        }
-        for (stream, after) in late {
-            self.fail_call(stream, RequestError::Timeout { after }, peer);
-        }
-        for opening in std::mem::take(&mut self.openings) {
-            match opening {
-                Opening::Call { deadline, call } if deadline <= visit.now => {
-                    let after = call.timeout;
-                    let _ = call.reply.send(Err(RequestError::Timeout { after }));
-                }
-                opening => {
-                    if let Opening::Call { deadline, .. } = &opening {
-                        earlier(&mut self.due, Some(*deadline));
-                    }
-                    self.openings.push_back(opening);
-                }
-            }
         }
     }
 
@@ -792,135 +385,6 @@ impl Session {
     }
 }
 
-impl Piped {
-    /// Hands over what the handle wrote. Says whether the stream is over.
-    fn write(&mut self, stream: StreamId, peer: &mut Peer) -> bool {
-        loop {
-            if self.at == self.out.len() {
-                self.out.clear();
-                self.at = 0;
-            }
-            let wishes = self.pipe.take(&mut self.out);
-            if let Some(code) = wishes.stop
-                && !self.in_over
-            {
-                let _ = peer.stop_stream(stream, code);
-                self.in_over = true;
-            }
-            if let Some(code) = wishes.reset
-                && !self.out_over
-            {
-                let _ = peer.reset_stream(stream, code);
-                self.pipe.break_off(StreamError::Reset { code: code.into() });
-                (self.out, self.at, self.out_over) = (Vec::new(), 0, true);
-            }
-            if self.out_over {
-                break;
-            }
-            if self.out.is_empty() {
-                if wishes.finish {
-                    // It is over when the other side has it all.
-                    let _ = peer.finish_stream(stream);
-                }
-                break;
-            }
-            if !hand_over(&self.out, &mut self.at, stream, peer) {
-                break;
-            }
-        }
-        self.out_over && self.in_over
-    }
-
-    /// Hands over what came. Says whether the stream is over.
-    fn read(&mut self, stream: StreamId, peer: &mut Peer, scratch: &mut Vec<u8>) -> bool {
-        while !self.in_over {
-            let room = self.pipe.room();
-            if room == 0 {
-                break;
-            }
-            scratch.clear();
-            match peer.read_into(stream, scratch, room) {
-                Ok(mux::Read::Bytes(_)) => self.pipe.deliver(scratch),
-                Ok(mux::Read::End) => {
-                    self.pipe.end(End::Finished);
-                    self.in_over = true;
-                }
-                Err(ReadError::Blocked) => break,
-                Err(ReadError::Reset { code }) => {
-                    self.pipe.end(End::Broken(StreamError::from(code)));
-                    self.in_over = true;
-                }
-                Err(_) => {
-                    self.pipe.end(End::Broken(StreamError::Closed));
-                    self.in_over = true;
-                }
-            }
-        }
-        self.out_over && self.in_over
-    }
-}
-
-/// What reading brought.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Came {
-    /// Some bytes, or none; there will be more.
-    Some,
-    /// Everything, to the end.
-    All,
-    /// More than may be kept.
-    TooMuch,
-    /// The other side gave up.
-    Reset(StreamCode),
-}
-
-/// Reads everything there is, as long as `into` has no more than `max` bytes.
-fn read_to(into: &mut Vec<u8>, max: usize, stream: StreamId, peer: &mut Peer) -> Came {
-    loop {
-        let room = max.saturating_add(1).saturating_sub(into.len());
-        if room == 0 {
-            return Came::TooMuch;
-        }
-        match peer.read_into(stream, into, room) {
-            Ok(mux::Read::Bytes(_)) => {}
-            Ok(mux::Read::End) => return Came::All,
-            Err(ReadError::Blocked) => return Came::Some,
-            Err(ReadError::Reset { code }) => return Came::Reset(code),
-            Err(_) => return Came::Reset(StreamCode::CANCELLED),
-        }
-    }
-}
-
-/// Reads up to the end of a name and no further.
-fn read_name(into: &mut Vec<u8>, stream: StreamId, peer: &mut Peer) -> Came {
-    loop {
-        let whole = into.first().map_or(1, |len| 1 + usize::from(*len));
-        let room = whole.saturating_sub(into.len());
-        if room == 0 {
-            return Came::Some;
-        }
-        match peer.read_into(stream, into, room) {
-            Ok(mux::Read::Bytes(_)) => {}
-            Ok(mux::Read::End) => return Came::All,
-            Err(ReadError::Blocked) => return Came::Some,
-            Err(ReadError::Reset { code }) => return Came::Reset(code),
-            Err(_) => return Came::Reset(StreamCode::CANCELLED),
-        }
-    }
-}
-
-/// Writes the rest of `bytes`, from `at` on. Says whether all of it was taken.
-fn hand_over(bytes: &[u8], at: &mut usize, stream: StreamId, peer: &mut Peer) -> bool {
-    while let Some(left) = bytes.get(*at..).filter(|left| !left.is_empty()) {
-        match peer.write(stream, left) {
-            Ok(taken) => *at += taken,
-            Err(WriteError::Blocked) => return false,
-            // An event says why, and ends it.
-            Err(_) => return false,
-        }
-    }
-    true
-}
-
 /// Brings a deadline forward, if this one is earlier.
 pub(crate) fn earlier(due: &mut Option<Instant>, at: Option<Instant>) {
     *due = [*due, at].into_iter().flatten().min();
@@ -947,12 +411,5 @@ pub(crate) const fn request_error(gone: Gone) -> RequestError {
     }
 }
 
-/// The length of what says how long a message is.
-const fn prefix(len: usize) -> usize {
-    framing::varint::len(len as u64)
-}
-
-/// What is read of a request before its name is known: more than any name.
-const NAME_AND_MORE: usize = PIPE_BYTES;
 /// A time that nobody waits for.
-const FOREVER: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);

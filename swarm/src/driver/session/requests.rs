@@ -1,0 +1,232 @@
+//! Requests: ours until they are answered, and those of the other side until a handler has answered them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use framing::{StreamCode, StreamId};
+use peer::Peer;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::streams::{Came, hand_over, read_name, read_to};
+use super::{Opening, Session, Slot, Visit, earlier};
+use crate::RequestError;
+use crate::driver::limits::{KEPT_BYTES, PIPE_BYTES};
+use crate::driver::services::Responder;
+use crate::node::naming::{ANSWERED, Name};
+
+/// A request that has come in part.
+#[derive(Debug)]
+pub(super) struct Hearing {
+    pub(super) responder: Responder,
+    pub(super) body: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(super) struct Calling {
+    pub(super) reply: oneshot::Sender<Result<Bytes, RequestError>>,
+    pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) timeout: Duration,
+    pub(super) deadline: Instant,
+    pub(super) max_answer: usize,
+    /// What is left of the request.
+    pub(super) bytes: Vec<u8>,
+    pub(super) at: usize,
+    /// What has come of the answer.
+    pub(super) answer: Vec<u8>,
+}
+
+impl Session {
+    pub(super) fn answer(
+        &mut self,
+        stream: StreamId,
+        answer: Result<Bytes, StreamCode>,
+        peer: &mut Peer,
+        visit: &mut Visit<'_>,
+    ) {
+        match self.streams.remove(&stream) {
+            Some(Slot::Thinking) => {}
+            // The asking side may have gone on without it.
+            other => return drop(other.map(|slot| self.streams.insert(stream, slot))),
+        }
+        match answer {
+            Err(code) => {
+                let _ = peer.reset_stream(stream, code);
+            }
+            Ok(bytes) if bytes.len() < KEPT_BYTES => {
+                visit.scratch.clear();
+                visit.scratch.push(ANSWERED);
+                visit.scratch.extend_from_slice(&bytes);
+                let mut at = 0;
+                if hand_over(visit.scratch, &mut at, stream, peer) {
+                    let _ = peer.finish_stream(stream);
+                } else {
+                    let bytes = Bytes::copy_from_slice(visit.scratch.get(at..).unwrap_or_default());
+                    self.streams.insert(stream, Slot::Answering { bytes });
+                }
+            }
+            Ok(bytes) => {
+                if peer.write(stream, &[ANSWERED]) != Ok(1) {
+                    // There is no room for a byte. The status goes with the rest, later.
+                    let mut whole = Vec::with_capacity(bytes.len() + 1);
+                    whole.push(ANSWERED);
+                    whole.extend_from_slice(&bytes);
+                    self.streams.insert(stream, Slot::Answering { bytes: whole.into() });
+                } else {
+                    self.streams.insert(stream, Slot::Answering { bytes });
+                }
+                self.write(stream, peer);
+            }
+        }
+    }
+
+    pub(super) fn read_answer(&mut self, stream: StreamId, peer: &mut Peer, visit: &mut Visit<'_>) {
+        let Some(Slot::Calling(calling)) = self.streams.get_mut(&stream) else { return };
+        visit.scratch.clear();
+        let max = calling.max_answer.saturating_add(1);
+        match read_to(visit.scratch, max.saturating_sub(calling.answer.len()), stream, peer) {
+            Came::Some => calling.answer.extend_from_slice(visit.scratch),
+            Came::TooMuch => {
+                let max = calling.max_answer;
+                self.fail_call(stream, RequestError::AnswerTooLarge { max }, peer);
+            }
+            Came::Reset(code) => self.fail_call(stream, RequestError::from(code), peer),
+            Came::All => {
+                let Some(Slot::Calling(calling)) = self.streams.remove(&stream) else { return };
+                if calling.at < calling.bytes.len() {
+                    // It did not want to hear the rest.
+                    let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
+                }
+                let Calling { mut answer, reply, .. } = *calling;
+                let result = if answer.is_empty() {
+                    // Most answers come in one piece.
+                    let answer = visit.scratch.split_first().filter(|(status, _)| **status == ANSWERED);
+                    answer.map(|(_, answer)| Bytes::copy_from_slice(answer))
+                } else {
+                    answer.extend_from_slice(visit.scratch);
+                    (answer.first() == Some(&ANSWERED)).then(|| Bytes::from(answer).slice(1..))
+                };
+                let _ = reply.send(result.ok_or(RequestError::Rejected));
+            }
+        }
+    }
+
+    /// A request of ours is given up.
+    pub(super) fn fail_call(&mut self, stream: StreamId, error: RequestError, peer: &mut Peer) {
+        if let Some(Slot::Calling(calling)) = self.streams.remove(&stream) {
+            let _ = calling.reply.send(Err(error));
+            let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
+            let _ = peer.stop_stream(stream, StreamCode::CANCELLED);
+        }
+    }
+
+    /// Reads what a stream of the other side is for, and the body of a request. The slot is kept while there is more to
+    /// come.
+    pub(super) fn read_request(&mut self, stream: StreamId, slot: Slot, peer: &mut Peer, visit: &mut Visit<'_>) {
+        let mut hearing = match slot {
+            Slot::Hearing(hearing) => hearing,
+            Slot::Naming { request: false, mut bytes } => {
+                // No further than the name: the rest is for the handle.
+                let came = read_name(&mut bytes, stream, peer);
+                match Name::read(&bytes) {
+                    Name::Incomplete if came == Came::Some => {
+                        self.streams.insert(stream, Slot::Naming { request: false, bytes });
+                    }
+                    Name::Complete(name, _) if !matches!(came, Came::Reset(_)) => {
+                        self.accept(stream, name, peer, visit);
+                    }
+                    _ => self.turn_away(stream, StreamCode::FAILED, peer),
+                }
+                return;
+            }
+            Slot::Naming { request: true, bytes } => {
+                visit.scratch.clear();
+                visit.scratch.extend_from_slice(&bytes);
+                // All that came: behind the name is the body.
+                let came = read_to(visit.scratch, NAME_AND_MORE, stream, peer);
+                let (name, body) = match Name::read(visit.scratch) {
+                    Name::Incomplete if came == Came::Some => {
+                        let bytes = visit.scratch.clone();
+                        self.streams.insert(stream, Slot::Naming { request: true, bytes });
+                        return;
+                    }
+                    Name::Complete(name, body) if !matches!(came, Came::Reset(_)) => (name, body),
+                    _ => return self.turn_away(stream, StreamCode::FAILED, peer),
+                };
+                let Some(responder) = visit.services.responder(name) else {
+                    return self.turn_away(stream, StreamCode::UNKNOWN_PROTOCOL, peer);
+                };
+                if came == Came::All {
+                    return self.heard(stream, &responder, Bytes::copy_from_slice(body), peer);
+                }
+                Box::new(Hearing { responder, body: body.to_vec() })
+            }
+            slot => return drop(self.streams.insert(stream, slot)),
+        };
+        match read_to(&mut hearing.body, hearing.responder.max_request(), stream, peer) {
+            Came::Some => drop(self.streams.insert(stream, Slot::Hearing(hearing))),
+            Came::TooMuch => self.turn_away(stream, StreamCode::TOO_LARGE, peer),
+            Came::Reset(_) => {
+                let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
+            }
+            Came::All => {
+                let Hearing { responder, body } = *hearing;
+                self.heard(stream, &responder, body.into(), peer);
+            }
+        }
+    }
+
+    /// A request is there in full.
+    pub(super) fn heard(&mut self, stream: StreamId, responder: &Responder, body: Bytes, peer: &mut Peer) {
+        let asked = match body.len() > responder.max_request() {
+            true => Err(StreamCode::TOO_LARGE),
+            false => responder.ask(Arc::clone(&self.conn), stream, body),
+        };
+        match asked {
+            Ok(()) => drop(self.streams.insert(stream, Slot::Thinking)),
+            Err(code) => {
+                let _ = peer.reset_stream(stream, code);
+            }
+        }
+    }
+
+    /// Gives up requests whose time is over.
+    pub(super) fn expire(&mut self, peer: &mut Peer, visit: &Visit<'_>) {
+        if self.due.is_none_or(|due| due > visit.now) {
+            return;
+        }
+        // Most requests are answered long before: to look at all of them now is less work than to keep their order.
+        let mut late = Vec::new();
+        self.due = None;
+        for (stream, slot) in &self.streams {
+            if let Slot::Calling(calling) = slot {
+                let Calling { deadline, timeout, .. } = &**calling;
+                if *deadline <= visit.now {
+                    late.push((*stream, *timeout));
+                } else {
+                    earlier(&mut self.due, Some(*deadline));
+                }
+            }
+        }
+        for (stream, after) in late {
+            self.fail_call(stream, RequestError::Timeout { after }, peer);
+        }
+        for opening in std::mem::take(&mut self.openings) {
+            match opening {
+                Opening::Call { deadline, call } if deadline <= visit.now => {
+                    let after = call.timeout;
+                    let _ = call.reply.send(Err(RequestError::Timeout { after }));
+                }
+                opening => {
+                    if let Opening::Call { deadline, .. } = &opening {
+                        earlier(&mut self.due, Some(*deadline));
+                    }
+                    self.openings.push_back(opening);
+                }
+            }
+        }
+    }
+}
+
+/// What is read of a request before its name is known: more than any name.
+const NAME_AND_MORE: usize = PIPE_BYTES;

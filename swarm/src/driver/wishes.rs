@@ -1,0 +1,140 @@
+//! What the handles want of the node: topics, readers of events, dials, figures.
+
+use std::time::Instant;
+
+use peer::Handle;
+
+use super::Driver;
+use super::command::Command;
+use super::limits::COMMANDS_PER_TURN;
+use super::session::Session;
+use super::shared::Changes;
+use crate::udp::Udp;
+use crate::{PeerId, PeerInfo, Proof, Security, node};
+
+/// What a node and its sockets count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The node's own counters.
+    pub node: node::Stats,
+    /// Bytes that the kernel buffers for receiving, of the first socket.
+    pub receive_buffer: usize,
+    /// The datagrams that one sending call takes; 1 where the system has no segmentation offload.
+    pub segments: usize,
+    /// Batches that the system refused to send.
+    pub send_errors: u64,
+    /// Receiving calls that failed.
+    pub receive_errors: u64,
+    /// Multicast joins and beacons that failed, or 1 if multicast could not be set up at all.
+    pub lan_errors: u64,
+    /// Messages that were accepted and could not be sent: their peer takes none or only shorter ones, which it said too
+    /// late, or left before.
+    pub dropped: u64,
+    /// Streams and requests that are open or wait to be, of all sessions.
+    pub streams: usize,
+}
+
+impl Driver {
+    /// Takes what the handles left without waiting for an answer.
+    pub(super) fn take_changes(&mut self, now: Instant) {
+        let Changes { ending, topics, subscribers, seeds } = self.shared.take();
+        for seed in seeds {
+            self.dial_target(&seed);
+            self.seeds.add(seed, now);
+        }
+        if let Some(topics) = topics {
+            for topic in self.topics.keys().filter(|topic| !topics.contains_key(topic)) {
+                self.node.leave(topic, now);
+            }
+            self.subscribers.retain(|s| s.topic().is_none_or(|topic| topics.contains_key(topic)));
+            for (topic, wish) in topics.iter().filter(|(topic, wish)| self.topics.get(topic) != Some(wish)) {
+                // The handles allow no more topics than the node does.
+                let _ = self.node.join(*topic, wish.announce, wish.lookup, now);
+            }
+            self.topics = topics;
+        }
+        for mut subscriber in subscribers {
+            if subscriber.topic().is_none_or(|topic| self.topics.contains_key(topic)) {
+                subscriber.catch_up(&self.roster);
+                self.subscribers.push(subscriber);
+            }
+        }
+        self.begin_to_end(ending, now);
+    }
+
+    /// Returns how many there were.
+    pub(super) fn take_commands(&mut self, now: Instant) -> usize {
+        for taken in 0..COMMANDS_PER_TURN {
+            let Some(command) = self.request.take().or_else(|| self.requests.try_recv().ok()) else {
+                return taken;
+            };
+            self.apply(command, now);
+        }
+        COMMANDS_PER_TURN
+    }
+
+    pub(super) fn apply(&mut self, command: Command, now: Instant) {
+        // A reply that nobody waits for is dropped.
+        match command {
+            Command::Dial { peer, addrs, reply } => match self.node.dial(peer, &addrs, now) {
+                Ok(id) => drop(self.dials.insert(id, reply)),
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Command::Publish { topic, data, permit, reply } => self.publish((topic, data), permit, reply, now),
+            Command::Peers(reply) => drop(reply.send(self.peers())),
+            Command::Stats(reply) => drop(reply.send(self.stats())),
+            Command::Disconnect { peer, grace, reply } => {
+                if let Some(handle) = self.node.session(&peer) {
+                    // What was accepted goes first.
+                    self.list(handle);
+                    self.visit(now);
+                    if let Some(session) = self.sessions.get(&handle) {
+                        session.conn.refuse();
+                        self.shared.disconnect(&session.conn, session.connection.addr);
+                    }
+                    self.node.disconnect(&peer, grace, now);
+                }
+                let _ = reply.send(());
+            }
+            Command::Resume => self.node.handle_resume(now),
+        }
+    }
+
+    pub(super) fn peers(&self) -> Vec<PeerInfo> {
+        let info = |(_, id, session): (Handle, PeerId, &peer::Peer)| {
+            let stats = session.stats();
+            let addr = session.path()?.remote;
+            Some(PeerInfo {
+                id,
+                addr,
+                addrs: stats.paths,
+                rtt: stats.rtt.unwrap_or_default(),
+                proof: Proof::Key,
+                security: Security::Native,
+                in_mesh: false,
+                queued: stats.buffered_bytes,
+                in_flight: usize::try_from(stats.in_flight).unwrap_or(usize::MAX),
+                window: usize::try_from(stats.window).unwrap_or(usize::MAX),
+                sent: stats.sent,
+                received: stats.received,
+            })
+        };
+        let mut peers: Vec<PeerInfo> = self.node.sessions().filter_map(info).collect();
+        peers.sort_unstable_by_key(|peer| peer.id);
+        peers
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        Stats {
+            node: self.node.stats(),
+            receive_buffer: self.sockets.first().map_or(0, Udp::receive_buffer),
+            segments: self.sockets.iter().map(Udp::max_segments).min().unwrap_or(1),
+            send_errors: self.send_errors,
+            receive_errors: self.sockets.iter().map(|socket| socket.receive_errors).sum(),
+            lan_errors: self.lan.as_ref().map_or(u64::from(self.lan_failed), |lan| lan.errors),
+            dropped: self.dropped + self.sessions.values().map(|session| session.dropped).sum::<u64>(),
+            streams: self.sessions.values().map(Session::streams).sum(),
+        }
+    }
+}
