@@ -6,24 +6,33 @@
 //! | `receive.rs` | what becomes of a datagram |
 //! | `upkeep.rs` | beginning, checking, refreshing |
 //! | `lookup.rs` | whom one search asks next |
+//! | `task.rs`, `gather.rs` | queries for records: several lookups, and what follows from them |
+//! | `publish.rs` | what the owner publishes, until it is withdrawn |
+//! | `store.rs` | what is kept for others |
 //! | `rpc.rs`, `keyring.rs`, `guard.rs` | requests on their way; keys and tokens; who may cost us how much |
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crypto::envelope::NodeKey;
 use crypto::{Rng, Seed};
-use structs::{Datagram, Deadline, Ecn, Machine, Path, Rejected, RejectedCounts, Transmit, TransmitBuf};
+use structs::{
+    Datagram, Deadline, Deadlines, Ecn, Epoch, Machine, Path, Rejected, RejectedCounts, Transmit, TransmitBuf,
+};
 
 use crate::guard::Guard;
 use crate::keyring::Keyring;
 use crate::lookup::Lookup;
 use crate::message::{self, Echo, Front, Message, Request, Transaction};
-use crate::rpc::{Due, Requests};
+use crate::publish::Publication;
+use crate::rpc::{Due, Pending, Requests};
+use crate::task::Task;
 use crate::upkeep::{Bootstrap, Upkeep};
-use crate::{Contact, Event, Family, Key, NodeId, Origin, QueryError, QueryId, Subnets, Table, Tokens, limits};
+use crate::{
+    Contact, Event, Family, Key, Kind, NodeId, Origin, QueryError, QueryId, Store, Subnets, Table, Tokens, limits,
+};
 
 /// One node of the distributed hash table, as a state machine.
 ///
@@ -31,6 +40,9 @@ use crate::{Contact, Event, Family, Key, NodeId, Origin, QueryError, QueryId, Su
 /// them until somebody answers.
 pub struct Dht {
     pub(crate) subnets: Subnets,
+    pub(crate) epoch: Epoch,
+    /// Whether others may ask us.
+    pub(crate) server: bool,
     pub(crate) keyring: Keyring,
     pub(crate) tokens: Tokens,
     pub(crate) rng: Rng,
@@ -38,14 +50,19 @@ pub struct Dht {
     pub(crate) tables: [Table; 2],
     pub(crate) requests: Requests<Purpose>,
     pub(crate) lookups: BTreeMap<QueryId, Search>,
+    pub(crate) tasks: BTreeMap<QueryId, Task>,
+    pub(crate) publications: BTreeMap<QueryId, Publication>,
+    /// When they are published again.
+    pub(crate) due: Deadlines<QueryId>,
+    pub(crate) store: Store,
     pub(crate) upkeep: [Upkeep; 2],
     pub(crate) bootstrap: Bootstrap,
     pub(crate) observed: Option<SocketAddr>,
     next_query: u64,
     /// Queries of the owner that did not end, or whose events were not taken.
-    queries: usize,
+    pub(crate) queries: usize,
     outbox: VecDeque<(SocketAddr, Vec<u8>)>,
-    events: VecDeque<Event>,
+    pub(crate) events: VecDeque<Event>,
     rejected: RejectedCounts,
     /// The newest time seen.
     now: Instant,
@@ -59,24 +76,47 @@ pub(crate) enum Purpose {
     Ping(QueryId),
     /// Whether somebody is there: a contact, one to begin with, or one who asked us.
     Check(Origin),
+    /// What follows from the lookups of a task.
+    More(QueryId),
 }
 
 #[derive(Debug)]
 pub(crate) struct Search {
     pub(crate) lookup: Lookup,
-    /// The owner waits for it.
-    pub(crate) asked_for: bool,
+    pub(crate) goal: Goal,
+}
+
+/// What a lookup is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// To keep the table.
+    Upkeep,
+    /// The owner waits for the nodes.
+    Nodes,
+    /// It is one of those of a task.
+    Part(QueryId, Ask),
+}
+
+/// What the nodes on the way are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Find,
+    Peers,
+    Get(Kind),
 }
 
 impl Dht {
-    /// A node with this key, not begun yet. Only nodes that serve as a beginning for others need to keep their key.
+    /// A node with this key, not begun yet. Only nodes that serve as a beginning for others need to keep their key. `seed` is the
+    /// source of all its randomness, `epoch` what it knows of the wall clock.
     #[must_use]
-    pub fn new(key: NodeKey, subnets: Subnets, seed: &Seed, now: Instant) -> Self {
+    pub fn new(key: NodeKey, subnets: Subnets, epoch: Epoch, seed: &Seed, now: Instant) -> Self {
         let keyring = Keyring::new(key);
         let own = |addr| subnets.key_of(&Contact { id: keyring.id(), addr });
         let tables = [UNSPECIFIED_V4, UNSPECIFIED_V6].map(|addr| Table::new(own(addr), subnets, now));
         Self {
             subnets,
+            epoch,
+            server: true,
             keyring,
             tokens: Tokens::new(&seed.fork("tokens"), now),
             rng: seed.fork("dht").rng(),
@@ -84,6 +124,10 @@ impl Dht {
             tables,
             requests: Requests::new(),
             lookups: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            publications: BTreeMap::new(),
+            due: Deadlines::new(),
+            store: Store::new(subnets, &seed.fork("store")),
             upkeep: [Upkeep::default(), Upkeep::default()],
             bootstrap: Bootstrap::default(),
             observed: None,
@@ -111,6 +155,28 @@ impl Dht {
             Family::V4 => v4,
             Family::V6 => v6,
         }
+    }
+
+    /// What is kept for others.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Sets the wall clock, after it was changed.
+    pub const fn set_epoch(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
+    /// Whether others may ask us, as is the case at first. A node that cannot be reached answers nobody, and asks others not to ask
+    /// it back.
+    pub const fn set_server(&mut self, server: bool) {
+        self.server = server;
+    }
+
+    /// Time since 1970-01-01 00:00 UTC.
+    pub(crate) fn unix(&self, now: Instant) -> Duration {
+        self.epoch.unix_at(now)
     }
 
     /// What was refused, by reason.
@@ -152,7 +218,7 @@ impl Dht {
     pub fn lookup(&mut self, target: Key, family: Family, now: Instant) -> Result<QueryId, QueryError> {
         let now = self.at(now);
         self.admit_query()?;
-        Ok(self.start_lookup(target, family, true, now))
+        Ok(self.start_lookup(target, family, Goal::Nodes, now))
     }
 
     /// Asks a contact whether it is there. [`Event::PingDone`] ends it.
@@ -177,6 +243,10 @@ impl Dht {
         self.closed = true;
         self.requests.clear();
         self.lookups.clear();
+        self.tasks.clear();
+        self.publications.clear();
+        self.due = Deadlines::new();
+        self.store = Store::new(self.subnets, &Seed::fixed(0));
         self.outbox = VecDeque::new();
         self.events = VecDeque::new();
         self.queries = 0;
@@ -188,7 +258,7 @@ impl Dht {
         self.closed
     }
 
-    fn admit_query(&mut self) -> Result<(), QueryError> {
+    pub(crate) fn admit_query(&mut self) -> Result<(), QueryError> {
         if self.closed {
             return Err(QueryError::Closed);
         }
@@ -199,7 +269,7 @@ impl Dht {
         Ok(())
     }
 
-    fn new_query(&mut self) -> QueryId {
+    pub(crate) fn new_query(&mut self) -> QueryId {
         self.next_query += 1;
         QueryId(self.next_query)
     }
@@ -218,14 +288,14 @@ impl Dht {
         self.now
     }
 
-    pub(crate) fn start_lookup(&mut self, target: Key, family: Family, asked_for: bool, now: Instant) -> QueryId {
+    pub(crate) fn start_lookup(&mut self, target: Key, family: Family, goal: Goal, now: Instant) -> QueryId {
         let id = self.new_query();
         let (own, subnets) = (self.id(), self.subnets);
         let table = self.table_mut(family);
         table.on_lookup(&target, now);
         let start = table.candidates(&target, limits::K);
         let lookup = Lookup::new(target, family, own, subnets, &start);
-        self.lookups.insert(id, Search { lookup, asked_for });
+        self.lookups.insert(id, Search { lookup, goal });
         self.pump(id, now);
         id
     }
@@ -233,9 +303,9 @@ impl Dht {
     /// Lets a lookup ask whom it wants to, and ends it when it is done.
     pub(crate) fn pump(&mut self, id: QueryId, now: Instant) {
         while !self.requests.is_full() {
-            let Some(Search { lookup, .. }) = self.lookups.get_mut(&id) else { return };
-            let Some(contact) = lookup.next() else { break };
-            let request = Request::Find { target: lookup.target, family: lookup.family };
+            let Some(search) = self.lookups.get_mut(&id) else { return };
+            let Some(contact) = search.lookup.next() else { break };
+            let request = search.request(&mut self.rng);
             if !self.ask(contact, request, Purpose::Lookup(id), now)
                 && let Some(Search { lookup, .. }) = self.lookups.get_mut(&id)
             {
@@ -243,19 +313,22 @@ impl Dht {
             }
         }
         if self.lookups.get(&id).is_some_and(|search| search.lookup.is_done())
-            && let Some(Search { lookup, asked_for }) = self.lookups.remove(&id)
+            && let Some(Search { lookup, goal }) = self.lookups.remove(&id)
         {
-            if asked_for {
-                self.events.push_back(Event::LookupDone { id, found: lookup.found() });
+            match goal {
+                Goal::Upkeep => {}
+                Goal::Nodes => self.events.push_back(Event::LookupDone { id, found: lookup.found() }),
+                Goal::Part(task, _) => self.on_part_done(task, lookup.target, lookup.family, lookup.found(), now),
             }
-            self.on_lookup_done(id, lookup.family);
+            self.on_lookup_done(id, lookup.family, now);
         }
     }
 
-    /// Lets all lookups ask: those that found no room for their requests before.
+    /// Lets all lookups and tasks ask: those that found no room for their requests before.
     pub(crate) fn pump_all(&mut self, now: Instant) {
         let ids: Vec<QueryId> = self.lookups.keys().copied().collect();
         ids.into_iter().for_each(|id| self.pump(id, now));
+        self.drive_all(now);
     }
 
     /// Asks a node something. `false` if nobody can: it has no key, or there is no room.
@@ -272,10 +345,10 @@ impl Dht {
     /// Sends a request that is on its way, for the first time or again.
     pub(crate) fn send_request(&mut self, transaction: Transaction, now: Instant) {
         let Some(pending) = self.requests.get(transaction) else { return };
-        let (contact, request) = (pending.contact, pending.request);
+        let (contact, request) = (pending.contact, pending.request.clone());
         let token = self.keyring.token(&contact, now);
         let least = if token == crate::Token::NONE { request.padded_len() } else { 0 };
-        let body = Message::Request(transaction, request).encode(least, message::MAX_DATAGRAM);
+        let body = Message::Request(transaction, request).encode(least, message::MAX_BODY);
         // If nobody takes what waits, it is late, and sent again.
         let full = self.outbox.len() >= limits::MAX_QUEUED + limits::MAX_IN_FLIGHT;
         if let Some(datagram) = self.seal(&contact, &body, now).filter(|_| !full) {
@@ -318,9 +391,10 @@ impl Dht {
     }
 
     /// What follows when nobody waits for an answer any more.
-    fn on_failure(&mut self, contact: Contact, purpose: Purpose, now: Instant) {
+    fn on_failure(&mut self, pending: &Pending<Purpose>, now: Instant) {
+        let contact = pending.contact;
         self.table_mut(Family::of(&contact.addr)).on_failure(&contact, now);
-        match purpose {
+        match pending.purpose {
             Purpose::Lookup(id) => {
                 if let Some(Search { lookup, .. }) = self.lookups.get_mut(&id) {
                     lookup.on_failure(&contact);
@@ -328,6 +402,18 @@ impl Dht {
             }
             Purpose::Ping(id) => self.events.push_back(Event::PingDone { id, contact, answered: false }),
             Purpose::Check(_) => {}
+            Purpose::More(id) => self.on_more(id, contact, &pending.request, None, now),
+        }
+    }
+}
+
+impl Search {
+    fn request(&self, rng: &mut Rng) -> Request {
+        let (key, family) = (self.lookup.target, self.lookup.family);
+        match self.goal {
+            Goal::Part(_, Ask::Peers) => Request::Peers { key, family: Some(family), start: rng.next_u32() },
+            Goal::Part(_, Ask::Get(kind)) => Request::Get { kind, key, family },
+            Goal::Part(_, Ask::Find) | Goal::Nodes | Goal::Upkeep => Request::Find { target: key, family },
         }
     }
 }
@@ -359,13 +445,15 @@ impl Machine for Dht {
                     }
                     self.send_request(transaction, now);
                 }
-                Due::Failed(pending) => self.on_failure(pending.contact, pending.purpose, now),
+                Due::Failed(pending) => self.on_failure(&pending, now),
             }
         }
         if any {
             self.pump_all(now);
         }
         self.keep_up(now);
+        self.store.expire(now);
+        self.publish_due(now);
     }
 
     fn poll_transmit(&mut self, out: &mut TransmitBuf, _now: Instant) -> Option<Transmit> {
@@ -380,7 +468,7 @@ impl Machine for Dht {
 
     fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
-        if matches!(event, Event::LookupDone { .. } | Event::PingDone { .. }) {
+        if event.ends_query() {
             self.queries = self.queries.saturating_sub(1);
         }
         Some(event)
@@ -391,7 +479,9 @@ impl Machine for Dht {
             return None;
         }
         let request = self.requests.next().map(|at| Deadline { at, reason: "request" });
-        Deadline::earliest(request, self.next_upkeep())
+        let end = self.store.next_end().map(|at| Deadline { at, reason: "record" });
+        let due = self.due.next().map(|(at, _)| Deadline { at, reason: "publication" });
+        Deadline::earliest(Deadline::earliest(request, self.next_upkeep()), Deadline::earliest(end, due))
     }
 }
 

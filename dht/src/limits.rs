@@ -99,3 +99,92 @@ pub const LAST_RETRY: Duration = Duration::from_mins(1);
 
 /// Contacts and addresses to begin with that are remembered. More are refused.
 pub const MAX_BOOTSTRAP: usize = 64;
+
+/// The longest value, and salt and value of a signed one together (SPEC 11.5).
+pub const MAX_VALUE: usize = 1000;
+
+/// The longest salt of a signed value.
+pub const MAX_SALT: usize = 64;
+
+/// Addresses in an announcement.
+pub const MAX_ADDRESSES: usize = 4;
+
+/// Relays in an announcement.
+pub const MAX_RELAYS: usize = 2;
+
+/// How long an announcement is stored at most.
+pub const ANNOUNCEMENT_LIFE: Duration = Duration::from_hours(2);
+
+/// How long everything else is stored at most.
+pub const ITEM_LIFE: Duration = Duration::from_hours(24);
+
+/// How often a life is halved at most because nodes closer to the key are known: to 1/64.
+pub const MAX_HALVINGS: u32 = 6;
+
+/// How far the clocks of others may be ahead.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_mins(10);
+
+/// How soon what we publish is published again, less up to a sixth of it: half the life of an announcement, and soon enough
+/// for values where half of the nodes leave in an hour.
+pub const PUBLISH_INTERVAL: Duration = Duration::from_hours(1);
+
+/// How soon what nobody stored is published again; doubled with every time, up to [`PUBLISH_INTERVAL`].
+pub const PUBLISH_RETRY: Duration = Duration::from_secs(10);
+
+/// What we publish, at most. More is refused.
+pub const MAX_PUBLICATIONS: usize = 256;
+
+/// Announcements of one key. Above it those go whose owners missed their time, and those of crowded subnets.
+pub const MAX_STORED_PER_TOPIC: usize = 256;
+
+/// Announcements of one key and subnet, where addresses count.
+pub const MAX_STORED_PER_TOPIC_AND_SUBNET: usize = 8;
+
+/// Records of one signer.
+pub const MAX_STORED_PER_SIGNER: usize = 64;
+
+/// Records of one address (IPv6: /64), where addresses count.
+pub const MAX_STORED_PER_ADDRESS: usize = 64;
+
+/// Records of one /24 or /48, where addresses count.
+pub const MAX_STORED_PER_SUBNET: usize = 256;
+
+/// Records in all.
+pub const MAX_STORED: usize = 50_000;
+
+/// Bytes of all records, with [`STORED_OVERHEAD`] for each.
+pub const MAX_STORED_BYTES: usize = 64 << 20;
+
+/// What a record costs besides its bytes: about what its places in the indexes take.
+pub const STORED_OVERHEAD: usize = 512;
+
+/// Announcements of one subnet in one answer, where addresses count.
+pub const MAX_SUBNET_IN_ANSWER: usize = 2;
+
+/// Contacts for which an answer with announcements keeps room.
+pub const CONTACTS_BESIDE: usize = 8;
+
+/// Nodes of which all announcements of a topic are asked, when there are more than fit into their answers.
+pub const WALKERS: usize = 3;
+
+/// Further answers that one of them is asked for at most.
+pub const MAX_PAGES: u32 = 40;
+
+/// Announcements that one query hands out at most.
+pub const MAX_PEERS_FOUND: usize = 1024;
+
+/// Nodes of different subnets, if there are as many, whose newest record is taken for the newest of all.
+pub const READ_QUORUM: usize = 3;
+
+/// Requests to store of one publication that are on their way at a time.
+pub const MAX_STORES_IN_FLIGHT: usize = 24;
+
+/// Requests in a second, and at once, that one /24 or /48 may make, where addresses count.
+pub const SUBNET_REQUESTS_PER_SECOND: u32 = 400;
+/// See [`SUBNET_REQUESTS_PER_SECOND`].
+pub const SUBNET_REQUESTS_AT_ONCE: u32 = 800;
+
+/// Requests in a second, and at once, without a valid token of one node at one address, where addresses count: 10 in 5 s.
+pub const UNPROVEN_PER_SECOND: u32 = 2;
+/// See [`UNPROVEN_PER_SECOND`].
+pub const UNPROVEN_AT_ONCE: u32 = 10;

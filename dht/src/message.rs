@@ -5,21 +5,24 @@
 //! D9 hello     flags, echo 8, sender 32, zeros to 64 bytes
 //! DA welcome   flags, echo 8, sender 32, token 8
 //! DB retry     flags, echo 8, token 8
-//! body         transaction 8, type 1, fields, anything
+//! body         transaction 8, type 1, fields, anything   (`message/body.rs`)
 //! ```
 //!
 //! No answer to an address that has not proved itself is longer than what it answers: a hello is as long as its padding, and
 //! sealed requests without a valid token are [as long as they like the answer to be](Request::padded_len).
 
-use std::net::SocketAddr;
+mod body;
 
 use crypto::Rng;
 use crypto::envelope::{self, SharedKeys};
-use framing::{DecodeError, Reader, Writer, address};
-use thiserror::Error;
+use framing::{DecodeError, Reader, Writer};
 
+use crate::NodeId;
+pub use crate::Refused;
 use crate::token::Token;
-use crate::{Contact, Family, Key, NodeId, limits};
+
+pub(crate) use body::PEERS_ROOM;
+pub use body::{Answer, MAX_BODY, Message, Outcome, Request, Transaction};
 
 /// What stands in front of every datagram, in the clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,205 +136,6 @@ impl Front {
     }
 }
 
-/// What connects an answer with its request. Random, drawn by who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Transaction(pub [u8; 8]);
-
-/// What one node asks another. All can be repeated without harm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Request {
-    /// Are you there?
-    Ping,
-    /// Whom do you know near `target`?
-    Find {
-        /// A place in the key space.
-        target: Key,
-        /// Which contacts are wanted.
-        family: Family,
-    },
-}
-
-impl Request {
-    /// The least length of the body with which it gets a full answer from a node whose token we do not have.
-    #[must_use]
-    pub const fn padded_len(&self) -> usize {
-        match self {
-            // A refusal has one byte more than the answer.
-            Self::Ping => ANSWER + 1,
-            Self::Find { .. } => ANSWER + 1 + limits::K * Contact::LEN,
-        }
-    }
-}
-
-/// What one node answers another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// For the next requests to this node.
-    pub token: Token,
-    /// The address that the request came from.
-    pub observed: SocketAddr,
-    /// What was asked for.
-    pub outcome: Outcome,
-}
-
-/// What became of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// The answer to [`Request::Ping`].
-    Pong,
-    /// The answer to [`Request::Find`]: the closest first, at most 20.
-    Nodes(Vec<Contact>),
-    /// It was not answered.
-    Refused(Refused),
-}
-
-/// Why a request was not answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
-#[non_exhaustive]
-pub enum Refused {
-    /// The other node does not know this type of request.
-    #[error("the type of the request is not known to the other node")]
-    Unknown,
-    /// A reason that we do not know.
-    #[error("refused with the unknown code {0}")]
-    Other(u8),
-}
-
-/// What is inside a sealed datagram.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
-    /// A question.
-    Request(Transaction, Request),
-    /// A question of a type that we do not know; it is answered with [`Refused::Unknown`].
-    UnknownRequest(Transaction),
-    /// An answer.
-    Answer(Transaction, Answer),
-}
-
-impl Message {
-    /// Reads a body. What stands behind the fields is padding, or belongs to later versions.
-    ///
-    /// # Errors
-    /// [`DecodeError::Truncated`]; [`DecodeError::UnknownFrame`] for an answer of a type that we cannot have asked for;
-    /// [`DecodeError::TooLong`] above 20 contacts, [`DecodeError::BadAddress`] if one cannot be sent to or is not of the family
-    /// of the first, [`DecodeError::OutOfRange`] for a family that does not exist.
-    pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(body);
-        let transaction = Transaction(reader.array()?);
-        let kind = reader.u8()?;
-        if kind < PONG {
-            return Ok(match kind {
-                PING => Self::Request(transaction, Request::Ping),
-                FIND => Self::Request(transaction, decode_find(&mut reader)?),
-                _ => Self::UnknownRequest(transaction),
-            });
-        }
-        let token = Token::from_bytes(reader.array()?);
-        let observed = address::decode(reader.array()?);
-        let outcome = match kind {
-            PONG => Outcome::Pong,
-            NODES => Outcome::Nodes(decode_nodes(&mut reader)?),
-            REFUSED => Outcome::Refused(match reader.u8()? {
-                0 => Refused::Unknown,
-                other => Refused::Other(other),
-            }),
-            other => return Err(DecodeError::UnknownFrame(other.into())),
-        };
-        Ok(Self::Answer(transaction, Answer { token, observed, outcome }))
-    }
-
-    /// Writes a body, filled with zeros to `least` bytes. Contacts that do not fit into `most` bytes, or above 20, are left
-    /// out; everything else is written in any case.
-    #[must_use]
-    pub fn encode(&self, least: usize, most: usize) -> Vec<u8> {
-        let mut out = Vec::with_capacity(least.max(ANSWER));
-        let mut writer = Writer::new(&mut out);
-        match self {
-            Self::Request(transaction, request) => {
-                writer.put(&transaction.0);
-                match request {
-                    Request::Ping => writer.u8(PING),
-                    Request::Find { target, family } => {
-                        writer.u8(FIND);
-                        writer.put(target.as_bytes());
-                        writer.u8(match family {
-                            Family::V4 => 4,
-                            Family::V6 => 6,
-                        });
-                    }
-                }
-            }
-            Self::UnknownRequest(transaction) => {
-                writer.put(&transaction.0);
-                writer.u8(PONG - 1);
-            }
-            Self::Answer(transaction, Answer { token, observed, outcome }) => {
-                writer.put(&transaction.0);
-                writer.u8(match outcome {
-                    Outcome::Pong => PONG,
-                    Outcome::Nodes(_) => NODES,
-                    Outcome::Refused(_) => REFUSED,
-                });
-                writer.put(token.as_bytes());
-                writer.put(&address::encode(*observed));
-                match outcome {
-                    Outcome::Pong => {}
-                    Outcome::Nodes(nodes) => {
-                        let room = most.saturating_sub(ANSWER + 1) / Contact::LEN;
-                        let count = nodes.len().min(room).min(limits::K);
-                        writer.u8(u8::try_from(count).unwrap_or(u8::MAX));
-                        nodes.iter().take(count).for_each(|contact| contact.encode(&mut writer));
-                    }
-                    Outcome::Refused(Refused::Unknown) => writer.u8(0),
-                    Outcome::Refused(Refused::Other(code)) => writer.u8(*code),
-                }
-            }
-        }
-        if out.len() < least {
-            out.resize(least, 0);
-        }
-        out
-    }
-
-    /// The transaction.
-    #[must_use]
-    pub const fn transaction(&self) -> Transaction {
-        match self {
-            Self::Request(transaction, _) | Self::UnknownRequest(transaction) | Self::Answer(transaction, _) => {
-                *transaction
-            }
-        }
-    }
-}
-
-fn decode_find(reader: &mut Reader<'_>) -> Result<Request, DecodeError> {
-    let target = Key::from_bytes(reader.array()?);
-    let family = match reader.u8()? {
-        4 => Family::V4,
-        6 => Family::V6,
-        _ => return Err(DecodeError::OutOfRange),
-    };
-    Ok(Request::Find { target, family })
-}
-
-fn decode_nodes(reader: &mut Reader<'_>) -> Result<Vec<Contact>, DecodeError> {
-    let len = usize::from(reader.u8()?);
-    if len > limits::K {
-        return Err(DecodeError::TooLong { len, max: limits::K });
-    }
-    if reader.len() < len * Contact::LEN {
-        return Err(DecodeError::Truncated);
-    }
-    let nodes = (0..len).map(|_| Contact::decode(reader)).collect::<Result<Vec<_>, _>>()?;
-    let families = nodes.windows(2).all(|pair| match pair {
-        [a, b] => Family::of(&a.addr) == Family::of(&b.addr),
-        _ => true,
-    });
-    if families { Ok(nodes) } else { Err(DecodeError::BadAddress) }
-}
-
 /// Seals a body into a datagram from the owner of `keys` to the other one.
 ///
 /// # Errors
@@ -363,23 +167,14 @@ pub fn open<'a>(keys: &SharedKeys, datagram: &'a mut [u8]) -> Result<&'a mut [u8
 pub const OVERHEAD: usize = FRONT + envelope::OVERHEAD;
 /// The longest datagram that is sent: it fits into every path of IPv6 and nearly every one of IPv4.
 pub const MAX_DATAGRAM: usize = 1200;
-const _: () = assert!(OVERHEAD + ANSWER + 1 + limits::K * Contact::LEN <= MAX_DATAGRAM);
 
 const SEALED: u8 = 0xd8;
 const HELLO: u8 = 0xd9;
 const WELCOME: u8 = 0xda;
 const RETRY: u8 = 0xdb;
 
-const PING: u8 = 0x00;
-const FIND: u8 = 0x01;
-const PONG: u8 = 0x80;
-const NODES: u8 = 0x81;
-const REFUSED: u8 = 0xff;
-
 /// Kind, flags, sender, token.
 const FRONT: usize = 2 + NodeId::LEN + Token::LEN;
 /// Transaction and type.
 const BODY: usize = 8 + 1;
-/// The fields that all answers have.
-const ANSWER: usize = BODY + Token::LEN + address::LEN;
 const HELLO_LEN: usize = 64;

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use structs::{Datagram, Rejected};
 
-use crate::dht::{Dht, Purpose, Search};
+use crate::dht::{Dht, Goal, Purpose, Search};
 use crate::message::{self, Answer, Echo, Front, Message, Outcome, Refused, Request, Transaction};
+use crate::store::{Page, Shown};
 use crate::subnet::is_usable;
-use crate::{Contact, Event, Family, Inserted, NodeId, Origin, Token, limits};
+use crate::{Contact, Event, Family, Inserted, Item, Key, NodeId, Origin, Token, limits};
 
 impl Dht {
     pub(crate) fn receive(&mut self, datagram: Datagram<'_>, now: Instant) -> Result<(), Rejected> {
@@ -88,16 +89,12 @@ impl Dht {
         let room = datagram.len().saturating_sub(message::OVERHEAD);
         match message? {
             Message::Answer(transaction, answer) => self.on_answer(from, transaction, answer, now),
+            Message::Request(_, _) | Message::UnknownRequest(_) if !self.server => Err(Rejected::Forbidden),
             Message::Request(transaction, request) => {
-                let outcome = match request {
-                    Request::Ping => Outcome::Pong,
-                    Request::Find { target, family } => {
-                        let mut nodes = self.table(family).closest(&target, limits::K + 1);
-                        nodes.retain(|contact| contact.id != from.id); // it knows itself
-                        nodes.truncate(limits::K);
-                        Outcome::Nodes(nodes)
-                    }
-                };
+                if request.is_write() && !proven {
+                    return self.retry(from, echo, now);
+                }
+                let outcome = self.outcome(from, request, now);
                 self.answer(from, transaction, outcome, (proven, room, echo), now)?;
                 if proven {
                     self.verify(from, now)
@@ -111,6 +108,49 @@ impl Dht {
         }
     }
 
+    fn outcome(&mut self, from: Contact, request: Request, now: Instant) -> Outcome {
+        self.store.expire(now);
+        match &request {
+            Request::Ping => Outcome::Pong,
+            Request::Find { target, family } => Outcome::Nodes(self.nodes_for(&from, target, *family)),
+            Request::Peers { key, family, start } => {
+                let nodes = family.map(|family| self.nodes_for(&from, key, family)).unwrap_or_default();
+                let kept = nodes.len().min(limits::CONTACTS_BESIDE) * Contact::LEN;
+                let page = self.store.peers(key, *start, message::PEERS_ROOM.saturating_sub(kept));
+                let Page { total, next, announcements } = page;
+                if total == 0 { Outcome::Nodes(nodes) } else { Outcome::Peers { total, next, announcements, nodes } }
+            }
+            Request::Get { kind, key, family } => {
+                let nodes = self.nodes_for(&from, key, *family);
+                match self.store.get(*kind, key) {
+                    Some(item) => Outcome::Item { item: item.clone(), nodes },
+                    None => Outcome::Nodes(nodes),
+                }
+            }
+            Request::Announce { key, .. } => self.write(from, *key, &request, now),
+            Request::Put { kind, item } => match Item::claimed_key(*kind, item) {
+                Ok(key) => self.write(from, key, &request, now),
+                Err(reason) => Outcome::Refused(reason),
+            },
+        }
+    }
+
+    fn write(&mut self, from: Contact, key: Key, request: &Request, now: Instant) -> Outcome {
+        let extra = self.extra(&key, Family::of(&from.addr));
+        let shown = Shown { from: from.addr.ip(), extra, unix: self.unix(now) };
+        match self.keep(request, shown, now) {
+            Ok(seconds) => Outcome::Stored { seconds },
+            Err(reason) => Outcome::Refused(reason),
+        }
+    }
+
+    fn nodes_for(&self, asker: &Contact, target: &Key, family: Family) -> Vec<Contact> {
+        let mut nodes = self.table(family).closest(target, limits::K + 1);
+        nodes.retain(|contact| contact.id != asker.id); // it knows itself
+        nodes.truncate(limits::K);
+        nodes
+    }
+
     /// Answers a request; if its address is not proven and the answer would be longer than it, with a token only.
     fn answer(
         &mut self,
@@ -121,7 +161,8 @@ impl Dht {
         now: Instant,
     ) -> Result<(), Rejected> {
         let token = self.tokens.token(&to.id, to.addr, now);
-        let body = Message::Answer(transaction, Answer { token, observed: to.addr, outcome }).encode(0, usize::MAX);
+        let body =
+            Message::Answer(transaction, Answer { token, observed: to.addr, outcome }).encode(0, message::MAX_BODY);
         if !proven && body.len() > room {
             return self.retry(to, echo, now);
         }
@@ -155,7 +196,7 @@ impl Dht {
         let family = Family::of(&from.addr);
         let origin = match pending.purpose {
             Purpose::Check(origin) => origin,
-            Purpose::Lookup(_) | Purpose::Ping(_) => Origin::Lookup,
+            Purpose::Lookup(_) | Purpose::Ping(_) | Purpose::More(_) => Origin::Lookup,
         };
         let table = self.table_mut(family);
         let first = table.is_empty();
@@ -167,18 +208,18 @@ impl Dht {
             self.observed = Some(answer.observed);
             self.report(Event::Observed { addr: answer.observed, by: from });
         }
-        let nodes = match answer.outcome {
-            Outcome::Nodes(nodes) => nodes,
-            Outcome::Pong | Outcome::Refused(_) => Vec::new(),
-        };
         match pending.purpose {
             Purpose::Lookup(id) => {
-                if let Some(Search { lookup, .. }) = self.lookups.get_mut(&id) {
-                    lookup.on_answer(&from, &nodes);
+                if let Some(Search { lookup, goal }) = self.lookups.get_mut(&id) {
+                    lookup.on_answer(&from, answer.outcome.nodes());
+                    if let Goal::Part(task, _) = *goal {
+                        self.on_part_answer(task, from, &pending.request, answer.outcome, now);
+                    }
                 }
             }
             Purpose::Ping(id) => self.report(Event::PingDone { id, contact: from, answered: true }),
             Purpose::Check(_) => {}
+            Purpose::More(id) => self.on_more(id, from, &pending.request, Some(answer.outcome), now),
         }
         self.pump_all(now);
         self.advance(now);

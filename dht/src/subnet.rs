@@ -54,11 +54,19 @@ impl Subnets {
 pub struct Subnet(u128);
 
 impl Subnet {
-    fn of(ip: IpAddr) -> Self {
+    pub(crate) fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             IpAddr::V4(ip) => Self(u128::from(ip.to_ipv6_mapped()) & (u128::MAX << 8)),
             IpAddr::V6(ip) => Self(u128::from(ip) & (u128::MAX << 80)),
         }
+    }
+}
+
+/// What counts as one address: an IPv4 address, an IPv6 /64.
+pub(crate) fn address_of(ip: IpAddr) -> u128 {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => u128::from(ip.to_ipv6_mapped()),
+        IpAddr::V6(ip) => u128::from(ip) & (u128::MAX << 64),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use structs::Deadline;
 
-use crate::dht::{Dht, Purpose};
+use crate::dht::{Dht, Goal, Purpose};
 use crate::message::{Echo, Request};
 use crate::subnet::is_usable;
 use crate::{Contact, Family, Key, Origin, QueryId, limits};
@@ -82,7 +82,7 @@ impl Dht {
         }
     }
 
-    pub(crate) fn on_lookup_done(&mut self, id: QueryId, family: Family) {
+    pub(crate) fn on_lookup_done(&mut self, id: QueryId, family: Family, now: Instant) {
         let deepest = self.table(family).depth();
         let upkeep = self.upkeep_mut(family);
         if upkeep.running == Some(id) {
@@ -90,6 +90,7 @@ impl Dht {
             if upkeep.joining && upkeep.left.is_empty() {
                 upkeep.joining = false;
                 upkeep.left = (0..deepest).collect();
+                self.publish_unstored(now);
             }
         }
     }
@@ -110,7 +111,7 @@ impl Dht {
                 };
                 let Some(target) = target else { break };
                 // It can end at once, so it is noted before it asks anybody.
-                let id = self.start_lookup(target, family, false, now);
+                let id = self.start_lookup(target, family, Goal::Upkeep, now);
                 self.upkeep_mut(family).running = self.lookups.contains_key(&id).then_some(id);
             }
         }

@@ -18,7 +18,7 @@ impl Subject for Nodes {
         let [to_b, _] = paths;
         let node = |label: &str| {
             let seed = seed.fork(label);
-            Dht::new(NodeKey::generate(&mut seed.fork("key").rng()), Subnets::Off, &seed, now)
+            Dht::new(NodeKey::generate(&mut seed.fork("key").rng()), Subnets::Off, crate::epoch(now), &seed, now)
         };
         let (mut a, b) = (node("a"), node("b"));
         a.bootstrap(&[Contact { id: b.id(), addr: to_b.remote }], now);

@@ -39,7 +39,7 @@ impl Stranger {
 
 fn node(seed: u64, now: Instant) -> Dht {
     let seed = Seed::fixed(seed);
-    Dht::new(NodeKey::generate(&mut seed.fork("key").rng()), Subnets::Public, &seed, now)
+    Dht::new(NodeKey::generate(&mut seed.fork("key").rng()), Subnets::Public, crate::epoch(now), &seed, now)
 }
 
 fn give(dht: &mut Dht, from: SocketAddr, datagram: &[u8], now: Instant) -> Result<(), Rejected> {

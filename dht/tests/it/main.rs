@@ -16,12 +16,23 @@ mod machine;
 mod message;
 mod model;
 mod network;
+mod records;
 mod table;
 mod token;
 
+use std::time::{Duration, Instant};
+
 use proptest::test_runner::Config;
+use structs::Epoch;
 
 /// Enough to find what these models can tell apart, few enough for a debug build.
 fn cases(cases: u32) -> Config {
     Config { cases, failure_persistence: None, ..Config::default() }
+}
+
+/// Noon of a day, at the beginning of a test.
+const NOON: Duration = Duration::from_secs(20_000 * 86_400 + 43_200);
+
+fn epoch(now: Instant) -> Epoch {
+    Epoch { instant: now, unix: NOON }
 }

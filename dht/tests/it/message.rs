@@ -30,7 +30,7 @@ fn outcomes() -> impl Strategy<Value = Outcome> {
         contacts(Family::V4).prop_map(Outcome::Nodes),
         contacts(Family::V6).prop_map(Outcome::Nodes),
         Just(Outcome::Refused(Refused::Unknown)),
-        (1_u8..).prop_map(|code| Outcome::Refused(Refused::Other(code))),
+        any::<u8>().prop_map(|code| Outcome::Refused(Refused::of(code))),
     ]
 }
 
@@ -139,7 +139,7 @@ fn bodies_are_as_specified() {
     let encode = |message: Message| message.encode(0, usize::MAX);
     assert_eq!(encode(Message::Request(transaction, Request::Ping)), [&[9; 8][..], &[0]].concat());
     let find = Request::Find { target: Key::from_bytes([4; 32]), family: Family::V6 };
-    assert_eq!(encode(Message::Request(transaction, find)), [&[9; 8][..], &[1], &[4; 32], &[6]].concat());
+    assert_eq!(encode(Message::Request(transaction, find.clone())), [&[9; 8][..], &[1], &[4; 32], &[6]].concat());
     let contact = Contact { id: NodeId::from_bytes([5; 32]), addr: v4(0x0801_0203, 0x1234) };
     let mapped = |ip: [u8; 4], port: [u8; 2]| [&[0; 10][..], &[0xff; 2], &ip, &port].concat();
     let front = [&[9; 8][..], &[0x81], &[7; 8], &mapped([1, 2, 3, 4], [0, 80])].concat();
@@ -161,7 +161,7 @@ fn bodies_are_as_specified() {
     assert_eq!(refused(|body| body[35] = 21), DecodeError::TooLong { len: 21, max: 20 });
     assert_eq!(refused(|body| body[35] = 2), DecodeError::Truncated);
     assert_eq!(refused(|body| body[84..86].fill(0)), DecodeError::BadAddress);
-    assert_eq!(refused(|body| body[8] = 0x82), DecodeError::UnknownFrame(0x82));
+    assert_eq!(refused(|body| body[8] = 0x85), DecodeError::UnknownFrame(0x85));
     let mut mixed = nodes.clone();
     mixed[35] = 2;
     mixed.extend_from_slice(&[&[5; 32][..], &[0x26; 16], &[0, 9]].concat());

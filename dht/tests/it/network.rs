@@ -181,7 +181,8 @@ fn median<T: Ord + Copy>(mut values: Vec<T>) -> T {
 
 fn node(birth: Birth, lies: bool, begin: &[Contact]) -> Node {
     let secret: [u8; 32] = birth.seed.fork("key").rng().array();
-    let mut dht = Dht::new(NodeKey::from_bytes(&secret), Subnets::Public, &birth.seed, birth.now);
+    let mut dht =
+        Dht::new(NodeKey::from_bytes(&secret), Subnets::Public, crate::epoch(birth.now), &birth.seed, birth.now);
     dht.set_address(birth.addr, birth.now);
     assert_eq!(dht.bootstrap(begin, birth.now), begin.len());
     let lies = lies.then(|| Lies {

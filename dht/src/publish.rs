@@ -1,0 +1,203 @@
+//! What the owner publishes: stored now, and again before it ends, until it is withdrawn.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crypto::Identity;
+use framing::EncodeError;
+
+use crate::announcement::{check_places, days_to_announce, topic_key};
+use crate::dht::Dht;
+use crate::message::Request;
+use crate::{Announcement, Contact, Event, Item, Key, PublishError, QueryId, Refused, Relay, Tally, limits};
+
+/// Who announces itself, and where it can be found.
+#[derive(Debug, Clone)]
+pub struct Announcer {
+    /// Signs the announcements, anew every time.
+    pub identity: Arc<Identity>,
+    /// Where it listens: at most 4, the preferred first.
+    pub addresses: Vec<SocketAddr>,
+    /// Who passes packets on to it: at most 2.
+    pub relays: Vec<Relay>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Publication {
+    what: What,
+    round: u32,
+    stored: u32,
+    /// The pause after a round in which nobody stored it.
+    pause: Duration,
+    /// The round that is running.
+    running: Option<QueryId>,
+}
+
+#[derive(Debug)]
+enum What {
+    Topic([u8; 32], Announcer),
+    Item(Item),
+}
+
+impl What {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Topic(a, by_a), Self::Topic(b, by_b)) => {
+                a == b && by_a.identity.peer_id() == by_b.identity.peer_id()
+            }
+            (Self::Item(a), Self::Item(b)) => (a.kind(), a.key()) == (b.kind(), b.key()),
+            _ => false,
+        }
+    }
+}
+
+/// One round: the same to each of the closest nodes.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    publication: QueryId,
+    /// What is to be stored near which key.
+    pub(crate) requests: Vec<(Key, Request)>,
+    /// Who is to store what, and was not asked yet.
+    pub(crate) queue: Vec<(Contact, Request)>,
+    pub(crate) stored: u32,
+    pub(crate) refused: Vec<Refused>,
+}
+
+impl Delivery {
+    /// Takes in the nodes closest to a key, and returns what is to be stored there.
+    pub(crate) fn on_found(&mut self, key: Key, closest: Vec<Contact>) -> Option<Request> {
+        let (_, request) = self.requests.iter().find(|(other, _)| *other == key)?;
+        // The last is asked first.
+        self.queue.splice(0..0, closest.into_iter().rev().map(|contact| (contact, request.clone())));
+        Some(request.clone())
+    }
+}
+
+impl Dht {
+    /// Announces a peer for a topic, now and again before the announcement ends, until it is [withdrawn](Self::withdraw).
+    /// [`Event::Stored`] tells of every time. It takes the place of what the same peer announced for the topic before.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub fn announce(&mut self, topic: [u8; 32], announcer: Announcer, now: Instant) -> Result<QueryId, PublishError> {
+        check_places(&announcer.addresses, &announcer.relays)?;
+        self.publish(What::Topic(topic, announcer), now)
+    }
+
+    /// Puts a record where others find it, now and again before it ends, until it is [withdrawn](Self::withdraw).
+    /// [`Event::Stored`] tells of every time. It takes the place of what was put under the same key before.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub fn put(&mut self, item: Item, now: Instant) -> Result<QueryId, PublishError> {
+        let now = self.at(now);
+        match &item {
+            Item::Value(value) if value.len() > limits::MAX_VALUE => {
+                return Err(EncodeError::TooLong { len: value.len(), max: limits::MAX_VALUE }.into());
+            }
+            Item::Peer(record) => record.check(self.unix(now)).or(Err(PublishError::Time))?,
+            Item::Value(_) | Item::Signed(_) => {}
+        }
+        self.publish(What::Item(item), now)
+    }
+
+    /// Publishes something no longer. Others keep it until it ends there. Returns whether it was published.
+    pub fn withdraw(&mut self, id: QueryId) -> bool {
+        let Some(publication) = self.publications.remove(&id) else { return false };
+        self.due.remove(&id);
+        if let Some(task) = publication.running {
+            self.drop_task(task);
+            if publication.round == 0 {
+                self.queries = self.queries.saturating_sub(1);
+            }
+        }
+        true
+    }
+
+    fn publish(&mut self, what: What, now: Instant) -> Result<QueryId, PublishError> {
+        let now = self.at(now);
+        let before = self.publications.iter().find(|(_, other)| other.what.is_same(&what)).map(|(id, _)| *id);
+        if before.is_none() && self.publications.len() >= limits::MAX_PUBLICATIONS {
+            return Err(PublishError::Full);
+        }
+        self.admit_query()?;
+        before.map(|before| self.withdraw(before));
+        let id = self.new_query();
+        let publication = Publication { what, round: 0, stored: 0, pause: Duration::ZERO, running: None };
+        self.publications.insert(id, publication);
+        self.start_round(id, now);
+        Ok(id)
+    }
+
+    fn start_round(&mut self, id: QueryId, now: Instant) {
+        let unix = self.unix(now);
+        let Some(publication) = self.publications.get(&id) else { return };
+        let requests: Vec<(Key, Request)> = match &publication.what {
+            What::Topic(topic, Announcer { identity, addresses, relays }) => days_to_announce(unix)
+                .filter_map(|day| {
+                    let key = topic_key(topic, day);
+                    let life = limits::ANNOUNCEMENT_LIFE;
+                    let signed = Announcement::sign(identity, key, unix, life, addresses, relays).ok()?;
+                    Some((key, Request::Announce { key, announcement: signed.as_bytes().clone() }))
+                })
+                .collect(),
+            What::Item(item) => vec![(item.key(), Request::Put { kind: item.kind(), item: item.to_bytes() })],
+        };
+        let delivery = Delivery { publication: id, requests, queue: Vec::new(), stored: 0, refused: Vec::new() };
+        let round = publication.round;
+        let task = self.deliver(delivery, now);
+        // It can end at once.
+        if let Some(publication) = self.publications.get_mut(&id).filter(|publication| publication.round == round) {
+            publication.running = self.tasks.contains_key(&task).then_some(task);
+        }
+    }
+
+    /// Takes in that a round has ended.
+    pub(crate) fn on_delivered(&mut self, delivery: Delivery, tally: Tally, now: Instant) {
+        let id = delivery.publication;
+        let Some(publication) = self.publications.get_mut(&id) else { return };
+        let round = publication.round;
+        (publication.running, publication.stored) = (None, delivery.stored);
+        publication.round = round.saturating_add(1);
+        let wait = if delivery.stored == 0 {
+            publication.pause = (publication.pause * 2).clamp(limits::PUBLISH_RETRY, limits::PUBLISH_INTERVAL);
+            publication.pause
+        } else {
+            publication.pause = Duration::ZERO;
+            limits::PUBLISH_INTERVAL
+        };
+        let early = self.rng.duration_below(wait / 6);
+        self.due.set(id, now.checked_add(wait.saturating_sub(early)));
+        if round > 0 {
+            let old = |event: &Event| matches!(event, Event::Stored { id: of, round, .. } if *of == id && *round > 0);
+            self.events.retain(|event| !old(event));
+        }
+        let Delivery { stored, refused, .. } = delivery;
+        self.events.push_back(Event::Stored { id, round, stored, refused, tally });
+    }
+
+    /// Publishes again what is due.
+    pub(crate) fn publish_due(&mut self, now: Instant) {
+        while let Some(id) = self.due.pop_due(now) {
+            // A record that ends is published no more.
+            let unix = self.unix(now);
+            let ended = |what: &What| matches!(what, What::Item(Item::Peer(record)) if record.check(unix).is_err());
+            if self.publications.get(&id).is_some_and(|publication| ended(&publication.what)) {
+                self.publications.remove(&id);
+            } else {
+                self.start_round(id, now);
+            }
+        }
+    }
+
+    /// Publishes at once what nobody stores yet: there are new nodes.
+    pub(crate) fn publish_unstored(&mut self, now: Instant) {
+        for (id, publication) in &mut self.publications {
+            if publication.stored == 0 && publication.running.is_none() {
+                publication.pause = Duration::ZERO;
+                self.due.set(*id, Some(now));
+            }
+        }
+    }
+}
