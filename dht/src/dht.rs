@@ -9,6 +9,7 @@
 //! | `task.rs`, `gather.rs` | queries for records: several lookups, and what follows from them |
 //! | `publish.rs` | what the owner publishes, until it is withdrawn |
 //! | `store.rs` | what is kept for others |
+//! | `stats.rs` | what there is to count |
 //! | `rpc.rs`, `keyring.rs`, `guard.rs` | requests on their way; keys and tokens; who may cost us how much |
 
 use std::collections::{BTreeMap, VecDeque};
@@ -28,6 +29,7 @@ use crate::lookup::Lookup;
 use crate::message::{self, Echo, Front, Message, Request, Transaction};
 use crate::publish::Publication;
 use crate::rpc::{Due, Pending, Requests};
+use crate::stats::Traffic;
 use crate::task::Task;
 use crate::upkeep::{Bootstrap, Upkeep};
 use crate::{
@@ -64,6 +66,7 @@ pub struct Dht {
     outbox: VecDeque<(SocketAddr, Vec<u8>)>,
     pub(crate) events: VecDeque<Event>,
     rejected: RejectedCounts,
+    pub(crate) traffic: Traffic,
     /// The newest time seen.
     now: Instant,
     closed: bool,
@@ -136,6 +139,7 @@ impl Dht {
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             rejected: RejectedCounts::default(),
+            traffic: Traffic::default(),
             now,
             closed: false,
         }
@@ -246,7 +250,7 @@ impl Dht {
         self.tasks.clear();
         self.publications.clear();
         self.due = Deadlines::new();
-        self.store = Store::new(self.subnets, &Seed::fixed(0));
+        self.store.clear();
         self.outbox = VecDeque::new();
         self.events = VecDeque::new();
         self.queries = 0;
@@ -338,6 +342,7 @@ impl Dht {
         }
         let transaction = Transaction(self.rng.array());
         self.requests.open(transaction, contact, request, purpose, now);
+        self.traffic.asked += 1;
         self.send_request(transaction, now);
         true
     }
@@ -361,8 +366,9 @@ impl Dht {
 
     pub(crate) fn seal(&mut self, to: &Contact, body: &[u8], now: Instant) -> Option<Vec<u8>> {
         let (sender, token) = (self.id(), self.keyring.token(to, now));
+        let front = Front::Sealed { sender, token, echo: Echo([0; 8]), client: !self.server };
         let keys = self.keyring.with(&to.id, now).ok()?;
-        message::seal(keys, sender, token, body, &mut self.rng).ok()
+        message::seal_behind(&front, keys, body, &mut self.rng).ok()
     }
 
     /// Sends what answers somebody, or nothing if too much waits: who asked asks again.
@@ -445,7 +451,10 @@ impl Machine for Dht {
                     }
                     self.send_request(transaction, now);
                 }
-                Due::Failed(pending) => self.on_failure(&pending, now),
+                Due::Failed(pending) => {
+                    self.traffic.failed += 1;
+                    self.on_failure(&pending, now);
+                }
             }
         }
         if any {

@@ -1,27 +1,35 @@
-//! Who may cost us how much: requests by address, key agreements for strangers, and contacts that we ask back.
+//! Who may cost us how much: requests by address and subnet, key agreements for strangers, and contacts that we ask back.
 
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use structs::{Lru, TokenBucket};
 
-use crate::{Subnets, limits};
+use crate::subnet::{Subnet, address_of};
+use crate::{Contact, Subnets, limits};
 
 #[derive(Debug)]
 pub(crate) struct Guard {
     subnets: Subnets,
     /// By IPv4 address and IPv6 /64.
     askers: Lru<u128, TokenBucket>,
+    networks: Lru<Subnet, TokenBucket>,
+    /// Nodes without a valid token.
+    unproven: Lru<Contact, TokenBucket>,
     strangers: TokenBucket,
     verified: TokenBucket,
 }
 
 impl Guard {
     pub(crate) fn new(subnets: Subnets, now: Instant) -> Self {
+        let most = NonZeroUsize::MIN.saturating_add(limits::MAX_COUNTED - 1);
         Self {
             subnets,
-            askers: Lru::new(NonZeroUsize::MIN.saturating_add(limits::MAX_COUNTED - 1)),
+            askers: Lru::new(most),
+            networks: Lru::new(most),
+            unproven: Lru::new(most),
             strangers: TokenBucket::new(limits::STRANGERS_PER_SECOND, limits::STRANGERS_PER_SECOND, now),
             verified: TokenBucket::new(limits::VERIFIED_PER_SECOND, limits::VERIFIED_PER_SECOND, now),
         }
@@ -29,21 +37,16 @@ impl Guard {
 
     /// Whether an address may ask once more.
     pub(crate) fn may_ask(&mut self, ip: IpAddr, now: Instant) -> bool {
-        if self.subnets.of(ip).is_none() {
-            return true;
-        }
-        let asker = match ip.to_canonical() {
-            IpAddr::V4(ip) => u128::from(ip.to_ipv6_mapped()),
-            IpAddr::V6(ip) => u128::from(ip) & (u128::MAX << 64),
-        };
-        if let Some(bucket) = self.askers.get_mut(&asker, now) {
-            return bucket.try_take(1, now);
-        }
-        let mut bucket = TokenBucket::new(limits::REQUESTS_PER_SECOND, limits::REQUESTS_AT_ONCE, now);
-        let may = bucket.try_take(1, now);
-        // Without weights nothing is too heavy.
-        let _ = self.askers.insert(asker, bucket, 0, now);
-        may
+        let Some(subnet) = self.subnets.of(ip) else { return true };
+        let rates = (limits::SUBNET_REQUESTS_PER_SECOND, limits::SUBNET_REQUESTS_AT_ONCE);
+        take(&mut self.askers, address_of(ip), (limits::REQUESTS_PER_SECOND, limits::REQUESTS_AT_ONCE), now)
+            && take(&mut self.networks, subnet, rates, now)
+    }
+
+    /// Whether a node may ask once more without showing a valid token.
+    pub(crate) fn may_ask_unproven(&mut self, from: &Contact, now: Instant) -> bool {
+        let rates = (limits::UNPROVEN_PER_SECOND, limits::UNPROVEN_AT_ONCE);
+        self.subnets.of(from.addr.ip()).is_none() || take(&mut self.unproven, *from, rates, now)
     }
 
     /// Whether there is a key agreement left for somebody without a token.
@@ -55,4 +58,16 @@ impl Guard {
     pub(crate) fn may_verify(&mut self, now: Instant) -> bool {
         self.verified.try_take(1, now)
     }
+}
+
+/// Takes one from the bucket of `key`, which is full at first.
+fn take<K: Hash + Eq>(buckets: &mut Lru<K, TokenBucket>, key: K, (rate, burst): (u32, u32), now: Instant) -> bool {
+    if let Some(bucket) = buckets.get_mut(&key, now) {
+        return bucket.try_take(1, now);
+    }
+    let mut bucket = TokenBucket::new(rate, burst, now);
+    let may = bucket.try_take(1, now);
+    // Without weights nothing is too heavy.
+    let _ = buckets.insert(key, bucket, 0, now);
+    may
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crypto::{Context, Identity, PeerId, Signature};
 use framing::record::SignedRecord;
+use framing::tlv::Entries;
 use framing::{DecodeError, EncodeError, Reader, Writer};
 use sha2::{Digest, Sha256};
 
@@ -333,10 +334,12 @@ impl Claim {
                 Ok(Self { key, sequence, signer: Some(signer), front: signer.len() + 1 + salt.len() })
             }
             Kind::Peer => {
-                let record = SignedRecord::decode(bytes)?;
-                let peer = record.peer();
-                let (key, sequence) = (peer_key(&peer), record.sequence());
-                Ok(Self { key, sequence, signer: Some(peer.to_bytes()), front: 0 })
+                let (message, _signature) = bytes.split_last_chunk::<{ Signature::LEN }>().ok_or(Refused::Limit)?;
+                let mut reader = Reader::new(message);
+                let peer: [u8; 32] = reader.array()?;
+                let sequence = Entries::new(reader.rest()).find(SEQUENCE).ok_or(Refused::Limit)?;
+                let sequence = Reader::new(sequence).u64()?;
+                Ok(Self { key: place(PEER, &[&peer]), sequence, signer: Some(peer), front: 0 })
             }
         }
     }
@@ -377,3 +380,5 @@ fn check_len(len: usize, max: usize) -> Result<(), DecodeError> {
 const VALUE: &[u8] = b"setowire dht value 1";
 const SIGNED: &[u8] = b"setowire dht signed 1";
 const PEER: &[u8] = b"setowire dht peer 1";
+/// The tag of the sequence in an address record (SPEC 7.6).
+const SEQUENCE: u64 = 1;

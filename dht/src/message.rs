@@ -36,6 +36,8 @@ pub enum Front {
         token: Token,
         /// The first bytes of the nonce, which a [`Retry`](Self::Retry) repeats.
         echo: Echo,
+        /// Whether the sender answers nobody, and so is not to be asked back.
+        client: bool,
     },
     /// Asks the node at an address for its id. Needs no key.
     Hello {
@@ -86,10 +88,10 @@ impl Front {
         if datagram.len() < least {
             return Err(DecodeError::Truncated);
         }
-        reader.array::<2>()?; // kind; flags are not looked at
+        let [_, flags] = reader.array()?;
         if kind == SEALED {
             let (sender, token) = (NodeId::from_bytes(reader.array()?), Token::from_bytes(reader.array()?));
-            return Ok(Self::Sealed { sender, token, echo: Echo(reader.array()?) });
+            return Ok(Self::Sealed { sender, token, echo: Echo(reader.array()?), client: flags & CLIENT != 0 });
         }
         let echo = Echo(reader.array()?);
         Ok(match kind {
@@ -109,8 +111,8 @@ impl Front {
         let mut writer = Writer::new(&mut out);
         let mut start = |kind: u8| writer.put(&[kind, 0]);
         match self {
-            Self::Sealed { sender, token, .. } => {
-                start(SEALED);
+            Self::Sealed { sender, token, client, .. } => {
+                writer.put(&[SEALED, if *client { CLIENT } else { 0 }]);
                 writer.put(sender.as_bytes());
                 writer.put(token.as_bytes());
             }
@@ -136,7 +138,7 @@ impl Front {
     }
 }
 
-/// Seals a body into a datagram from the owner of `keys` to the other one.
+/// Seals a body into a datagram from the owner of `keys`, who answers others, to the other one.
 ///
 /// # Errors
 /// [`envelope::SealError`] if the body is longer than the cipher takes.
@@ -147,7 +149,20 @@ pub fn seal(
     body: &[u8],
     rng: &mut Rng,
 ) -> Result<Vec<u8>, envelope::SealError> {
-    let front = Front::Sealed { sender, token, echo: Echo([0; 8]) }.encode();
+    seal_behind(&Front::Sealed { sender, token, echo: Echo([0; 8]), client: false }, keys, body, rng)
+}
+
+/// As [`seal`], behind any sealed front. Its echo is that of the datagram made, not the one given.
+///
+/// # Errors
+/// As [`seal`].
+pub fn seal_behind(
+    front: &Front,
+    keys: &SharedKeys,
+    body: &[u8],
+    rng: &mut Rng,
+) -> Result<Vec<u8>, envelope::SealError> {
+    let front = front.encode();
     let mut out = Vec::with_capacity(FRONT + envelope::OVERHEAD + body.len());
     out.extend_from_slice(&front);
     keys.seal(&front, rng, body, &mut out)?;
@@ -173,6 +188,8 @@ const HELLO: u8 = 0xd9;
 const WELCOME: u8 = 0xda;
 const RETRY: u8 = 0xdb;
 
+/// The flag of a sender who answers nobody.
+const CLIENT: u8 = 0x01;
 /// Kind, flags, sender, token.
 const FRONT: usize = 2 + NodeId::LEN + Token::LEN;
 /// Transaction and type.

@@ -18,8 +18,9 @@ impl Dht {
             return Err(Rejected::BadAddress);
         }
         match Front::decode(datagram.payload)? {
-            Front::Sealed { sender, token, echo } => {
-                self.on_sealed(Contact { id: sender, addr: from }, token, echo, datagram.payload, now)
+            Front::Sealed { sender, token, echo, client } => {
+                let from = Contact { id: sender, addr: from };
+                self.on_sealed(from, token, (echo, client), datagram.payload, now)
             }
             Front::Hello { echo, sender } => self.on_hello(Contact { id: sender, addr: from }, echo, now),
             Front::Welcome { echo, sender, token } => {
@@ -38,6 +39,9 @@ impl Dht {
     fn on_hello(&mut self, from: Contact, echo: Echo, now: Instant) -> Result<(), Rejected> {
         if from.id == self.id() {
             return Err(Rejected::FromSelf);
+        }
+        if !self.server {
+            return Err(Rejected::Forbidden);
         }
         if !self.guard.may_ask(from.addr.ip(), now) {
             return Err(Rejected::LimitReached);
@@ -63,7 +67,7 @@ impl Dht {
         &mut self,
         from: Contact,
         token: Token,
-        echo: Echo,
+        (echo, client): (Echo, bool),
         datagram: &mut [u8],
         now: Instant,
     ) -> Result<(), Rejected> {
@@ -87,17 +91,26 @@ impl Dht {
             message
         };
         let room = datagram.len().saturating_sub(message::OVERHEAD);
-        match message? {
+        let message = message?;
+        if !matches!(message, Message::Answer(..)) {
+            if !self.server {
+                return Err(Rejected::Forbidden);
+            }
+            if !proven && !self.guard.may_ask_unproven(&from, now) {
+                return Err(Rejected::LimitReached);
+            }
+            self.traffic.answered += 1;
+        }
+        match message {
             Message::Answer(transaction, answer) => self.on_answer(from, transaction, answer, now),
-            Message::Request(_, _) | Message::UnknownRequest(_) if !self.server => Err(Rejected::Forbidden),
             Message::Request(transaction, request) => {
-                if request.is_write() && !proven {
+                if !proven && request.is_write() {
                     return self.retry(from, echo, now);
                 }
                 let outcome = self.outcome(from, request, now);
                 self.answer(from, transaction, outcome, (proven, room, echo), now)?;
-                if proven {
-                    self.verify(from, now)
+                if proven && !client {
+                    self.verify(from, now);
                 }
                 Ok(())
             }

@@ -195,6 +195,14 @@ impl Store {
         }
     }
 
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.ends = Deadlines::new();
+        self.quotas = Quotas::default();
+        (self.bytes, self.announcements) = (0, 0);
+    }
+
     /// When something ends next.
     #[must_use]
     pub fn next_end(&self) -> Option<Instant> {

@@ -186,7 +186,7 @@ fn only_the_other_node_can_read_or_change_a_sealed_datagram() {
     assert_eq!(sealed[..42], [&[0xd8, 0], &id.as_bytes()[..], &[6; 8]].concat());
     let front = Front::decode(&sealed).unwrap();
     let echo = Echo(sealed[42..50].try_into().unwrap());
-    assert_eq!(front, Front::Sealed { sender: id, token: Token::from_bytes([6; 8]), echo });
+    assert_eq!(front, Front::Sealed { sender: id, token: Token::from_bytes([6; 8]), echo, client: false });
 
     assert_eq!(message::open(&to_b, &mut sealed.clone()).unwrap(), &body);
     assert!(message::open(&from_a, &mut sealed.clone()).is_err(), "not back to its sender");
