@@ -1,6 +1,7 @@
 //! What all sessions of an endpoint have in common.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crypto::handshake::NetworkId;
@@ -43,14 +44,14 @@ pub(crate) enum RouteChange {
 
 /// The part of an endpoint that its sessions read.
 pub(crate) struct Shared {
-    pub(crate) identity: Identity,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) config: Config,
     pub(crate) reset: ResetKey,
     pub(crate) epoch: Epoch,
 }
 
 impl Shared {
-    pub(crate) fn new(identity: Identity, config: Config, epoch: Epoch) -> Self {
+    pub(crate) fn new(identity: Arc<Identity>, config: Config, epoch: Epoch) -> Self {
         let reset = ResetKey::new(&identity, NetworkId::new(config.network));
         Self { identity, config, reset, epoch }
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::PeerId;
+use crate::discovery::Report;
 
 /// Why a dial did not lead to a peer. No state remains of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +42,16 @@ pub enum DialError {
     TooMany {
         /// How many may be under way at once.
         limit: usize,
+    },
+    /// No source knew an address at which the peer answered.
+    #[error("the peer {} was not found within {} s ({report})", .peer.short(), .after.as_secs())]
+    NotFound {
+        /// Who was looked for.
+        peer: PeerId,
+        /// For how long.
+        after: Duration,
+        /// What the sources say.
+        report: Report,
     },
     /// No address of the peer is known.
     #[error("no address of the peer is known")]

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "tokio")]
 mod clock;
+pub mod discovery;
 #[cfg(feature = "tokio")]
 mod driver;
 mod error;
@@ -19,6 +20,9 @@ mod udp;
 #[cfg_attr(docsrs, doc(cfg(feature = "v12")))]
 pub mod v12;
 
+#[cfg(feature = "mainline")]
+#[cfg_attr(docsrs, doc(cfg(feature = "mainline")))]
+pub use driver::Mainline;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use driver::{

@@ -5,7 +5,8 @@
 #[non_exhaustive]
 pub enum Preset {
     /// Anywhere. Finds others by multicast on the local network, and by the addresses it is given. No third party is
-    /// contacted today; should a later version do so by default, it will be here, and said here.
+    /// contacted unless the builder is told to (`Builder::mainline`); should a later version do so by default, it will be
+    /// here, and said here.
     #[default]
     Public,
     /// On a local network: multicast only, and it stays so.

@@ -124,7 +124,8 @@ impl fmt::Debug for Endpoint {
 impl Endpoint {
     /// An endpoint of this identity. `seed` is the source of all its randomness, `epoch` what it knows of the wall clock.
     #[must_use]
-    pub fn new(identity: Identity, config: Config, epoch: Epoch, seed: &Seed, now: Instant) -> Self {
+    pub fn new(identity: impl Into<Arc<Identity>>, config: Config, epoch: Epoch, seed: &Seed, now: Instant) -> Self {
+        let identity = identity.into();
         let now = now.max(epoch.instant);
         let entries = |n| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         let admission = Admission::new(config.handshakes_per_second, now);

@@ -368,7 +368,7 @@ mod tests {
     fn table(peers: u32) -> Table {
         let now = sim::clock::base();
         let epoch = Epoch { instant: now, unix: Duration::ZERO };
-        let shared = Arc::new(Shared::new(Identity::from_seed([1; 32]), Config::default(), epoch));
+        let shared = Arc::new(Shared::new(Arc::new(Identity::from_seed([1; 32])), Config::default(), epoch));
         let path = Path::udp(([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into());
         let mut table = Table::default();
         for number in 0..peers {

@@ -13,6 +13,9 @@ use super::Driver;
 use super::handle::Swarm;
 use super::limits::COMMANDS;
 use super::shared::Shared;
+#[cfg(feature = "mainline")]
+use super::source::{self, Mainline, MainlineSource};
+use super::source::{Announcer, Sources};
 use super::target::DialTarget;
 use crate::clock;
 use crate::node::{self, Node};
@@ -33,6 +36,8 @@ pub struct Builder {
     max_peers: Option<NonZeroUsize>,
     lan: Option<bool>,
     seeds: Vec<DialTarget>,
+    #[cfg(feature = "mainline")]
+    mainline: Option<Mainline>,
     #[cfg(feature = "v12")]
     v12: Option<crate::v12::Builder>,
 }
@@ -105,6 +110,16 @@ impl Builder {
     /// More peers to dial, at the start and again with growing pauses (1 to 60 s) while nobody is connected.
     pub fn seeds<T: Into<DialTarget>>(mut self, targets: impl IntoIterator<Item = T>) -> Self {
         self.seeds.extend(targets.into_iter().map(Into::into));
+        self
+    }
+
+    /// Announces topics and looks them up on the BitTorrent Mainline DHT, and publishes the addresses of this node there
+    /// for those who know its id. Off by default, whatever the preset: this contacts strangers, as [`Mainline`] says. A
+    /// node that is bound to loopback addresses only contacts loopback addresses only.
+    #[cfg(feature = "mainline")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "mainline")))]
+    pub fn mainline(mut self, settings: Mainline) -> Self {
+        self.mainline = Some(settings);
         self
     }
 
@@ -190,11 +205,20 @@ impl Builder {
             Some(identity) => identity,
             None => Identity::generate(&mut seed.fork("identity").rng()),
         };
-        let id = PeerId::from(identity.peer_id());
+        let (id, identity) = (PeerId::from(identity.peer_id()), Arc::new(identity));
         let (commands, requests) = mpsc::channel(COMMANDS);
         let (outcome, ended) = watch::channel(None);
-        let local = sockets.iter().map(Udp::local).collect();
-        let shared = Arc::new(Shared::new(id, local, commands, ended, seed.fork("handles").rng()));
+        let local: Vec<SocketAddr> = sockets.iter().map(Udp::local).collect();
+        let announcer = Announcer::new(Arc::clone(&identity), &local);
+        #[cfg_attr(not(feature = "mainline"), expect(unused_mut, reason = "a source is started"))]
+        let mut sources = Sources::new(seed.fork("sources"));
+        #[cfg(feature = "mainline")]
+        if let (Some(settings), Some(bind)) = (self.mainline, source::ipv4(&local)) {
+            let (network, reach) = (self.network.unwrap_or_default(), Announcer::reach(&local));
+            sources.start(MainlineSource::new(settings, Arc::clone(&identity), network, bind, reach));
+        }
+        let shared = Shared::new(id, local, commands, ended, sources.reports(), seed.fork("handles").rng());
+        let shared = Arc::new(shared);
         let epoch = clock::epoch();
         #[cfg_attr(not(feature = "v12"), expect(unused_mut, reason = "the other wire is named to it"))]
         let mut node = Node::new(identity, config, epoch, &seed.fork("node"), epoch.instant);
@@ -208,6 +232,7 @@ impl Builder {
             sockets,
             lan,
             self.seeds,
+            (sources, announcer),
             Arc::clone(&shared),
             requests,
             outcome,

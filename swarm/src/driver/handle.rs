@@ -21,6 +21,7 @@ use super::stream::Incoming;
 use super::subscriber::Subscriber;
 use super::target::DialTarget;
 use super::topic::Topic;
+use crate::discovery::Report;
 use crate::node::naming::Protocol;
 use crate::{BindError, Closed, DialError, JoinError, PeerId, PeerInfo, SendError, Taken, Ticket, TopicId, Unsent};
 
@@ -149,6 +150,7 @@ impl Swarm {
     }
 
     /// Connects to a peer. All addresses are tried at once, of names too; a peer who is connected is not dialled again.
+    /// One of whom only the id is known is looked for, for half a minute, where the node has a way to (`Builder::mainline`).
     ///
     /// ```no_run
     /// # async fn example(swarm: swarm::Swarm, id: swarm::PeerId) -> Result<(), Box<dyn std::error::Error>> {
@@ -385,6 +387,12 @@ impl Swarm {
     pub async fn network_changed(&self) {
         // A node that has ended has no paths.
         let _ = self.shared.commands.send(Command::Resume).await;
+    }
+
+    /// What every source of addresses beyond the local network does, and what came of it.
+    #[must_use]
+    pub fn discovery(&self) -> Report {
+        self.shared.discovery()
     }
 
     /// What the node and its sockets count.

@@ -78,6 +78,15 @@ pub(crate) const ASLEEP: Duration = Duration::from_secs(3);
 /// Peers to dial while nobody is connected, beside those that the builder was given. Further ones are ignored.
 pub(crate) const SEEDS: usize = 256;
 
+/// Candidates that wait for the net task, of all sources. Beyond it they wait in their sources.
+pub(crate) const CANDIDATES: usize = 64;
+
+/// Callers who wait for a peer to be found by its id. Beyond it they are refused.
+pub(crate) const SEARCHES: usize = 256;
+
+/// How long a peer is looked for whom somebody waits for.
+pub(crate) const SEARCH: Duration = Duration::from_secs(30);
+
 /// Peers whose last address is remembered, so that a request can reach them again.
 pub(crate) const REMEMBERED: usize = 1024;
 

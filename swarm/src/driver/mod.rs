@@ -16,6 +16,7 @@
 //! | `handle.rs`, `topic.rs`, `stream.rs`, `request.rs`, `messages.rs`, `events.rs` | the handles |
 //! | `builder.rs`, `target.rs` | how a node starts, whom it dials |
 //! | `lan.rs` | multicast |
+//! | `source/`, `finding.rs` | other ways to find peers, and what the driver has to do with them |
 //! | `limits.rs` | every bound |
 
 #![expect(clippy::disallowed_methods, reason = "the only I/O")]
@@ -25,6 +26,7 @@ mod command;
 mod conn;
 mod ending;
 mod events;
+mod finding;
 mod handle;
 mod lan;
 mod limits;
@@ -39,6 +41,8 @@ mod services;
 mod session;
 mod shared;
 mod sockets;
+#[cfg_attr(not(feature = "mainline"), expect(dead_code, reason = "no source is compiled in"))]
+mod source;
 mod stream;
 mod subscriber;
 mod target;
@@ -63,6 +67,8 @@ pub use self::handle::{Peer, Swarm};
 pub use self::messages::{Datagrams, Messages};
 pub use self::queue::Overflow;
 pub use self::request::{Answer, Inbound, Request, Requests, Responding};
+#[cfg(feature = "mainline")]
+pub use self::source::Mainline;
 pub use self::stream::{Incoming, Stream};
 pub use self::target::{DialTarget, ParseTargetError};
 pub use self::topic::{Published, Topic, TopicEvent, TopicEvents};
@@ -71,12 +77,14 @@ pub use self::wishes::Stats;
 use self::command::Command;
 use self::conn::{Conn, Gone};
 use self::ending::{Closes, End};
+use self::finding::Searches;
 use self::lan::Lan;
 use self::limits::{ASLEEP, COMMANDS_PER_TURN, INTERFACES_EVERY};
 use self::publications::Waiting;
 use self::session::{Session, Visit, earlier};
 use self::shared::{Shared, Wish};
 use self::sockets::socket_for;
+use self::source::{Announcer, Sources};
 use self::subscriber::{Roster, Subscriber};
 use crate::node::Node;
 use crate::seeds::Seeds;
@@ -106,6 +114,11 @@ pub struct Driver {
 
     lan: Option<Lan>,
     lan_failed: bool,
+    sources: Sources,
+    announcer: Announcer,
+    searches: Searches,
+    /// Nobody was connected when the sources were last told.
+    was_alone: bool,
     house_due: Instant,
     /// When the last turn ended, and until when it meant to wait.
     slept: Option<Instant>,
@@ -155,6 +168,7 @@ impl Driver {
         sockets: Vec<Udp>,
         lan: bool,
         seeds: Vec<DialTarget>,
+        (sources, announcer): (Sources, Announcer),
         shared: Arc<Shared>,
         requests: mpsc::Receiver<Command>,
         outcome: watch::Sender<Option<Unsent>>,
@@ -169,6 +183,10 @@ impl Driver {
             send_errors: 0,
             lan_failed: matches!(lan, Some(Err(_))),
             lan: lan.and_then(Result::ok),
+            sources,
+            announcer,
+            searches: Searches::default(),
+            was_alone: true,
             house_due: now,
             slept: None,
             sessions: BTreeMap::new(),
@@ -250,6 +268,7 @@ impl Driver {
         self.keep_house(now);
         self.take_changes(now);
         more |= self.take_commands(now) == COMMANDS_PER_TURN;
+        more |= self.take_candidates(now);
         if came {
             self.collect_work();
             self.visit(now);
@@ -281,7 +300,7 @@ impl Driver {
             sleep.as_mut().reset(at.into());
         }
         self.slept = deadline;
-        let Self { shared, requests, request, sockets, held, lan, subscribers, paused, .. } = self;
+        let Self { shared, requests, request, sockets, held, lan, sources, subscribers, paused, .. } = self;
         let blocked = held.as_ref().and_then(|(transmit, _)| socket_for(sockets, &transmit.path));
         let full = subscribers.iter().find(|subscriber| subscriber.is_full());
         if *paused && full.is_none() {
@@ -306,6 +325,7 @@ impl Driver {
             let ready = ready
                 || (deadline.is_some() && sleep.as_mut().poll(cx).is_ready())
                 || lan.as_ref().is_some_and(|lan| lan.poll_readable(cx).is_ready())
+                || sources.poll_ready(cx).is_ready()
                 || room.as_mut().as_pin_mut().is_some_and(|room| room.poll(cx).is_ready());
             if ready { Poll::Ready(()) } else { Poll::Pending }
         };
@@ -319,8 +339,8 @@ impl Driver {
         let publications = self.publications.front().map(|waiting| waiting.until);
         // Seeds and interfaces are of no interest to a node that ends.
         let house = match self.ending {
-            None => [Some(self.house_due), self.seeds.deadline()],
-            Some(_) => [None; 2],
+            None => [Some(self.house_due), self.seeds.deadline(), self.searches.deadline()],
+            Some(_) => [None; 3],
         };
         [node, end, self.stall, self.due, publications].into_iter().chain(house).flatten().min()
     }
@@ -338,6 +358,7 @@ impl Driver {
                 lan.follow(&interfaces);
                 self.node.set_interfaces(&interfaces, now);
             }
+            self.tell_sources();
             self.shared.services.sweep();
             for handle in std::mem::take(&mut self.used) {
                 if let Some(session) = self.sessions.get_mut(&handle) {
@@ -348,6 +369,9 @@ impl Driver {
                 self.node.with(*handle, now, |peer, _| session.sweep(peer));
             }
             self.dials.retain(|_, reply| !reply.is_closed());
+        }
+        if self.searches.deadline().is_some_and(|at| at <= now) {
+            self.end_searches(now);
         }
         let due = self.seeds.due(!self.roster.is_empty(), now).to_vec();
         due.iter().for_each(|seed| self.dial_target(seed));

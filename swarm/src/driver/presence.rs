@@ -36,6 +36,7 @@ impl Driver {
                 self.sessions.insert(session, Session::new(conn, connection));
                 let event = self.roster.connected(&connection.peer);
                 self.pass(event);
+                self.found(connection.peer);
             }
             Event::Moved { session, path } => {
                 if let Some(session) = self.sessions.get_mut(&session) {

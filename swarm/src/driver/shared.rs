@@ -18,8 +18,10 @@ use super::command::Command;
 use super::conn::{Conn, Gone, Ready};
 use super::limits::{PUBLICATIONS, REMEMBERED, SEEDS, TOPICS};
 use super::services::Services;
+use super::source::Reports;
 use super::subscriber::Subscriber;
 use super::target::DialTarget;
+use crate::discovery::Report;
 use crate::{Closed, DialError, JoinError, PeerId, RequestError, SendError, TopicId, Unsent};
 
 /// Shared by every handle and the net task.
@@ -30,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) ready: Arc<Ready>,
     pub(crate) services: Services,
+    /// What each source tells about its tasks.
+    sources: Vec<Reports>,
     /// One permit per publication that is under way.
     pub(crate) publications: Arc<Semaphore>,
     outcome: watch::Receiver<Option<Unsent>>,
@@ -83,10 +87,12 @@ impl Shared {
         local: Vec<SocketAddr>,
         commands: mpsc::Sender<Command>,
         outcome: watch::Receiver<Option<Unsent>>,
+        sources: Vec<Reports>,
         rng: Rng,
     ) -> Self {
         Self {
             id,
+            sources,
             local,
             commands,
             ready: Arc::default(),
@@ -217,6 +223,11 @@ impl Shared {
         let dialled = self.ask(|reply| Command::Dial { peer: Some(peer), addrs, reply }).await;
         dialled.or(Err(RequestError::Closed))?.map_err(RequestError::Dial)?;
         self.conn(&peer).ok_or(RequestError::Disconnected)
+    }
+
+    /// How the tasks of all sources go.
+    pub(crate) fn discovery(&self) -> Report {
+        self.sources.iter().flat_map(|source| source.borrow().clone()).collect()
     }
 
     /// Why nothing can be sent to a peer without an open session.

@@ -123,6 +123,13 @@ impl fmt::Display for DialTarget {
     }
 }
 
+impl From<PeerId> for DialTarget {
+    /// Whoever holds the key, wherever it is: the node has to look for it.
+    fn from(peer: PeerId) -> Self {
+        Self::peer(peer, [])
+    }
+}
+
 impl From<SocketAddr> for DialTarget {
     fn from(addr: SocketAddr) -> Self {
         Self { peer: None, addrs: vec![addr], hosts: Vec::new() }

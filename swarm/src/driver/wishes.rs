@@ -10,7 +10,7 @@ use super::limits::COMMANDS_PER_TURN;
 use super::session::Session;
 use super::shared::Changes;
 use crate::udp::Udp;
-use crate::{PeerId, PeerInfo, Proof, Security, node};
+use crate::{DialError, PeerId, PeerInfo, Proof, Security, node};
 
 /// What a node and its sockets count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,7 @@ impl Driver {
                 // The handles allow no more topics than the node does.
                 let _ = self.node.join(*topic, wish.announce, wish.lookup, now);
             }
+            self.sources.want_topics(&topics);
             self.topics = topics;
         }
         for mut subscriber in subscribers {
@@ -79,7 +80,10 @@ impl Driver {
         match command {
             Command::Dial { peer, addrs, reply } => match self.node.dial(peer, &addrs, now) {
                 Ok(id) => drop(self.dials.insert(id, reply)),
-                Err(error) => drop(reply.send(Err(error))),
+                Err(error) => match (error, peer) {
+                    (DialError::NoAddress, Some(peer)) => self.find(peer, reply, now),
+                    (error, _) => drop(reply.send(Err(error))),
+                },
             },
             Command::Publish { topic, data, permit, reply } => self.publish((topic, data), permit, reply, now),
             Command::Peers(reply) => drop(reply.send(self.peers())),

@@ -16,7 +16,7 @@ use crate::{DialError, DialId, PeerId};
 pub(super) struct Dials {
     next: u64,
     dials: BTreeMap<DialId, Dial>,
-    /// Dials that beacons cause.
+    /// Dials that others cause.
     suggested: TokenBucket,
     /// Addresses whose owner is to dial us first, and until when that is waited for.
     postponed: BTreeMap<SocketAddr, Instant>,
@@ -31,7 +31,7 @@ struct Dial {
     since: Instant,
     /// It waits for the end of a session with the peer, to which we said goodbye.
     again: bool,
-    /// A beacon caused it.
+    /// Somebody else named the addresses.
     suggested: bool,
 }
 
@@ -135,7 +135,7 @@ impl Node {
     /// then. Two dials at once would cross, and what is sent in the session that goes is lost.
     pub(super) fn suggest(&mut self, addr: SocketAddr, first: bool) {
         if first {
-            self.dial_suggested(addr);
+            self.dial_suggested(None, &[addr]);
         } else if self.dials.postponed.len() < MAX_POSTPONED {
             let at = self.now + POSTPONED;
             self.dials.postponed.entry(addr).or_insert(at);
@@ -149,26 +149,28 @@ impl Node {
         let due: Vec<SocketAddr> = self.dials.postponed.iter().filter_map(due).collect();
         for addr in due {
             self.dials.postponed.remove(&addr);
-            self.dial_suggested(addr);
+            self.dial_suggested(None, &[addr]);
         }
     }
 
-    /// Dials an address that somebody else named, if few enough are.
-    pub(super) fn dial_suggested(&mut self, addr: SocketAddr) {
-        let dialled = self.dials.dials.values().any(|dial| dial.addrs.contains(&addr));
-        let connected = self.at(None, &[addr]).is_some();
-        if !dialled
-            && !connected
-            && self.dials.dials.len() < MAX_DIALS / 2
-            && self.dials.suggested.try_take(1, self.now)
+    /// Dials addresses that somebody else named, if few enough are, and says whether.
+    pub(super) fn dial_suggested(&mut self, peer: Option<PeerId>, addrs: &[SocketAddr]) -> bool {
+        let is_new = |addr: &SocketAddr| {
+            let dialled = self.dials.dials.values().any(|dial| dial.addrs.contains(addr));
+            !dialled && self.at(None, &[*addr]).is_none()
+        };
+        let addrs: Vec<SocketAddr> = addrs.iter().copied().filter(is_new).collect();
+        let cost = u32::try_from(addrs.len()).unwrap_or(u32::MAX);
+        if addrs.is_empty() || self.dials.dials.len() >= MAX_DIALS / 2 || !self.dials.suggested.try_take(cost, self.now)
         {
-            // Nobody waits for it: a failure is told, and that is all.
-            if let Ok(id) = self.dial(None, &[addr], self.now)
-                && let Some(dial) = self.dials.dials.get_mut(&id)
-            {
-                dial.suggested = true;
-            }
+            return false;
         }
+        // Nobody waits for it: a failure is told, and that is all.
+        let Ok(id) = self.dial(peer, &addrs, self.now) else { return false };
+        if let Some(dial) = self.dials.dials.get_mut(&id) {
+            dial.suggested = true;
+        }
+        true
     }
 
     /// A session is open: the dials that wanted it have succeeded, and what else they tried is given up.
@@ -268,17 +270,21 @@ impl Node {
 
     /// Takes a session from the dials that it belonged to, and fails those it was the last of.
     fn fail(&mut self, handle: Handle, error: impl Fn(&Dial) -> DialError) {
-        let (events, lan, now) = (&mut self.events, &mut self.lan, self.now);
+        let (events, lan, candidates, now) = (&mut self.events, &mut self.lan, &mut self.candidates, self.now);
         self.dials.dials.retain(|id, dial| {
             if !dial.sessions.contains(&handle) {
                 return true;
             }
             dial.sessions.retain(|other| *other != handle);
             if dial.sessions.is_empty() {
-                if let Some(lan) = lan.as_mut().filter(|_| dial.suggested) {
-                    dial.addrs.iter().for_each(|addr| lan.silent(*addr, now));
+                let error = error(dial);
+                for addr in dial.addrs.iter().filter(|_| dial.suggested) {
+                    candidates.failed(*addr, matches!(error, DialError::Ourselves { .. }), now);
+                    if let Some(lan) = lan {
+                        lan.silent(*addr, now);
+                    }
                 }
-                events.push_back(Event::DialFailed { id: *id, error: error(dial) });
+                events.push_back(Event::DialFailed { id: *id, error });
             }
             !dial.sessions.is_empty()
         });

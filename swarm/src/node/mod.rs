@@ -9,12 +9,14 @@
 //! |---|---|
 //! | `mod.rs` | [`Node`]: its state, its commands, the machine's five methods |
 //! | `dials.rs` | dials with several addresses, and what becomes of them |
+//! | `candidates.rs` | whom strangers name: who is dialled, and when again |
 //! | `publish.rs` | the messages of topics on their way into the sessions |
 //! | `topics.rs` | topics: who proved to be in them, and what is published there |
 //! | `lan.rs` | beacons on the local network |
 //! | `naming.rs` | how a stream says what it is for, and a request how it ended |
 //! | `event.rs`, `config.rs` | what a node tells, and what its owner decides |
 
+mod candidates;
 mod config;
 mod dials;
 mod event;
@@ -26,6 +28,7 @@ mod topics;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crypto::{Identity, Seed};
@@ -39,6 +42,7 @@ pub use lan::{Interface, LAN_LINK, MAX_INTERFACES};
 pub use publish::Publication;
 pub use topics::Counters as TopicCounters;
 
+use candidates::Candidates;
 use dials::Dials;
 use lan::Lan;
 use publish::Outbound;
@@ -75,6 +79,7 @@ pub struct Node {
     paused: bool,
     lan: Option<Lan>,
     dials: Dials,
+    candidates: Candidates,
     events: VecDeque<Event>,
     ending: bool,
     told_closed: bool,
@@ -121,7 +126,7 @@ impl fmt::Debug for Node {
 impl Node {
     /// A node of this identity. `seed` is the source of all its randomness, `epoch` what it knows of the wall clock.
     #[must_use]
-    pub fn new(identity: Identity, config: Config, epoch: Epoch, seed: &Seed, now: Instant) -> Self {
+    pub fn new(identity: impl Into<Arc<Identity>>, config: Config, epoch: Epoch, seed: &Seed, now: Instant) -> Self {
         let now = now.max(epoch.instant);
         let (protocols, ids) = protocols();
         let session = config.session.protocols(protocols);
@@ -139,6 +144,7 @@ impl Node {
             paused: false,
             lan,
             dials: Dials::new(now),
+            candidates: Candidates::new(),
             events: VecDeque::new(),
             ending: false,
             told_closed: false,
@@ -370,6 +376,7 @@ impl Node {
         if let Some(lan) = &mut self.lan {
             lan.forget(session.addr);
         }
+        self.candidates.forget(session.addr);
         self.publications_dropped += session.outbound.len() as u64;
         if self.by_peer.get(&session.peer) == Some(&handle) {
             self.by_peer.remove(&session.peer);

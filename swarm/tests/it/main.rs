@@ -17,6 +17,8 @@ mod cancel;
 mod dial;
 mod ending;
 mod hostile;
+#[cfg(feature = "mainline")]
+mod mainline;
 mod messages;
 mod network;
 mod process;

@@ -1,0 +1,86 @@
+//! Addresses that strangers name: which of them are dialled, and when again.
+//!
+//! One list for all sources: an address that two of them name, or one of them again and again, is dialled once. What is
+//! known of it is forgotten after a while, so that who comes back is found.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use structs::Lru;
+
+use super::Node;
+use crate::PeerId;
+
+/// What became of the addresses that were named.
+#[derive(Debug)]
+pub(super) struct Candidates {
+    /// Until when an address is left alone.
+    rests: Lru<SocketAddr, Instant>,
+}
+
+impl Candidates {
+    pub(super) fn new() -> Self {
+        Self { rests: Lru::new(MAX_REMEMBERED).time_to_live(OURSELVES) }
+    }
+
+    /// Whether an address may be dialled now. If so, it rests from here on.
+    fn try_begin(&mut self, addr: SocketAddr, now: Instant) -> bool {
+        if self.rests.peek(&addr, now).is_some_and(|until| now < *until) {
+            return false;
+        }
+        self.rest(addr, DIALLED, now);
+        true
+    }
+
+    /// A dial that somebody suggested came to nothing.
+    pub(super) fn failed(&mut self, addr: SocketAddr, is_us: bool, now: Instant) {
+        self.rest(addr, if is_us { OURSELVES } else { SILENT }, now);
+    }
+
+    /// A session with an address is over: it may be dialled again.
+    pub(super) fn forget(&mut self, addr: SocketAddr) {
+        self.rests.remove(&addr);
+    }
+
+    fn rest(&mut self, addr: SocketAddr, pause: Duration, now: Instant) {
+        // Without a weight nothing is too heavy.
+        let _ = self.rests.insert(addr, now.checked_add(pause).unwrap_or(now), 0, now);
+    }
+}
+
+impl Node {
+    /// Dials somebody whom a stranger named, at the addresses that were not tried lately: with a key nobody else is
+    /// talked to there, without one whoever answers is the peer. At most 16 a second are dialled, 32 at once; what is
+    /// above is left for the next time that it is named. Says how many are dialled.
+    pub fn suggest_candidate(&mut self, peer: Option<PeerId>, addrs: &[SocketAddr], now: Instant) -> usize {
+        self.tick(now);
+        let now = self.now;
+        if self.ending || peer.is_some_and(|peer| peer == self.id() || self.session(&peer).is_some()) {
+            return 0;
+        }
+        let ready: Vec<SocketAddr> =
+            addrs.iter().copied().filter(|addr| self.candidates.try_begin(*addr, now)).collect();
+        // A key is tried at all of its addresses at once; without one each is somebody else.
+        let dials: Vec<&[SocketAddr]> = match peer {
+            Some(_) => vec![&ready],
+            None => ready.chunks(1).collect(),
+        };
+        let mut dialled = 0;
+        for addrs in dials {
+            if self.dial_suggested(peer, addrs) {
+                dialled += addrs.len();
+            } else {
+                addrs.iter().for_each(|addr| self.candidates.forget(*addr));
+            }
+        }
+        dialled
+    }
+}
+
+/// Addresses remembered.
+const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
+/// How long an address is left alone after a dial began, after nobody answered, and after we answered ourselves.
+const DIALLED: Duration = Duration::from_secs(60);
+const SILENT: Duration = Duration::from_secs(180);
+const OURSELVES: Duration = Duration::from_secs(3600);
