@@ -10,44 +10,44 @@ use dht::{Contact, Dht, Event, Family, Key, NodeId, QueryError, Subnets, Token};
 use structs::{Datagram, Machine, Path, Rejected, TransmitBuf};
 
 /// A node of which every byte is ours.
-struct Stranger {
+pub(crate) struct Stranger {
     key: NodeKey,
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
     rng: Rng,
 }
 
 impl Stranger {
-    fn new(number: u64, addr: &str) -> Self {
+    pub(crate) fn new(number: u64, addr: &str) -> Self {
         let mut rng = Seed::fixed(number).rng();
         Self { key: NodeKey::generate(&mut rng), addr: addr.parse().unwrap(), rng }
     }
 
-    fn id(&self) -> NodeId {
+    pub(crate) fn id(&self) -> NodeId {
         NodeId::from_bytes(*self.key.public())
     }
 
-    fn seal(&mut self, to: &Dht, token: Token, body: &[u8]) -> Vec<u8> {
+    pub(crate) fn seal(&mut self, to: &Dht, token: Token, body: &[u8]) -> Vec<u8> {
         let keys = self.key.shared_with(to.id().as_bytes()).unwrap();
         message::seal(&keys, NodeId::from_bytes(*self.key.public()), token, body, &mut self.rng).unwrap()
     }
 
-    fn open(&self, from: &Dht, datagram: &[u8]) -> Message {
+    pub(crate) fn open(&self, from: &Dht, datagram: &[u8]) -> Message {
         let keys = self.key.shared_with(from.id().as_bytes()).unwrap();
         Message::decode(message::open(&keys, &mut datagram.to_vec()).unwrap()).unwrap()
     }
 }
 
-fn node(seed: u64, now: Instant) -> Dht {
+pub(crate) fn node(seed: u64, now: Instant) -> Dht {
     let seed = Seed::fixed(seed);
     Dht::new(NodeKey::generate(&mut seed.fork("key").rng()), Subnets::Public, crate::epoch(now), &seed, now)
 }
 
-fn give(dht: &mut Dht, from: SocketAddr, datagram: &[u8], now: Instant) -> Result<(), Rejected> {
+pub(crate) fn give(dht: &mut Dht, from: SocketAddr, datagram: &[u8], now: Instant) -> Result<(), Rejected> {
     let path = Path::udp("9.9.9.9:1".parse().unwrap(), from);
     dht.handle_datagram(Datagram::new(path, &mut datagram.to_vec()), now)
 }
 
-fn take(dht: &mut Dht, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
+pub(crate) fn take(dht: &mut Dht, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
     let mut out = TransmitBuf::new(1);
     let mut sent = Vec::new();
     while let Some(transmit) = dht.poll_transmit(&mut out, now) {
@@ -57,14 +57,14 @@ fn take(dht: &mut Dht, now: Instant) -> Vec<(SocketAddr, Vec<u8>)> {
     sent
 }
 
-const TRANSACTION: Transaction = Transaction([3; 8]);
+pub(crate) const TRANSACTION: Transaction = Transaction([3; 8]);
 
 fn find() -> Message {
     Message::Request(TRANSACTION, Request::Find { target: Key::from_bytes([1; 32]), family: Family::V4 })
 }
 
 /// A node with 20 contacts that answered it.
-fn well_known(now: Instant) -> Dht {
+pub(crate) fn well_known(now: Instant) -> Dht {
     let mut dht = node(1, now);
     for number in 0..30 {
         let mut other = Stranger::new(100 + number, &format!("30.0.{number}.1:7"));

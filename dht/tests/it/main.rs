@@ -11,14 +11,17 @@
 
 mod conformance;
 mod contact;
+mod item;
 mod key;
 mod machine;
 mod message;
 mod model;
 mod network;
 mod records;
+mod store;
 mod table;
 mod token;
+mod writes;
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,10 @@
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crypto::Seed;
 use crypto::envelope::NodeKey;
 use dht::message::{self, Answer, Echo, Front, Message, Outcome, Refused, Request, Transaction};
-use dht::{Contact, Family, Key, NodeId, Token};
+use dht::{Contact, Family, Key, Kind, NodeId, Token};
 use framing::DecodeError;
 use proptest::prelude::*;
 
@@ -24,8 +25,22 @@ fn contacts(family: Family) -> impl Strategy<Value = Vec<Contact>> {
     proptest::collection::vec(contact, 0..=20)
 }
 
+fn bytes(most: usize) -> impl Strategy<Value = Arc<[u8]>> {
+    proptest::collection::vec(any::<u8>(), 0..=most).prop_map(Arc::from)
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![Just(Kind::Value), Just(Kind::Signed), Just(Kind::Peer)]
+}
+
 fn outcomes() -> impl Strategy<Value = Outcome> {
+    let announcements = proptest::collection::vec(bytes(300), 0..5);
+    let peers = (any::<u16>(), any::<u32>(), announcements, contacts(Family::V4))
+        .prop_map(|(total, next, announcements, nodes)| Outcome::Peers { total, next, announcements, nodes });
     prop_oneof![
+        peers,
+        (bytes(1072), contacts(Family::V6)).prop_map(|(item, nodes)| Outcome::Item { item, nodes }),
+        any::<u32>().prop_map(|seconds| Outcome::Stored { seconds }),
         Just(Outcome::Pong),
         contacts(Family::V4).prop_map(Outcome::Nodes),
         contacts(Family::V6).prop_map(Outcome::Nodes),
@@ -38,7 +53,15 @@ fn messages() -> impl Strategy<Value = Message> {
     let family = prop_oneof![Just(Family::V4), Just(Family::V6)];
     let find = (any::<[u8; 32]>(), family)
         .prop_map(|(target, family)| Request::Find { target: Key::from_bytes(target), family });
-    let request = prop_oneof![Just(Request::Ping), find];
+    let key = any::<[u8; 32]>().prop_map(Key::from_bytes);
+    let some = prop_oneof![Just(None), Just(Some(Family::V4)), Just(Some(Family::V6))];
+    let peers =
+        (key.clone(), some, any::<u32>()).prop_map(|(key, family, start)| Request::Peers { key, family, start });
+    let get = (kinds(), key.clone(), prop_oneof![Just(Family::V4), Just(Family::V6)])
+        .prop_map(|(kind, key, family)| Request::Get { kind, key, family });
+    let announce = (key, bytes(400)).prop_map(|(key, announcement)| Request::Announce { key, announcement });
+    let put = (kinds(), bytes(1100)).prop_map(|(kind, item)| Request::Put { kind, item });
+    let request = prop_oneof![Just(Request::Ping), find, peers, get, announce, put];
     let answer = (any::<[u8; 8]>(), any::<u32>(), any::<u16>(), outcomes()).prop_map(|(token, ip, port, outcome)| {
         Answer { token: Token::from_bytes(token), observed: v4(ip, port), outcome }
     });
@@ -140,6 +163,15 @@ fn bodies_are_as_specified() {
     assert_eq!(encode(Message::Request(transaction, Request::Ping)), [&[9; 8][..], &[0]].concat());
     let find = Request::Find { target: Key::from_bytes([4; 32]), family: Family::V6 };
     assert_eq!(encode(Message::Request(transaction, find.clone())), [&[9; 8][..], &[1], &[4; 32], &[6]].concat());
+    let key = Key::from_bytes([4; 32]);
+    let request = |request| encode(Message::Request(transaction, request))[8..].to_vec();
+    let peers = Request::Peers { key, family: None, start: 0x0102_0304 };
+    assert_eq!(request(peers), [&[2][..], &[4; 32], &[0, 1, 2, 3, 4]].concat());
+    let get = Request::Get { kind: Kind::Signed, key, family: Family::V4 };
+    assert_eq!(request(get), [&[3, 2][..], &[4; 32], &[4]].concat());
+    let announce = Request::Announce { key, announcement: Arc::from([7; 3]) };
+    assert_eq!(request(announce), [&[4][..], &[4; 32], &[0, 3, 7, 7, 7]].concat());
+    assert_eq!(request(Request::Put { kind: Kind::Peer, item: Arc::from([7; 300]) })[..5], [5, 3, 1, 44, 7]);
     let contact = Contact { id: NodeId::from_bytes([5; 32]), addr: v4(0x0801_0203, 0x1234) };
     let mapped = |ip: [u8; 4], port: [u8; 2]| [&[0; 10][..], &[0xff; 2], &ip, &port].concat();
     let front = [&[9; 8][..], &[0x81], &[7; 8], &mapped([1, 2, 3, 4], [0, 80])].concat();
@@ -152,6 +184,19 @@ fn bodies_are_as_specified() {
     let with_type = |kind: u8| [&front[..8], &[kind], &front[9..]].concat();
     assert_eq!(answer(Outcome::Pong), with_type(0x80));
     assert_eq!(answer(Outcome::Refused(Refused::Unknown)), [&with_type(0xff)[..], &[0]].concat());
+
+    let one = || vec![contact];
+    let stands_behind = |body: Vec<u8>, kind, fields: &[u8]| {
+        assert_eq!(body, [&with_type(kind)[..], fields, &nodes[35..]].concat());
+    };
+    let announcements = vec![Arc::from([7; 2])];
+    let peers = Outcome::Peers { total: 5, next: 0x0102_0304, announcements, nodes: one() };
+    stands_behind(answer(peers), 0x82, &[0, 5, 1, 2, 3, 4, 1, 0, 2, 7, 7]);
+    stands_behind(answer(Outcome::Item { item: Arc::from([7; 2]), nodes: one() }), 0x83, &[0, 2, 7, 7]);
+    assert_eq!(answer(Outcome::Stored { seconds: 7200 }), [&with_type(0x84)[..], &[0, 0, 28, 32]].concat());
+    for code in 0..9 {
+        assert_eq!(answer(Outcome::Refused(Refused::of(code))), [&with_type(0xff)[..], &[code]].concat());
+    }
 
     let refused = |edit: fn(&mut Vec<u8>)| {
         let mut body = nodes.clone();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crypto::envelope::NodeKey;
 use crypto::{Identity, PeerId, Seed};
-use dht::{Announcer, Contact, Dht, Event, Item, QueryId, SignedValue, Subnets, Wanted};
+use dht::{Announcer, Contact, Dht, Event, Item, PublishError, QueryId, Refused, SignedValue, Subnets, Tally, Wanted};
 use sim::world::MachineId;
 use sim::{Addresses, Link, World};
 use structs::Epoch;
@@ -66,21 +66,49 @@ impl Network {
 
     /// Announces a member from a node.
     fn announce(&mut self, node: usize, member: u8, topic: [u8; 32]) -> (PeerId, u32) {
+        let (_, peer, stored, refused) = self.try_announce(node, member, topic);
+        assert_eq!(refused, []);
+        (peer, stored)
+    }
+
+    fn try_announce(&mut self, node: usize, member: u8, topic: [u8; 32]) -> (QueryId, PeerId, u32, Vec<Refused>) {
         let identity = Arc::new(Identity::from_seed([member; 32]));
         let peer = identity.peer_id();
         let addresses = vec![self.world.addr(self.ids[node]).unwrap()];
         let announcer = Announcer { identity, addresses, relays: Vec::new() };
         let id = self.with(node, |dht, now| dht.announce(topic, announcer, now)).unwrap();
         match self.finish(node, id).pop() {
-            Some(Event::Stored { stored, refused, .. }) => {
-                assert_eq!(refused, []);
-                (peer, stored)
-            }
+            Some(Event::Stored { stored, refused, round: 0, .. }) => (id, peer, stored, refused),
             other => panic!("{other:?}"),
         }
     }
 
-    fn peers(&mut self, node: usize, topic: [u8; 32]) -> (BTreeSet<PeerId>, dht::Tally) {
+    fn put(&mut self, node: usize, item: &Item) -> (u32, Vec<Refused>) {
+        let id = self.with(node, |dht, now| dht.put(item.clone(), now)).unwrap();
+        match self.finish(node, id).pop() {
+            Some(Event::Stored { stored, refused, .. }) => (stored, refused),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What is handed out first, and what is the newest in the end.
+    fn get(&mut self, node: usize, wanted: Wanted) -> (Option<Item>, Option<Item>) {
+        let id = self.with(node, |dht, now| dht.get(wanted, now)).unwrap();
+        let mut events = self.finish(node, id);
+        let Some(Event::GetDone { newest, .. }) = events.pop() else { panic!("{events:?}") };
+        let first = events.into_iter().find_map(|event| match event {
+            Event::Record { item, .. } => Some(item),
+            _ => None,
+        });
+        (first, newest)
+    }
+
+    /// How many records there are in the whole network.
+    fn stored(&self) -> usize {
+        self.ids.iter().map(|id| self.world.get(*id).unwrap().store().len()).sum()
+    }
+
+    fn peers(&mut self, node: usize, topic: [u8; 32]) -> (BTreeSet<PeerId>, Tally) {
         let id = self.with(node, |dht, now| dht.peers(&topic, now)).unwrap();
         let events = self.finish(node, id);
         let mut found = BTreeSet::new();
@@ -134,11 +162,117 @@ fn each_kind_of_record_is_found_by_its_key() {
         Wanted::Peer(signer.peer_id()),
     ];
     for (item, wanted) in [value, signed, record].into_iter().zip(wanted) {
-        let id = network.with(1, |dht, now| dht.put(item.clone(), now)).unwrap();
-        assert!(matches!(network.finish(1, id).pop(), Some(Event::Stored { stored: 20, .. })));
-        let id = network.with(30, |dht, now| dht.get(wanted, now)).unwrap();
-        let events = network.finish(30, id);
-        assert!(matches!(&events[0], Event::Record { item: first, .. } if *first == item));
-        assert!(matches!(events.last(), Some(Event::GetDone { newest: Some(newest), .. }) if *newest == item));
+        assert_eq!(network.put(1, &item), (20, Vec::new()));
+        assert_eq!(network.get(30, wanted), (Some(item.clone()), Some(item)));
     }
+    let nothing = Wanted::Value(dht::item::value_key(b"nobody has this"));
+    assert_eq!(network.get(2, nothing), (None, None));
+}
+
+#[test]
+fn what_is_published_stays_until_it_is_withdrawn() {
+    let mut network = Network::new(24, crate::NOON);
+    let (id, peer, stored, _) = network.try_announce(1, 1, [7; 32]);
+    let value = Item::Value(Arc::from(b"value".as_slice()));
+    assert_eq!((stored, network.put(2, &value).0), (20, 20));
+    // Through several lives of the announcement, and over midnight.
+    for _ in 0..7 {
+        network.world.run_for(Duration::from_mins(130));
+        assert_eq!(network.peers(20, [7; 32]).0, BTreeSet::from([peer]));
+    }
+    let again = network.world.take_events(network.ids[1]);
+    let again = again.iter().filter(|timed| matches!(timed.event, Event::Stored { round: 1.., .. })).count();
+    assert!((15..=18).contains(&again), "{again} times in 15 hours");
+    assert!(network.with(1, |dht, _| dht.withdraw(id)) && !network.with(1, |dht, _| dht.withdraw(id)));
+    network.world.run_for(Duration::from_mins(121));
+    assert_eq!(network.peers(20, [7; 32]).0, BTreeSet::new());
+    assert!(network.stored() >= 20, "the value is still there");
+    assert_eq!(network.get(20, Wanted::Value(value.key())).1, Some(value));
+}
+
+#[test]
+fn a_signer_cannot_go_back_or_say_two_things() {
+    let mut network = Network::new(30, crate::NOON);
+    let signer = Identity::from_seed([9; 32]);
+    let item = |sequence, value: &[u8]| Item::Signed(SignedValue::sign(&signer, b"", sequence, value).unwrap());
+    let wanted = || Wanted::Signed { signer: signer.peer_id(), salt: Box::default() };
+    assert_eq!(network.put(1, &item(5, b"five")), (20, vec![]));
+    let (stored, refused) = network.put(2, &item(5, b"other"));
+    assert!(stored <= 1 && refused.len() >= 19 && refused.iter().all(|reason| *reason == Refused::Conflict));
+    let (_, refused) = network.put(3, &item(4, b"four"));
+    assert!(refused.len() >= 19 && refused.iter().all(|reason| *reason == Refused::Older));
+    assert_eq!(network.get(20, wanted()).1, Some(item(5, b"five")));
+    assert!(network.put(4, &item(6, b"six")).0 >= 19);
+    assert_eq!(network.get(20, wanted()).1, Some(item(6, b"six")));
+}
+
+#[test]
+fn midnight_hides_nobody() {
+    let midnight = Duration::from_secs(20_001 * 86_400);
+    let mut network = Network::new(24, midnight - Duration::from_mins(5));
+    let (peer, _) = network.announce(1, 1, [7; 32]);
+    for minutes in [0, 3, 5, 20] {
+        network.world.run_for(Duration::from_mins(minutes));
+        assert_eq!(network.peers(20, [7; 32]).0, BTreeSet::from([peer]), "{minutes}");
+    }
+}
+
+#[test]
+fn who_lives_in_another_year_is_told() {
+    let mut network = Network::new(24, crate::NOON);
+    network.with(1, |dht, now| dht.set_epoch(Epoch { instant: now, unix: crate::NOON * 2 }));
+    let (_, _, stored, refused) = network.try_announce(1, 1, [7; 32]);
+    assert_eq!(stored, 0);
+    assert!(refused.len() >= 20 && refused.iter().all(|reason| *reason == Refused::Time));
+}
+
+#[test]
+fn an_empty_network_is_not_an_error_and_is_left_behind() {
+    let mut network = Network::new(1, crate::NOON);
+    let (_, peer, stored, _) = network.try_announce(0, 1, [7; 32]);
+    assert_eq!(stored, 0);
+    assert_eq!(network.peers(0, [8; 32]).0, BTreeSet::new());
+    network.world.run_for(Duration::from_mins(3));
+    // Somebody comes.
+    let begin = Contact { id: network.with(0, |dht, _| dht.id()), addr: network.world.addr(network.ids[0]).unwrap() };
+    let id = network.world.add(|birth| {
+        let key = NodeKey::generate(&mut birth.seed.fork("key").rng());
+        let epoch = Epoch { instant: sim::clock::base(), unix: crate::NOON };
+        let mut dht = Dht::new(key, Subnets::Public, epoch, &birth.seed, birth.now);
+        dht.set_address(birth.addr, birth.now);
+        dht.bootstrap(&[begin], birth.now);
+        dht
+    });
+    network.ids.push(id);
+    network.world.run_for(Duration::from_secs(3));
+    assert_eq!(network.world.get(id).unwrap().store().announcements(), 1, "it did not wait for the next try");
+    assert_eq!(network.peers(1, [7; 32]).0, BTreeSet::from([peer]));
+}
+
+#[test]
+fn publications_are_bounded() {
+    let mut network = Network::new(1, crate::NOON);
+    let value = |number: u32| Item::Value(Arc::from(number.to_be_bytes()));
+    for number in 0..256 {
+        network.put(0, &value(number));
+    }
+    let put = |network: &mut Network, item| network.with(0, |dht, now| dht.put(item, now));
+    assert_eq!(put(&mut network, value(256)), Err(PublishError::Full));
+    let same = put(&mut network, value(7)).unwrap();
+    assert!(network.with(0, |dht, _| dht.withdraw(same)));
+    assert!(put(&mut network, value(256)).is_ok());
+    let long = put(&mut network, Item::Value(Arc::from([0; 1001])));
+    assert!(matches!(long, Err(PublishError::Invalid(_))));
+}
+
+#[test]
+fn a_cancelled_query_says_nothing_more() {
+    let mut network = Network::new(24, crate::NOON);
+    network.announce(1, 1, [7; 32]);
+    let id = network.with(20, |dht, now| dht.peers(&[7; 32], now)).unwrap();
+    network.world.run_for(Duration::from_millis(30));
+    assert!(network.with(20, |dht, _| dht.cancel(id)) && !network.with(20, |dht, _| dht.cancel(id)));
+    network.world.take_events(network.ids[20]);
+    network.world.run_for(Duration::from_secs(30));
+    assert!(network.world.take_events(network.ids[20]).is_empty());
 }
