@@ -182,6 +182,10 @@ impl Link {
         self
     }
 
+    pub(crate) const fn least_delay(&self) -> Duration {
+        self.delay
+    }
+
     /// Whether the passage of a datagram is independent of those before it, so that no [`Lane`] need be kept.
     pub(crate) fn is_stateless(&self) -> bool {
         self.rate.is_none() && self.burst.is_none() && self.jitter.is_zero()

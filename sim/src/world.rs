@@ -16,7 +16,8 @@ use structs::{Datagram, Deadline, Ecn, Epoch, Machine, Path, Rejected, RejectedC
 use crate::drive::{self, MAX_SEGMENTS};
 use crate::link::Lane;
 use crate::traffic::{Capture, Log};
-use crate::{Addresses, Captured, Dropped, Link, Timed, Trace, Traffic, clock};
+use crate::places::Place;
+use crate::{Addresses, Captured, Dropped, Link, Passage, Places, Timed, Trace, Traffic, clock};
 
 /// The number of a machine in its world, from zero in the order of arrival. A restarted machine keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,6 +92,7 @@ impl<M: Machine> World<M> {
             nodes: Vec::new(),
             by_addr: HashMap::new(),
             plan: Addresses::default(),
+            places: Places::default(),
             link: Link::perfect(),
             overrides: HashMap::new(),
             lanes: HashMap::new(),
@@ -119,6 +121,14 @@ impl<M: Machine> World<M> {
         self
     }
 
+    /// Sets the plan of places, for machines that are added from now on. What it says comes on top of the delay of links, and
+    /// what is sent later may overtake.
+    #[must_use]
+    pub const fn places(mut self, places: Places) -> Self {
+        self.net.places = places;
+        self
+    }
+
     /// Adds a machine at the next address of the plan.
     pub fn add(&mut self, build: impl FnOnce(Birth) -> M) -> MachineId {
         let index = u32::try_from(self.machines.len()).unwrap_or(u32::MAX);
@@ -130,7 +140,8 @@ impl<M: Machine> World<M> {
         let id = MachineId(u32::try_from(self.machines.len()).unwrap_or(u32::MAX));
         self.machines.push(None);
         self.logs.push(Log::new());
-        self.net.nodes.push(Node::new(addr));
+        let place = self.net.places.at(&self.seed, id.0);
+        self.net.nodes.push(Node::new(addr, place));
         self.net.by_addr.insert(addr, id);
         self.start(id, build);
         id
@@ -195,6 +206,15 @@ impl<M: Machine> World<M> {
     #[must_use]
     pub fn addr(&self, id: MachineId) -> Option<SocketAddr> {
         self.net.nodes.get(id.slot()).map(|node| node.addr)
+    }
+
+    /// The least time that a datagram takes from one machine to another and its answer back, by their [`Places`] and their
+    /// links. `None` if there is no such machine.
+    #[must_use]
+    pub fn round_trip(&self, a: MachineId, b: MachineId) -> Option<Duration> {
+        let (from, to) = (self.net.nodes.get(a.slot())?, self.net.nodes.get(b.slot())?);
+        let links = self.net.link_of(a, b).least_delay() + self.net.link_of(b, a).least_delay();
+        Some(links + from.place.delay(&to.place) * 2)
     }
 
     /// The machine at an address, dead or alive.
@@ -483,6 +503,7 @@ struct Net {
     nodes: Vec<Node>,
     by_addr: HashMap<SocketAddr, MachineId>,
     plan: Addresses,
+    places: Places,
     link: Link,
     overrides: HashMap<(MachineId, MachineId), Link>,
     lanes: HashMap<(MachineId, MachineId), Lane>,
@@ -500,6 +521,7 @@ struct Net {
 #[derive(Debug)]
 struct Node {
     addr: SocketAddr,
+    place: Place,
     deadline: Option<Deadline>,
     /// When the one valid wake-up in the heap is due. Never later than the deadline.
     wakes_at: Option<Duration>,
@@ -512,9 +534,10 @@ struct Node {
 }
 
 impl Node {
-    fn new(addr: SocketAddr) -> Self {
+    fn new(addr: SocketAddr, place: Place) -> Self {
         Self {
             addr,
+            place,
             deadline: None,
             wakes_at: None,
             generation: 0,
@@ -573,10 +596,10 @@ impl Net {
         let (to, len) = (flight.to, flight.payload.len());
         self.count(Some(from), |traffic| traffic.sent.add(len));
         let passage = if self.reachable(from, to) {
-            let link = self.overrides.get(&(from, to)).unwrap_or(&self.link);
+            let link = *self.link_of(from, to);
             let mut fresh = Lane::default();
             let lane = if link.is_stateless() { &mut fresh } else { self.lanes.entry((from, to)).or_default() };
-            lane.carry(link, &mut self.rng, len, flight.ecn, self.now)
+            lane.carry(&link, &mut self.rng, len, flight.ecn, self.now)
         } else {
             Err(Dropped::Cut)
         };
@@ -587,6 +610,7 @@ impl Net {
                 return Err(cause);
             }
         };
+        let passage = self.travel(from, to, passage);
         flight.ecn = passage.ecn;
         if passage.held {
             self.count(Some(from), |traffic| traffic.reordered.add(len));
@@ -603,6 +627,20 @@ impl Net {
             self.push(passage.at, What::Arrival(Box::new(flight)));
         }
         Ok(())
+    }
+
+    fn link_of(&self, from: MachineId, to: MachineId) -> &Link {
+        self.overrides.get(&(from, to)).unwrap_or(&self.link)
+    }
+
+    /// Adds the way between their places to how a datagram comes through.
+    fn travel(&mut self, from: MachineId, to: MachineId, passage: Passage) -> Passage {
+        let (Some(a), Some(b)) = (self.nodes.get(from.slot()), self.nodes.get(to.slot())) else { return passage };
+        if self.places == Places::One {
+            return passage;
+        }
+        let way = a.place.delay(&b.place) + a.place.jitter(&b.place, &mut self.rng);
+        Passage { at: passage.at + way, copy_at: passage.copy_at.map(|at| at + way), ..passage }
     }
 
     fn reachable(&self, a: MachineId, b: MachineId) -> bool {
