@@ -298,7 +298,8 @@ impl Dht {
         let table = self.table_mut(family);
         table.on_lookup(&target, now);
         let start = table.candidates(&target, limits::K);
-        let lookup = Lookup::new(target, family, own, subnets, &start);
+        let region = table.radius();
+        let lookup = Lookup::new(target, family, (own, subnets), &start, region);
         self.lookups.insert(id, Search { lookup, goal });
         self.pump(id, now);
         id

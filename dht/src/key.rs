@@ -81,6 +81,8 @@ pub struct Distance([u64; 4]);
 impl Distance {
     /// Between a key and itself.
     pub const ZERO: Self = Self([0; 4]);
+    /// The greatest.
+    pub const MAX: Self = Self([u64::MAX; 4]);
 
     /// How many bits the two keys have in common before the first in which they differ: 0 to 256.
     #[must_use]

@@ -4,7 +4,8 @@
 //!
 //! - it ends only when the `K` closest that answered are closer than everybody who could still be asked: no answer, whatever
 //!   it claims, ends it early;
-//! - a node belongs to the [path](limits::PATHS) that heard of it first, and only that one asks it: who lies spoils his own path;
+//! - a node is asked once, on behalf of one of the [paths](limits::PATHS) that heard of it, and whom it names belongs to that
+//!   path: who lies spoils his own path;
 //! - what is remembered, and who is asked, is bounded per path.
 
 use std::net::SocketAddr;
@@ -18,46 +19,58 @@ pub(crate) struct Lookup {
     pub(crate) family: Family,
     subnets: Subnets,
     own: NodeId,
+    /// How far from the target the `K` closest are, by the look of our own neighbourhood.
+    region: Distance,
     /// The closest first.
     candidates: Vec<Candidate>,
-    /// Those that named somebody, in the order of their answers.
+    /// Those that named somebody, in the order of their answers. The first is our own table.
     sources: Vec<Source>,
     /// Requests sent, by path.
-    asked: [u32; limits::PATHS as usize],
+    asked: [u32; PATHS],
 }
 
 #[derive(Debug, Clone)]
 struct Candidate {
     distance: Distance,
     contact: Contact,
-    path: u8,
+    /// Who named it first in each path, by its place among the sources.
+    named: [Option<usize>; PATHS],
     /// How many answers led to it.
     hops: u8,
-    /// Who named it, by its place among the sources; `None` for those of our own table.
-    source: Option<usize>,
     state: State,
 }
 
 /// What became of those whom one node named.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Source {
+    /// Asked, and later than most.
+    late: u8,
     silent: u8,
     live: u8,
 }
 
 impl Source {
+    /// Our own table: its contacts answered before.
+    const TABLE: Self = Self { late: 0, silent: 0, live: 1 };
+
     /// Whether all of them that were asked were silent, and that were not few.
-    const fn is_doubtful(&self) -> bool {
+    const fn is_doubtful(self) -> bool {
         self.live == 0 && self.silent >= limits::MAX_BOGUS
+    }
+
+    /// Whether it looks as if it will be doubtful: the others that it named wait until that is known.
+    const fn is_suspect(self) -> bool {
+        self.live == 0 && self.silent.saturating_add(self.late) >= limits::MAX_BOGUS
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     New,
-    Asked,
+    /// Asked on behalf of a path.
+    Asked(usize),
     /// Asked, and later than most.
-    Late,
+    Late(usize),
     Live,
     Silent,
 }
@@ -75,39 +88,52 @@ pub struct Found {
 }
 
 impl Lookup {
-    /// A lookup that begins with `start`, one after the other on each of the paths.
-    pub(crate) fn new(target: Key, family: Family, own: NodeId, subnets: Subnets, start: &[Contact]) -> Self {
-        let candidates = Vec::new();
-        let mut lookup =
-            Self { target, family, subnets, own, candidates, sources: Vec::new(), asked: [0; limits::PATHS as usize] };
-        for (contact, path) in start.iter().zip((0..limits::PATHS).cycle()) {
-            lookup.add(*contact, path, 0, None);
+    /// A lookup that begins with `start`, one after the other on each of the paths. `region` is how far the `K` closest to our own
+    /// key are from it.
+    pub(crate) fn new(
+        target: Key,
+        family: Family,
+        (own, subnets): (NodeId, Subnets),
+        start: &[Contact],
+        region: Distance,
+    ) -> Self {
+        let (candidates, sources) = (Vec::new(), vec![Source::TABLE]);
+        let mut lookup = Self { target, family, subnets, own, region, candidates, sources, asked: [0; PATHS] };
+        for (contact, path) in start.iter().zip((0..PATHS).cycle()) {
+            lookup.add(*contact, path, 0, 0);
         }
         lookup
     }
 
-    /// Whom to ask now: the closest of those that may be asked, on a path that does not wait for
-    /// [enough](limits::PATH_PARALLELISM) others. Who is late does not count: slow nodes make it ask more at a time.
+    /// Whom to ask now: the closest of those that may be asked, on behalf of a path that does not wait for
+    /// [enough](limits::PATH_PARALLELISM) others. Who is in the region of the target must be asked in any case, so
+    /// [some more](limits::REGION_PARALLELISM) of those are. Who is late does not count: slow nodes make it ask more at a time.
     pub(crate) fn next(&mut self) -> Option<Contact> {
-        let mut waiting = [0; limits::PATHS as usize];
+        let mut waiting = [0_usize; PATHS];
         let mut in_flight = 0;
-        for candidate in self.candidates.iter().filter(|candidate| candidate.is_open()) {
-            in_flight += 1;
-            if let Some(path) = waiting.get_mut(usize::from(candidate.path)) {
-                *path += u8::from(candidate.state == State::Asked);
+        for candidate in &self.candidates {
+            in_flight += usize::from(candidate.state.path().is_some());
+            if let State::Asked(path) = candidate.state
+                && let Some(path) = waiting.get_mut(path)
+            {
+                *path += 1;
             }
         }
         if in_flight >= limits::MAX_LOOKUP_IN_FLIGHT {
             return None;
         }
-        let free = |candidate: &Candidate| {
-            waiting.get(usize::from(candidate.path)).is_some_and(|waiting| *waiting < limits::PATH_PARALLELISM)
-        };
-        let next = self.within_reach().find(|(_, candidate)| self.may_ask(candidate) && free(candidate));
-        let (index, _) = next?;
+        let more: usize = waiting.iter().map(|path| path.saturating_sub(limits::PATH_PARALLELISM)).sum();
+        let chosen = self.within_reach().filter(|(_, candidate)| candidate.state == State::New).find_map(|(index, candidate)| {
+            let able = |(path, _): &(usize, &usize)| self.may_ask(candidate, *path, Source::is_suspect);
+            let (path, waiting) = waiting.iter().enumerate().filter(able).min_by_key(|(_, waiting)| **waiting)?;
+            let room = *waiting < limits::PATH_PARALLELISM;
+            let needed = candidate.distance <= self.region && more < limits::REGION_PARALLELISM;
+            (room || needed).then_some((index, path))
+        });
+        let (index, path) = chosen?;
         let candidate = self.candidates.get_mut(index)?;
-        candidate.state = State::Asked;
-        if let Some(asked) = self.asked.get_mut(usize::from(candidate.path)) {
+        candidate.state = State::Asked(path);
+        if let Some(asked) = self.asked.get_mut(path) {
             *asked += 1;
         }
         Some(candidate.contact)
@@ -115,43 +141,44 @@ impl Lookup {
 
     /// Whether nobody who was not asked, or did not answer yet, can be among the closest.
     pub(crate) fn is_done(&self) -> bool {
-        !self.within_reach().any(|(_, candidate)| candidate.is_open() || self.may_ask(candidate))
+        let may_be_asked = |candidate: &Candidate| {
+            candidate.state == State::New && (0..PATHS).any(|path| self.may_ask(candidate, path, Source::is_doubtful))
+        };
+        !self.within_reach().any(|(_, candidate)| candidate.state.path().is_some() || may_be_asked(candidate))
     }
 
     /// Takes in whom `from` named.
     pub(crate) fn on_answer(&mut self, from: &Contact, named: &[Contact]) {
-        let Some(candidate) = self.find(from).filter(|candidate| candidate.is_open()) else { return };
-        candidate.state = State::Live;
-        let (path, hops, by) = (candidate.path, candidate.hops.saturating_add(1), candidate.source);
-        if let Some(by) = by.and_then(|by| self.sources.get_mut(by)) {
-            by.live = by.live.saturating_add(1);
-        }
+        let Some((path, hops)) = self.settle(from, State::Live) else { return };
         let source = self.sources.len();
         self.sources.push(Source::default());
         let public = is_public(from.addr.ip());
         for contact in named.iter().take(limits::K) {
             // Who is reached from everywhere cannot know who is near us in a private network.
             if Family::of(&contact.addr) == self.family && (!public || is_public(contact.addr.ip())) {
-                self.add(*contact, path, hops, Some(source));
+                self.add(*contact, path, hops.saturating_add(1), source);
             }
         }
     }
 
     /// Takes in that the answer of `from` is later than most: its path goes on without it.
     pub(crate) fn on_late(&mut self, from: &Contact) {
-        if let Some(candidate) = self.find(from).filter(|candidate| candidate.state == State::Asked) {
-            candidate.state = State::Late;
+        let found = self.candidates.iter_mut().find(|candidate| candidate.contact == *from);
+        if let Some(candidate) = found
+            && let State::Asked(path) = candidate.state
+        {
+            candidate.state = State::Late(path);
+            for source in candidate.named.into_iter().flatten() {
+                if let Some(source) = self.sources.get_mut(source) {
+                    source.late = source.late.saturating_add(1);
+                }
+            }
         }
     }
 
     /// Takes in that `from` does not answer.
     pub(crate) fn on_failure(&mut self, from: &Contact) {
-        let Some(candidate) = self.find(from).filter(|candidate| candidate.is_open()) else { return };
-        candidate.state = State::Silent;
-        let by = candidate.source;
-        if let Some(by) = by.and_then(|by| self.sources.get_mut(by)) {
-            by.silent = by.silent.saturating_add(1);
-        }
+        self.settle(from, State::Silent);
     }
 
     /// What was found so far.
@@ -175,57 +202,92 @@ impl Lookup {
         })
     }
 
-    fn may_ask(&self, candidate: &Candidate) -> bool {
-        let asked = self.asked.get(usize::from(candidate.path)).copied().unwrap_or(u32::MAX);
-        candidate.state == State::New && asked < limits::MAX_ASKED_IN_PATH && !self.is_doubtful(candidate)
+    /// Whether a path may ask somebody new: it heard of him from somebody of whom `bad` does not hold.
+    fn may_ask(&self, candidate: &Candidate, path: usize, bad: impl Fn(Source) -> bool) -> bool {
+        let asked = self.asked.get(path).copied().unwrap_or(u32::MAX);
+        let source = candidate.named.get(path).copied().flatten();
+        let source = source.and_then(|source| self.sources.get(source));
+        asked < limits::MAX_ASKED_IN_PATH && source.is_some_and(|source| !bad(*source))
     }
 
-    fn is_doubtful(&self, candidate: &Candidate) -> bool {
-        candidate.source.and_then(|source| self.sources.get(source)).is_some_and(Source::is_doubtful)
+    /// Ends the wait for somebody who was asked, and notes it with those that named him. Returns the path that asked, and how
+    /// many answers led to him; `None` for anybody else.
+    fn settle(&mut self, from: &Contact, state: State) -> Option<(usize, u8)> {
+        let candidate = self.candidates.iter_mut().find(|candidate| candidate.contact == *from)?;
+        let path = candidate.state.path()?;
+        let late = matches!(candidate.state, State::Late(_));
+        candidate.state = state;
+        for source in candidate.named.into_iter().flatten() {
+            let Some(source) = self.sources.get_mut(source) else { continue };
+            source.late -= u8::from(late && source.late > 0);
+            let count = if state == State::Live { &mut source.live } else { &mut source.silent };
+            *count = count.saturating_add(1);
+        }
+        Some((path, candidate.hops))
     }
 
-    fn find(&mut self, contact: &Contact) -> Option<&mut Candidate> {
-        self.candidates.iter_mut().find(|candidate| candidate.contact == *contact)
-    }
-
-    fn add(&mut self, contact: Contact, path: u8, hops: u8, source: Option<usize>) {
+    fn add(&mut self, contact: Contact, path: usize, hops: u8, source: usize) {
         if contact.id == self.own {
             return;
         }
         let distance = self.subnets.key_of(&contact).distance(&self.target);
         let place = self.candidates.partition_point(|candidate| candidate.distance < distance);
-        if let Some(same) = self.candidates.get(place).filter(|candidate| candidate.contact == contact) {
-            let doubtful = same.state == State::New && self.is_doubtful(same);
-            if let Some(same) = self.candidates.get_mut(place).filter(|_| doubtful) {
-                // Somebody better knows it, too.
-                (same.path, same.hops, same.source) = (path, hops, source);
+        let known = self.candidates.get(place).filter(|candidate| candidate.contact == contact);
+        let named = known.and_then(|known| known.named.get(path).copied().flatten());
+        // Who was named by somebody doubtful has a chance if somebody else knows him, too.
+        let better = |named: usize| self.sources.get(named).is_some_and(|source| source.is_suspect());
+        if named.is_some_and(|named| !better(named)) || (known.is_none() && self.crowded(path, contact.addr)) {
+            return;
+        }
+        if known.is_none() {
+            let candidate = Candidate { distance, contact, named: [None; PATHS], hops, state: State::New };
+            self.candidates.insert(place, candidate);
+        }
+        // What became of those that were asked is noted with those that had named them then.
+        let candidate = self.candidates.get_mut(place).filter(|candidate| candidate.state == State::New);
+        if let Some(named) = candidate.and_then(|candidate| candidate.named.get_mut(path)) {
+            *named = Some(source);
+            self.trim(path);
+        }
+    }
+
+    /// Lets a path forget the farthest that it may still ask if it knows too many.
+    fn trim(&mut self, path: usize) {
+        let known = |candidate: &Candidate| candidate.named.get(path).is_some_and(Option::is_some);
+        if self.candidates.iter().filter(|candidate| known(candidate)).count() <= limits::MAX_CANDIDATES_IN_PATH {
+            return;
+        }
+        let farthest = self.candidates.iter().rposition(|candidate| known(candidate) && candidate.state == State::New);
+        let Some(index) = farthest else { return };
+        if let Some(candidate) = self.candidates.get_mut(index) {
+            if let Some(named) = candidate.named.get_mut(path) {
+                *named = None;
             }
-            return;
-        }
-        if self.crowded(path, contact.addr) {
-            return;
-        }
-        self.candidates.insert(place, Candidate { distance, contact, path, hops, source, state: State::New });
-        let of_path = self.candidates.iter().filter(|candidate| candidate.path == path).count();
-        if of_path > limits::MAX_CANDIDATES_IN_PATH {
-            let new = |candidate: &Candidate| candidate.path == path && candidate.state == State::New;
-            if let Some(farthest) = self.candidates.iter().rposition(new) {
-                self.candidates.remove(farthest);
+            if candidate.named.iter().all(Option::is_none) {
+                self.candidates.remove(index);
             }
         }
     }
 
     /// Whether a path knows as many nodes in the subnet of an address as a table may.
-    fn crowded(&self, path: u8, addr: SocketAddr) -> bool {
+    fn crowded(&self, path: usize, addr: SocketAddr) -> bool {
         let subnet = self.subnets.of(addr.ip());
-        let same =
-            |candidate: &&Candidate| candidate.path == path && self.subnets.of(candidate.contact.addr.ip()) == subnet;
+        let same = |candidate: &&Candidate| {
+            candidate.named.get(path).is_some_and(Option::is_some)
+                && self.subnets.of(candidate.contact.addr.ip()) == subnet
+        };
         subnet.is_some() && self.candidates.iter().filter(same).count() >= limits::MAX_SUBNET_IN_TABLE
     }
 }
 
-impl Candidate {
-    const fn is_open(&self) -> bool {
-        matches!(self.state, State::Asked | State::Late)
+impl State {
+    /// The path that waits for an answer.
+    const fn path(self) -> Option<usize> {
+        match self {
+            Self::Asked(path) | Self::Late(path) => Some(path),
+            Self::New | Self::Live | Self::Silent => None,
+        }
     }
 }
+
+const PATHS: usize = limits::PATHS as usize;

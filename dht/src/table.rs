@@ -17,7 +17,7 @@ use crypto::Rng;
 
 use crate::bucket::{Bucket, Entry, Spare};
 use crate::subnet::{Subnet, is_usable};
-use crate::{Contact, Key, Subnets, limits};
+use crate::{Contact, Distance, Key, Subnets, limits};
 
 /// The contacts of one node in one address family.
 #[derive(Debug, Clone)]
@@ -237,6 +237,14 @@ impl Table {
     #[must_use]
     pub fn candidates(&self, target: &Key, n: usize) -> Vec<Contact> {
         self.closest_of(target, n, |_| true)
+    }
+
+    /// How far from the owner the [`K`](limits::K) closest contacts are: as nodes are spread evenly, the `K` closest to any other
+    /// key are about as far from that. The greatest distance if there are fewer.
+    pub(crate) fn radius(&self) -> Distance {
+        let closest = self.candidates(&self.own, limits::K);
+        let farthest = closest.get(limits::K - 1).map(|contact| self.subnets.key_of(contact).distance(&self.own));
+        farthest.unwrap_or(Distance::MAX)
     }
 
     fn closest_of(&self, target: &Key, n: usize, wanted: impl Fn(&Entry) -> bool) -> Vec<Contact> {

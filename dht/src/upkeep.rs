@@ -8,7 +8,7 @@ use structs::Deadline;
 use crate::dht::{Dht, Goal, Purpose};
 use crate::message::{Echo, Request};
 use crate::subnet::is_usable;
-use crate::{Contact, Family, Key, Origin, QueryId, limits};
+use crate::{Contact, Family, Key, Origin, QueryId, Table, limits};
 
 /// What keeps one table filled: one lookup at a time.
 #[derive(Debug, Default)]
@@ -56,6 +56,17 @@ impl Dht {
         }
         self.retry_later(now);
         taken
+    }
+
+    /// Begins with the contacts of a table that its owner has filled: what a process that takes the place of another one was
+    /// given by it. They keep what is known of them, and are checked when that is due; nothing is looked up.
+    pub fn adopt(&mut self, family: Family, mut table: Table, now: Instant) {
+        let now = self.at(now);
+        if !self.is_closed() {
+            table.recentre(self.table(family).own(), now);
+            *self.table_mut(family) = table;
+            self.retry_later(now);
+        }
     }
 
     /// As [`bootstrap`](Self::bootstrap), with the address of a node whose id is not known. Returns whether it was taken.
@@ -127,7 +138,7 @@ impl Dht {
         self.advance(now);
         if self.bootstrap.again.is_some_and(|at| at <= now) {
             self.bootstrap.again = None;
-            if self.tables.iter().all(crate::Table::is_empty) {
+            if self.tables.iter().all(Table::is_empty) {
                 for contact in self.bootstrap.contacts.clone() {
                     if !self.requests.is_asked(&contact) {
                         self.ask(contact, Request::Ping, Purpose::Check(Origin::Lookup), now);
@@ -147,7 +158,7 @@ impl Dht {
 
     /// Sets when those to begin with are asked again, with growing pauses as long as there is nobody else.
     pub(crate) fn retry_later(&mut self, now: Instant) {
-        if !self.tables.iter().all(crate::Table::is_empty) {
+        if !self.tables.iter().all(Table::is_empty) {
             self.bootstrap.again = None;
             self.bootstrap.pause = Duration::ZERO;
             return;
