@@ -60,6 +60,8 @@ pub struct Dht {
     pub(crate) upkeep: [Upkeep; 2],
     pub(crate) bootstrap: Bootstrap,
     pub(crate) observed: Option<SocketAddr>,
+    /// When caches were looked through.
+    pub(crate) swept: Instant,
     next_query: u64,
     /// Queries of the owner that did not end, or whose events were not taken.
     pub(crate) queries: usize,
@@ -134,6 +136,7 @@ impl Dht {
             upkeep: [Upkeep::default(), Upkeep::default()],
             bootstrap: Bootstrap::default(),
             observed: None,
+            swept: now,
             next_query: 0,
             queries: 0,
             outbox: VecDeque::new(),

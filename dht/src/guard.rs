@@ -27,12 +27,19 @@ impl Guard {
         let most = NonZeroUsize::MIN.saturating_add(limits::MAX_COUNTED - 1);
         Self {
             subnets,
-            askers: Lru::new(most),
-            networks: Lru::new(most),
-            unproven: Lru::new(most),
+            askers: Lru::new(most).time_to_live(limits::COUNTED_FOR),
+            networks: Lru::new(most).time_to_live(limits::COUNTED_FOR),
+            unproven: Lru::new(most).time_to_live(limits::COUNTED_FOR),
             strangers: TokenBucket::new(limits::STRANGERS_PER_SECOND, limits::STRANGERS_PER_SECOND, now),
             verified: TokenBucket::new(limits::VERIFIED_PER_SECOND, limits::VERIFIED_PER_SECOND, now),
         }
+    }
+
+    /// Forgets those who were counted for long.
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        self.askers.remove_expired(now);
+        self.networks.remove_expired(now);
+        self.unproven.remove_expired(now);
     }
 
     /// Whether an address may ask once more.

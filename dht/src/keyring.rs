@@ -19,7 +19,14 @@ impl Keyring {
     pub(crate) fn new(own: NodeKey) -> Self {
         let most = NonZeroUsize::MIN.saturating_add(limits::MAX_NODES - 1);
         // Ours is not good for longer than two periods, and others hardly for less than one.
-        Self { own, keys: Lru::new(most), tokens: Lru::new(most).time_to_live(Tokens::PERIOD) }
+        let tokens = Lru::new(most).time_to_live(Tokens::PERIOD);
+        Self { own, keys: Lru::new(most).time_to_live(limits::KEYS_KEPT), tokens }
+    }
+
+    /// Gives back what is too old to be used.
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        self.keys.remove_expired(now);
+        self.tokens.remove_expired(now);
     }
 
     pub(crate) const fn id(&self) -> NodeId {

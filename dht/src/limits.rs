@@ -75,6 +75,13 @@ pub const MAX_QUEUED: usize = 512;
 /// Nodes whose keys and tokens are remembered, about 300 bytes each. The one used longest ago goes.
 pub const MAX_NODES: usize = 512;
 
+/// How long keys are remembered. After that they cost a key agreement again, about 50 µs: less than the 200 bytes of each are
+/// worth, when contacts are asked every 15 minutes.
+pub const KEYS_KEPT: Duration = Duration::from_mins(1);
+
+/// How often what is too old to be used is given back.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
 /// Key agreements for strangers in a second: about 5 % of a core. Above it they are asked to come again with a token.
 pub const STRANGERS_PER_SECOND: u32 = 500;
 
@@ -88,6 +95,9 @@ pub const REQUESTS_AT_ONCE: u32 = 200;
 
 /// Addresses whose requests are counted. The one that asked longest ago goes.
 pub const MAX_COUNTED: usize = 1024;
+
+/// How long one is counted, and then begins anew: that gives it at most a twelfth more.
+pub const COUNTED_FOR: Duration = Duration::from_mins(1);
 
 /// How long the first request to anybody may take before it is late.
 pub const FIRST_TIMEOUT: Duration = Duration::from_millis(500);

@@ -123,13 +123,15 @@ impl Lookup {
             return None;
         }
         let more: usize = waiting.iter().map(|path| path.saturating_sub(limits::PATH_PARALLELISM)).sum();
-        let chosen = self.within_reach().filter(|(_, candidate)| candidate.state == State::New).find_map(|(index, candidate)| {
-            let able = |(path, _): &(usize, &usize)| self.may_ask(candidate, *path, Source::is_suspect);
-            let (path, waiting) = waiting.iter().enumerate().filter(able).min_by_key(|(_, waiting)| **waiting)?;
-            let room = *waiting < limits::PATH_PARALLELISM;
-            let needed = candidate.distance <= self.region && more < limits::REGION_PARALLELISM;
-            (room || needed).then_some((index, path))
-        });
+        let chosen = self.within_reach().filter(|(_, candidate)| candidate.state == State::New).find_map(
+            |(index, candidate)| {
+                let able = |(path, _): &(usize, &usize)| self.may_ask(candidate, *path, Source::is_suspect);
+                let (path, waiting) = waiting.iter().enumerate().filter(able).min_by_key(|(_, waiting)| **waiting)?;
+                let room = *waiting < limits::PATH_PARALLELISM;
+                let needed = candidate.distance <= self.region && more < limits::REGION_PARALLELISM;
+                (room || needed).then_some((index, path))
+            },
+        );
         let (index, path) = chosen?;
         let candidate = self.candidates.get_mut(index)?;
         candidate.state = State::Asked(path);

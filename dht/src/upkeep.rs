@@ -130,6 +130,12 @@ impl Dht {
 
     /// What is due.
     pub(crate) fn keep_up(&mut self, now: Instant) {
+        // It has no deadline of its own: contacts are checked often enough, and without any there is little to give back.
+        if now >= self.swept + limits::SWEEP_INTERVAL {
+            self.swept = now;
+            self.keyring.sweep(now);
+            self.guard.sweep(now);
+        }
         for family in [Family::V4, Family::V6] {
             while let Some(contact) = self.table_mut(family).pop_check(now) {
                 self.ask(contact, Request::Ping, Purpose::Check(Origin::Inbound), now);

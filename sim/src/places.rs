@@ -86,18 +86,18 @@ struct Region {
 }
 
 const REGIONS: [Region; 12] = [
-    Region { at: [669, 23, 743], share: 22 },    // Europe, west
-    Region { at: [571, 231, 788], share: 12 },   // Europe, east
-    Region { at: [402, 388, 829], share: 5 },    // Russia
-    Region { at: [185, -743, 643], share: 16 },  // North America, east
-    Region { at: [-399, -692, 602], share: 9 },  // North America, west
-    Region { at: [629, -698, -342], share: 7 },  // South America
-    Region { at: [211, 916, 342], share: 8 },    // India
-    Region { at: [-363, 745, 559], share: 9 },   // China and Korea
-    Region { at: [-618, 537, 574], share: 4 },   // Japan
-    Region { at: [-258, 964, 70], share: 4 },    // South-east Asia
-    Region { at: [-711, 427, -559], share: 2 },  // Australia
-    Region { at: [870, 462, -174], share: 2 },   // Africa
+    Region { at: [669, 23, 743], share: 22 },   // Europe, west
+    Region { at: [571, 231, 788], share: 12 },  // Europe, east
+    Region { at: [402, 388, 829], share: 5 },   // Russia
+    Region { at: [185, -743, 643], share: 16 }, // North America, east
+    Region { at: [-399, -692, 602], share: 9 }, // North America, west
+    Region { at: [629, -698, -342], share: 7 }, // South America
+    Region { at: [211, 916, 342], share: 8 },   // India
+    Region { at: [-363, 745, 559], share: 9 },  // China and Korea
+    Region { at: [-618, 537, 574], share: 4 },  // Japan
+    Region { at: [-258, 964, 70], share: 4 },   // South-east Asia
+    Region { at: [-711, 427, -559], share: 2 }, // Australia
+    Region { at: [870, 462, -174], share: 2 },  // Africa
 ];
 
 /// Microseconds for a thousandth of the globe's radius. Half around the globe and back it makes 108 ms without access lines.

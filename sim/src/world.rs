@@ -15,8 +15,8 @@ use structs::{Datagram, Deadline, Ecn, Epoch, Machine, Path, Rejected, RejectedC
 
 use crate::drive::{self, MAX_SEGMENTS};
 use crate::link::Lane;
-use crate::traffic::{Capture, Log};
 use crate::places::Place;
+use crate::traffic::{Capture, Log};
 use crate::{Addresses, Captured, Dropped, Link, Passage, Places, Timed, Trace, Traffic, clock};
 
 /// The number of a machine in its world, from zero in the order of arrival. A restarted machine keeps it.
