@@ -6,6 +6,10 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
+    /// C8: from one end of a circuit to the relay.
+    ToRelay,
+    /// C9: from the relay to the other end.
+    FromRelay,
     /// D0: first message to a peer whose key is known (Noise IK).
     Init,
     /// D1: the answer to [`Init`](Self::Init).
@@ -50,6 +54,8 @@ impl Kind {
             0xd6 => Self::InitR,
             0xd7 => Self::RespR,
             0xd8..=0xdb => Self::Dht,
+            0xc8 => Self::ToRelay,
+            0xc9 => Self::FromRelay,
             0xdc | 0xdd => Self::Probe,
             0xde => Self::Beacon,
             0xdf => Self::Retry,
@@ -61,6 +67,8 @@ impl Kind {
     #[must_use]
     pub const fn byte(self) -> u8 {
         match self {
+            Self::ToRelay => 0xc8,
+            Self::FromRelay => 0xc9,
             Self::Init => 0xd0,
             Self::Resp => 0xd1,
             Self::Cookie => 0xd2,
@@ -80,6 +88,6 @@ impl Kind {
     /// Whether it belongs to a session: a handshake message or a sealed packet.
     #[must_use]
     pub const fn is_session(self) -> bool {
-        !matches!(self, Self::Dht | Self::Probe | Self::Beacon)
+        !matches!(self, Self::ToRelay | Self::FromRelay | Self::Dht | Self::Probe | Self::Beacon)
     }
 }

@@ -22,6 +22,7 @@ pub mod uri;
 #[cfg(feature = "v12")]
 pub mod v12;
 pub mod varint;
+pub mod voucher;
 
 pub use beacon::Beacon;
 pub use cursor::{Reader, Writer};

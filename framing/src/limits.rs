@@ -128,6 +128,15 @@ pub const MAX_RECORD_RELAYS: usize = 4;
 /// How far ahead a record may expire: a week (SPEC 7.6).
 pub const MAX_RECORD_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
+/// The longest voucher of a relay: four of them fit in a record with four addresses (SPEC 14.2).
+pub const MAX_VOUCHER: usize = 220;
+
+/// The most addresses of a relay in a voucher (SPEC 14.2).
+pub const MAX_VOUCHER_ADDRESSES: usize = 4;
+
+/// How far ahead a voucher may end: a day (SPEC 14.2).
+pub const MAX_VOUCHER_LIFETIME: Duration = Duration::from_hours(24);
+
 // ---- beacons ----
 
 /// Where beacons go over IPv4, of the local scope (SPEC 10.1).

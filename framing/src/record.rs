@@ -78,7 +78,7 @@ const LONGEST: usize = PeerId::LEN
     + Signature::LEN;
 const _: () = assert!(LONGEST <= limits::MAX_RECORD);
 
-fn put_list<const N: usize>(
+pub(crate) fn put_list<const N: usize>(
     tag: u64,
     items: impl ExactSizeIterator<Item = [u8; N]>,
     max: usize,
@@ -94,7 +94,7 @@ fn put_list<const N: usize>(
 }
 
 /// Whether an address can be sent to.
-fn is_usable(addr: SocketAddr) -> bool {
+pub(crate) fn is_usable(addr: SocketAddr) -> bool {
     let ip = addr.ip();
     addr.port() != 0 && !ip.is_unspecified() && !ip.is_multicast()
 }
@@ -259,12 +259,12 @@ impl fmt::Debug for SignedRecord {
 }
 
 /// `count u8, items of N bytes`.
-struct List<'a, const N: usize> {
+pub(crate) struct List<'a, const N: usize> {
     items: Reader<'a>,
 }
 
 impl<'a, const N: usize> List<'a, N> {
-    fn decode(reader: &mut Reader<'a>, max: usize) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(reader: &mut Reader<'a>, max: usize) -> Result<Self, DecodeError> {
         let count = usize::from(reader.u8()?);
         if count > max {
             return Err(DecodeError::TooLong { len: count, max });

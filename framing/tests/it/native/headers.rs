@@ -8,6 +8,8 @@ const CID: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 fn every_first_byte_has_its_kind() {
     let expected = |byte: u8| {
         Some(match byte {
+            0xc8 => Kind::ToRelay,
+            0xc9 => Kind::FromRelay,
             0xd0 => Kind::Init,
             0xd1 => Kind::Resp,
             0xd2 => Kind::Cookie,
