@@ -139,11 +139,8 @@ impl Voucher {
 }
 
 /// What [`Voucher::sign`] writes at most.
-const LONGEST: usize = PeerId::LEN
-    + (2 + 8)
-    + (3 + 1 + address::LEN * limits::MAX_VOUCHER_ADDRESSES)
-    + (2 + PeerId::LEN)
-    + Signature::LEN;
+const LONGEST: usize =
+    PeerId::LEN + (2 + 8) + (3 + 1 + address::LEN * limits::MAX_VOUCHER_ADDRESSES) + (2 + PeerId::LEN) + Signature::LEN;
 const _: () = assert!(LONGEST <= limits::MAX_VOUCHER);
 
 impl fmt::Debug for Voucher {

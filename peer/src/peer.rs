@@ -215,6 +215,13 @@ impl Peer {
         added.unwrap_or(false)
     }
 
+    /// Says that a path carries nothing any more, as when a relay ended a circuit. If it is the one in use, another proved one
+    /// takes its place at once, and what was under way is sent again; the last proved path stays nevertheless, and the session
+    /// with it as long as another could come. Says whether it was a path of the session.
+    pub fn lose_path(&mut self, path: &Path, now: Instant) -> bool {
+        self.with_session(now, |session, cx| session.lose_path(path, cx)).unwrap_or(false)
+    }
+
     /// The network has changed, or the machine was asleep: every path is asked anew, and silence so far is forgiven.
     pub fn handle_resume(&mut self, now: Instant) {
         self.with_session(now, |session, cx| session.on_resume(cx));

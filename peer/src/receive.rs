@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crypto::record::{OpenError, RekeyError};
 use framing::{Frame, Frames, Role, Stream};
-use structs::{Datagram, Path, Rejected};
+use structs::{Datagram, Link, Path, Rejected};
 use subtle::ConstantTimeEq;
 
 use crate::Violation;
@@ -312,7 +312,12 @@ impl Session {
             _ if at == self.paths.best_index() => None,
             Role::Responder => newer.then_some(Switch::Moved),
             Role::Dialler if newer && self.is_silent(cx.now) => Some(Switch::Moved),
-            Role::Dialler => quicker.then_some(Switch::Quicker),
+            // A relay has less to give than the network, and gives it to others too.
+            Role::Dialler => match (is_circuit(&best.path), is_circuit(&path)) {
+                (true, false) => Some(Switch::Quicker),
+                (false, true) => None,
+                _ => quicker.then_some(Switch::Quicker),
+            },
         };
         if let Some(why) = why {
             let start = PathStart { rtt, ..self.path_start(&path, cx.shared) };
@@ -430,4 +435,9 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Whether a path leads through a relay.
+const fn is_circuit(path: &Path) -> bool {
+    matches!(path.link, Link::Circuit(_))
 }

@@ -8,7 +8,7 @@ use crypto::handshake::Ticket;
 use crypto::record::RecordKeys;
 use crypto::{PeerId, Rng};
 use framing::Role;
-use structs::{Path, Rejected};
+use structs::{Link, Path, Rejected};
 
 use crate::ack::Acks;
 use crate::cids::{Cid, LocalCids, RemoteCid, RemoteCids};
@@ -230,10 +230,12 @@ impl Session {
     /// What recovery is told of a path that nothing is known about.
     pub(crate) fn path_start(&self, path: &Path, shared: &Shared) -> PathStart {
         let most = self.max_datagram.min(usize::from(shared.config.max_datagram));
+        // A circuit carries what every path does and no more (SPEC 14.4), and the address beyond it is that of the relay.
+        let direct = !matches!(path.link, Link::Circuit(_));
         PathStart {
             mtu: MIN_DATAGRAM,
-            max_mtu: if shared.config.mtu_discovery { most } else { MIN_DATAGRAM },
-            loopback: path.remote.ip().is_loopback(),
+            max_mtu: if shared.config.mtu_discovery && direct { most } else { MIN_DATAGRAM },
+            loopback: direct && path.remote.ip().is_loopback(),
             rtt: None,
             ecn: shared.config.ecn,
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use structs::Deadline;
+use structs::{Deadline, Path};
 
 use crate::Idle;
 use crate::event::Reason;
@@ -125,6 +125,20 @@ impl Session {
         if let Some(at) = self.paths.alternative() {
             self.switch(at, Switch::Silent, cx);
         }
+    }
+
+    /// The owner knows that a path carries nothing any more.
+    pub(crate) fn lose_path(&mut self, path: &Path, cx: &mut Context<'_>) -> bool {
+        let Some(at) = self.paths.find(path) else { return false };
+        if at == self.paths.best_index()
+            && let Some(other) = self.paths.alternative()
+        {
+            self.switch(other, Switch::Silent, cx);
+        }
+        if let PathOutcome::Lost(_, slot, cid) = self.paths.remove(at) {
+            self.drop_path(slot, cid.sequence, cx);
+        }
+        true
     }
 
     /// A path was given up: what was under way on it is lost.

@@ -51,7 +51,9 @@ fn forward(c: &mut Criterion) {
                 // The time that these bytes take at 4 GiB/s, so that tokens never run out.
                 at += Duration::from_nanos(400 * batch);
                 for _ in 0..batch {
-                    server.handle_datagram(Datagram::new(Path::udp(addr(9), addr(1)), black_box(&mut datagram)), at).unwrap();
+                    server
+                        .handle_datagram(Datagram::new(Path::udp(addr(9), addr(1)), black_box(&mut datagram)), at)
+                        .unwrap();
                 }
                 let transmit = server.poll_transmit(&mut out, at).unwrap();
                 assert_eq!(transmit.segment_size, HEADER_LEN + len);
@@ -66,7 +68,8 @@ fn forward(c: &mut Criterion) {
         b.iter(|| server.handle_datagram(Datagram::new(Path::udp(addr(9), addr(1)), black_box(&mut forged)), now));
     });
     let relay = Identity::from_seed([9; 32]);
-    let voucher = Voucher::sign(&relay, Identity::from_seed([1; 32]).peer_id(), Duration::from_secs(9), &[addr(9)]).unwrap();
+    let voucher =
+        Voucher::sign(&relay, Identity::from_seed([1; 32]).peer_id(), Duration::from_secs(9), &[addr(9)]).unwrap();
     group.bench_function("check of a voucher", |b| b.iter(|| Voucher::decode(black_box(voucher.as_bytes()))));
     group.finish();
 }

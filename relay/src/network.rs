@@ -105,6 +105,7 @@ const fn is_public(ip: IpAddr) -> bool {
 /// Whether an address can be sent to at all.
 pub(crate) const fn is_usable(addr: &SocketAddr) -> bool {
     let ip = addr.ip().to_canonical();
-    let nobody = matches!(ip, IpAddr::V4(Ipv4Addr::UNSPECIFIED | Ipv4Addr::BROADCAST) | IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let nobody =
+        matches!(ip, IpAddr::V4(Ipv4Addr::UNSPECIFIED | Ipv4Addr::BROADCAST) | IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     addr.port() != 0 && !nobody && !ip.is_multicast()
 }

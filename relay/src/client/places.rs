@@ -189,8 +189,7 @@ impl Client {
                 let addr = relay.session.map(|path| path.remote).or_else(|| relay.addrs.first().copied());
                 addr.and_then(|addr| networks.of(addr.ip()))
             };
-            let taken: Vec<_> =
-                self.relays.values().filter(|relay| relay.chosen).filter_map(place).collect();
+            let taken: Vec<_> = self.relays.values().filter(|relay| relay.chosen).filter_map(place).collect();
             let free = |relay: &Relay| {
                 relay.candidate
                     && !relay.chosen
@@ -234,7 +233,8 @@ impl Client {
         let (now, own) = (self.now, self.own);
         let relay = self.relays.get_mut(&from).filter(|relay| relay.chosen).ok_or(Rejected::Unsolicited)?;
         // Whether it holds by our clock is no matter: those who are shown it have clocks of their own.
-        let voucher = Voucher::decode(voucher).ok().filter(|voucher| voucher.relay() == from && voucher.client() == own);
+        let voucher =
+            Voucher::decode(voucher).ok().filter(|voucher| voucher.relay() == from && voucher.client() == own);
         let Some(voucher) = voucher else {
             self.give_up(&from, Code::REFUSED);
             return Err(Rejected::Unauthentic);

@@ -1,5 +1,6 @@
 //! What clients ask for, and when it ends.
 
+use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
 use crypto::PeerId;
@@ -81,11 +82,7 @@ impl Server {
         let renewed = before.is_some();
         let code = if !renewed && self.reserved >= config.reservations {
             Some(Code::FULL)
-        } else if !self.reserved_by.has_room(
-            place,
-            config.reservations_by_address,
-            config.reservations_by_network,
-        ) {
+        } else if !self.reserved_by.has_room(place, config.reservations_by_address, config.reservations_by_network) {
             Some(Code::SHARE)
         } else {
             None
@@ -140,9 +137,11 @@ impl Server {
         let reservation = target.reserved.as_ref().ok_or(Code::NOT_HERE)?;
         let (shown, target_path) = (reservation.show, target.path);
         // Whoever asks again has lost the first.
-        let before = target.circuits.iter().copied().find(|number| {
-            self.circuits.get(number).is_some_and(|open| open.end(Side::Dialler).peer == from)
-        });
+        let before = target
+            .circuits
+            .iter()
+            .copied()
+            .find(|number| self.circuits.get(number).is_some_and(|open| open.end(Side::Dialler).peer == from));
         if let Some(before) = before {
             self.end_circuit(before, Code::REPLACED, None);
         }
@@ -190,8 +189,8 @@ impl Server {
     fn new_id(&mut self, number: u64, side: Side) -> CircuitId {
         loop {
             let id = CircuitId(self.rng.array());
-            if !self.by_id.contains_key(&id) {
-                self.by_id.insert(id, (number, side));
+            if let Entry::Vacant(free) = self.by_id.entry(id) {
+                free.insert((number, side));
                 return id;
             }
         }

@@ -208,7 +208,7 @@ proptest! {
         let others = [1, 0, 3, 2];
         let mut came: [Vec<Vec<u8>>; 4] = Default::default();
         let mut left: [Vec<Vec<u8>>; 4] = Default::default();
-        let mut deliver = |lab: &mut Lab, left: &mut [Vec<Vec<u8>>; 4]| {
+        let deliver = |lab: &mut Lab, left: &mut [Vec<Vec<u8>>; 4]| {
             for (to, bytes) in lab.sent() {
                 let end = ends.iter().position(|(addr, _)| *addr == to).expect("an end");
                 assert_eq!((bytes[0], &bytes[1..9]), (0xc9, &ends[end].1.as_bytes()[..]));

@@ -277,9 +277,8 @@ fn datagrams_are_wrapped_and_unwrapped() {
     let (inside, inner) = web.client.unwrap(&towards(300), &mut back, now).unwrap();
     assert_eq!((inside, &*inner), (path, &[0xe1; 60][..]));
     // From anybody else, with another name, of another kind, or with something else inside than a session has.
-    let mut unwrap = |from: u16, bytes: &[u8]| {
-        web.client.unwrap(&towards(from), &mut bytes.to_vec(), now).map(drop).unwrap_err()
-    };
+    let mut unwrap =
+        |from: u16, bytes: &[u8]| web.client.unwrap(&towards(from), &mut bytes.to_vec(), now).map(drop).unwrap_err();
     assert_eq!(unwrap(301, &[&[0xc9][..], circuit, &[0xe1; 60]].concat()), Rejected::Unproven);
     assert_eq!(unwrap(300, &[&[0xc9][..], &[1; 8], &[0xe1; 60]].concat()), Rejected::UnknownPeer);
     assert_eq!(unwrap(300, &[&[0xc8][..], circuit, &[0xe1; 60]].concat()), Rejected::UnknownKind);

@@ -21,9 +21,8 @@ fn circuit() -> impl Strategy<Value = CircuitId> {
 
 fn addr() -> impl Strategy<Value = Option<SocketAddr>> {
     let v4 = (1..=223u8, any::<[u8; 3]>(), 1..=u16::MAX).prop_map(|(a, [b, c, d], port)| ([a, b, c, d], port).into());
-    let v6 = (any::<[u16; 7]>(), 1..=u16::MAX).prop_map(|([b, c, d, e, f, g, h], port)| {
-        SocketAddr::from(([0x2001, b, c, d, e, f, g, h], port))
-    });
+    let v6 = (any::<[u16; 7]>(), 1..=u16::MAX)
+        .prop_map(|([b, c, d, e, f, g, h], port)| SocketAddr::from(([0x2001, b, c, d, e, f, g, h], port)));
     prop_oneof![v4.prop_map(Some), v6.prop_map(Some), Just(None)]
 }
 

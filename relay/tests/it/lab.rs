@@ -162,7 +162,8 @@ impl Web {
         let now = Instant::now();
         let lab = |number: &u16| {
             let mut lab = Lab::new(Config::default());
-            lab.server = Server::new(identity(*number), Config::default(), lab.epoch, &Seed::fixed((*number).into()), now);
+            lab.server =
+                Server::new(identity(*number), Config::default(), lab.epoch, &Seed::fixed((*number).into()), now);
             lab.server.set_addresses(&[addr(*number)]);
             lab.now = now;
             (*number, lab, true)
@@ -202,13 +203,11 @@ impl Web {
             }
             while let Some(event) = self.client.poll_event() {
                 if let client::Event::Dial { relay, .. } = &event {
-                    match self.relays.iter().find(|(number, _, alive)| id(*number) == *relay && *alive) {
-                        Some((number, ..)) => {
-                            self.sessions.push(*number);
-                            self.client.connected(*relay, towards(*number), self.now);
-                        }
-                        // Nobody answers, and the dial takes its time.
-                        None => {}
+                    // Where nobody answers, the dial takes its time.
+                    let answers = |known: &&(u16, Lab, bool)| id(known.0) == *relay && known.2;
+                    if let Some((number, ..)) = self.relays.iter().find(answers) {
+                        self.sessions.push(*number);
+                        self.client.connected(*relay, towards(*number), self.now);
                     }
                 }
                 self.events.push(event);

@@ -14,4 +14,3 @@ mod codec;
 mod conformance;
 mod lab;
 mod quotas;
-
