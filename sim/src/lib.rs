@@ -5,6 +5,7 @@ pub mod clock;
 pub mod conformance;
 mod drive;
 pub mod link;
+pub mod nat;
 pub mod pair;
 mod pcap;
 mod places;

@@ -81,6 +81,8 @@ pub trait Machine {
 pub enum Link {
     /// The UDP socket of the address family in question.
     Udp,
+    /// A UDP socket of its own beside that one, numbered by the node.
+    Socket(u32),
     /// A byte stream (TCP, WebSocket), numbered by the node.
     Stream(u32),
     /// A circuit through a relay, numbered by the node.

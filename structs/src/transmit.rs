@@ -1,5 +1,7 @@
 //! Batches of datagrams on their way out, with the arithmetic of segmentation offload in one place.
 
+use std::num::NonZeroU8;
+
 use crate::{Ecn, Path};
 
 /// `len` bytes at the front of a [`TransmitBuf`]: one or more datagrams for one path.
@@ -12,6 +14,9 @@ pub struct Transmit {
     pub path: Path,
     /// The mark they carry.
     pub ecn: Ecn,
+    /// How many routers they may pass, if fewer than usual: what opens a mapping in our own NAT and is to die before it
+    /// reaches another one. A driver that cannot set it does not send them.
+    pub ttl: Option<NonZeroU8>,
     /// Bytes in all.
     pub len: usize,
     /// Bytes of each datagram but the last.
@@ -115,7 +120,8 @@ impl TransmitBuf {
     /// What has been pushed since the last [`clear`](Self::clear), as a [`Transmit`]; `None` if nothing was.
     #[must_use]
     pub fn finish(&self, path: Path, ecn: Ecn) -> Option<Transmit> {
-        (self.segments > 0).then_some(Transmit { path, ecn, len: self.len, segment_size: self.segment_size })
+        let (len, segment_size) = (self.len, self.segment_size);
+        (self.segments > 0).then_some(Transmit { path, ecn, ttl: None, len, segment_size })
     }
 
     /// The bytes of the batch.

@@ -6,12 +6,13 @@ use crate::report::{Report, Row};
 use crate::workspace::Package;
 
 /// Crates of the workspace, without the prefix of their names, and the ones of ours that each may use.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("structs", &[]),
     ("crypto", &[]),
     ("framing", &["crypto", "structs"]),
     ("peer", &["framing", "crypto", "structs"]),
     ("dht", &["framing", "crypto", "structs"]),
+    ("nat", &["framing", "crypto", "structs"]),
     ("relay", &["framing", "crypto", "structs"]),
     ("sim", &["structs", "crypto"]),
     ("swarm", &["peer", "relay", "framing", "crypto", "structs"]),
@@ -20,10 +21,10 @@ const ARROWS: [(&str, &[&str]); 10] = [
 ];
 
 /// Crates whose tests may use the simulator, which itself stands on the layers below them.
-const TESTED_WITH_SIM: [&str; 4] = ["peer", "dht", "relay", "swarm"];
+const TESTED_WITH_SIM: [&str; 5] = ["peer", "dht", "nat", "relay", "swarm"];
 
 /// The layers that are told what happens instead of asking the system.
-const NO_SYSTEM: [&str; 6] = ["structs", "crypto", "framing", "peer", "dht", "relay"];
+const NO_SYSTEM: [&str; 7] = ["structs", "crypto", "framing", "peer", "dht", "nat", "relay"];
 
 /// Crates that open sockets, run tasks or read entropy.
 const SYSTEM: [&str; 6] = ["tokio", "socket2", "mio", "quinn-udp", "getrandom", "if-addrs"];

@@ -1,0 +1,482 @@
+//! Where others see us, and what that says of the NAT in front of us.
+//!
+//! Nobody is believed alone: of the newest words of [`WINDOW`] networks the majority counts. What a NAT does with its ports is read
+//! from the same words: the same port for all, the same for each address, one step further for each new address, or neither.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use crate::limits;
+use crate::report::{Confidence, Filtering, Mapping, Report, Strays};
+use crate::scope::{Family, Subnet, is_public, is_usable};
+
+/// Who is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Scope {
+    /// Observers with public addresses, about public addresses; those of one network have one vote.
+    #[default]
+    Public,
+    /// All: for one machine, or one local network. Each address has a vote.
+    Any,
+}
+
+/// One word about us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observation {
+    /// Who says it: the address that our datagrams went to.
+    pub by: SocketAddr,
+    /// Where it sees us.
+    pub seen: SocketAddr,
+    /// When our first datagram to it left, which is when a NAT made the mapping.
+    pub opened: Instant,
+    /// A datagram had come from there before ours, and was not let in.
+    pub stray: bool,
+}
+
+/// What was noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// Our address is known for the first time.
+    Learnt {
+        /// It.
+        addr: SocketAddr,
+    },
+    /// The port is another one, the IP address is not: the NAT has forgotten its mappings.
+    Rebound {
+        /// Before.
+        from: SocketAddr,
+        /// Now.
+        to: SocketAddr,
+    },
+    /// The IP address is another one: we are in another network, or the network has another address.
+    Moved {
+        /// Before.
+        from: SocketAddr,
+        /// Now.
+        to: SocketAddr,
+    },
+    /// The mapping is of another class.
+    Mapping(Mapping),
+}
+
+/// Where one socket is seen from outside, for both address families. Holds at most [`MAX_VOTES`](limits::MAX_VOTES) words and
+/// [`MAX_FLOWS`](limits::MAX_FLOWS) addresses that were sent to.
+#[derive(Debug)]
+pub struct Observations {
+    scope: Scope,
+    /// The socket: its port, and the addresses of the host.
+    port: u16,
+    local: Vec<IpAddr>,
+    votes: Vec<Vote>,
+    /// When each address was first sent to. A NAT with new ports for new addresses counts them as we do.
+    flows: BTreeMap<SocketAddr, Instant>,
+    /// Until when something that we no longer know may have been sent to.
+    forgotten: Option<Instant>,
+    known: [Known; 2],
+    blocked: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Vote {
+    word: Observation,
+    heard: Instant,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    addr: Option<SocketAddr>,
+    mapping: Mapping,
+    confidence: Confidence,
+    delta: i16,
+    /// The last port of a sequence, and when it was given.
+    last: Option<(u16, Instant)>,
+    filtering: Filtering,
+    strays: Strays,
+}
+
+impl Observations {
+    /// Nothing known about the socket with this port.
+    #[must_use]
+    pub fn new(scope: Scope, port: u16) -> Self {
+        Self {
+            scope,
+            port,
+            local: Vec::new(),
+            votes: Vec::new(),
+            flows: BTreeMap::new(),
+            forgotten: None,
+            known: [Known::default(); 2],
+            blocked: false,
+        }
+    }
+
+    /// Says which addresses the host has. With a public one among them that others see, there is no NAT. The first
+    /// [`MAX_LOCAL`](limits::MAX_LOCAL) count.
+    pub fn set_local(&mut self, addresses: &[IpAddr]) {
+        self.local = addresses.iter().take(limits::MAX_LOCAL).map(IpAddr::to_canonical).collect();
+    }
+
+    /// Says that nobody answers over UDP, though there is a network. The next word undoes it.
+    pub const fn set_blocked(&mut self) {
+        self.blocked = true;
+    }
+
+    /// Says what a server found out about the filter.
+    pub fn set_filtering(&mut self, family: Family, class: Filtering) {
+        self.known_mut(family).filtering = class;
+    }
+
+    /// Forgets everything, when the host is in another network or the socket is another one.
+    pub fn reset(&mut self, port: u16) {
+        *self = Self::new(self.scope, port);
+    }
+
+    /// To be called whenever the socket sends to an address. Only the first time counts.
+    pub fn sent_to(&mut self, remote: SocketAddr, now: Instant) {
+        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+        if self.flows.contains_key(&remote) {
+            return;
+        }
+        if self.flows.len() >= limits::MAX_FLOWS
+            && let Some((oldest, at)) = self.flows.iter().min_by_key(|(_, at)| **at).map(|(addr, at)| (*addr, *at))
+        {
+            self.flows.remove(&oldest);
+            self.forgotten = Some(at);
+        }
+        self.flows.insert(remote, now);
+    }
+
+    /// To be called for an authentic datagram that began a conversation: what the NAT lets in without our having sent anything.
+    pub fn heard_from(&mut self, remote: SocketAddr) {
+        let ip = remote.ip().to_canonical();
+        if self.forgotten.is_some() || (self.scope == Scope::Public && !is_public(ip)) {
+            return;
+        }
+        let known = |filter: fn(&SocketAddr, &SocketAddr) -> bool| {
+            let remote = SocketAddr::new(ip, remote.port());
+            self.flows.keys().any(|flow| filter(flow, &remote))
+        };
+        let class = if !known(|flow, remote| flow.ip() == remote.ip()) {
+            Filtering::EndpointIndependent
+        } else if !known(|flow, remote| flow == remote) {
+            Filtering::AddressDependent
+        } else {
+            return;
+        };
+        let entry = self.known_mut(Family::of(ip));
+        if entry.filtering != Filtering::EndpointIndependent {
+            entry.filtering = class;
+        }
+    }
+
+    /// Takes in a word. Returns what changed by it.
+    ///
+    /// Words about addresses that cannot be ours are not taken, nor are those of observers that are out of [`Scope`]. The newest
+    /// word of an observer replaces the one before.
+    pub fn record(&mut self, word: Observation, now: Instant) -> Option<Change> {
+        let word = Observation {
+            by: SocketAddr::new(word.by.ip().to_canonical(), word.by.port()),
+            seen: SocketAddr::new(word.seen.ip().to_canonical(), word.seen.port()),
+            ..word
+        };
+        let family = Family::of(word.seen.ip());
+        let in_scope = self.scope == Scope::Any || (is_public(word.by.ip()) && is_public(word.seen.ip()));
+        if !in_scope || !is_usable(&word.seen) || Family::of(word.by.ip()) != family {
+            return None;
+        }
+        self.blocked = false;
+        self.sent_to(word.by, word.opened);
+        self.votes.retain(|vote| vote.word.by != word.by && now < vote.heard + limits::VOTE_LIFETIME);
+        self.make_room(word.by.ip());
+        self.votes.push(Vote { word, heard: now });
+        self.evaluate(family)
+    }
+
+    /// Our address as others see it, and how sure that is.
+    #[must_use]
+    pub const fn reflexive(&self, family: Family) -> Option<(SocketAddr, Confidence)> {
+        let known = self.known(family);
+        match known.addr {
+            Some(addr) => Some((addr, known.confidence)),
+            None => None,
+        }
+    }
+
+    /// What is known of the NAT, to be told to a peer now.
+    #[must_use]
+    pub fn report(&self, family: Family) -> Report {
+        let known = self.known(family);
+        let public = known.addr.is_some_and(|addr| self.local.contains(&addr.ip()));
+        let preserves = known.addr.is_some_and(|addr| addr.port() == self.port);
+        Report {
+            mapping: if self.blocked { Mapping::Blocked } else { known.mapping },
+            filtering: known.filtering,
+            strays: known.strays,
+            confidence: known.confidence,
+            preserves,
+            public,
+            delta: known.delta,
+            next: self.next(family),
+        }
+    }
+
+    /// The port that the next new address will see, if that can be told; otherwise 0.
+    fn next(&self, family: Family) -> u16 {
+        let known = self.known(family);
+        let Some((last, at)) = known.last.filter(|_| known.mapping == Mapping::Sequential) else { return 0 };
+        if self.forgotten.is_some_and(|forgotten| forgotten > at) {
+            return 0;
+        }
+        let of_family = |addr: &SocketAddr| Family::of(addr.ip()) == family;
+        let since = self.flows.iter().filter(|(addr, opened)| **opened > at && of_family(addr)).count();
+        step(last, known.delta, since.saturating_add(1))
+    }
+
+    const fn known(&self, family: Family) -> &Known {
+        let [v4, v6] = &self.known;
+        match family {
+            Family::V4 => v4,
+            Family::V6 => v6,
+        }
+    }
+
+    const fn known_mut(&mut self, family: Family) -> &mut Known {
+        let [v4, v6] = &mut self.known;
+        match family {
+            Family::V4 => v4,
+            Family::V6 => v6,
+        }
+    }
+
+    /// Whose vote it is.
+    fn voter(&self, ip: IpAddr) -> Voter {
+        match self.scope {
+            Scope::Public => Voter::Subnet(Subnet::of(ip)),
+            Scope::Any => Voter::Host(ip),
+        }
+    }
+
+    /// The oldest word of a network that has many goes for a new one, otherwise the oldest of all.
+    fn make_room(&mut self, ip: IpAddr) {
+        let voter = self.voter(ip);
+        let same: Vec<usize> = (0..)
+            .zip(&self.votes)
+            .filter(|(_, vote)| self.voter(vote.word.by.ip()) == voter)
+            .map(|(index, _)| index)
+            .collect();
+        // They are in the order in which they were heard.
+        let gone = if same.len() >= limits::MAX_VOTES_OF_SUBNET {
+            same.first().copied()
+        } else {
+            (self.votes.len() >= limits::MAX_VOTES).then_some(0)
+        };
+        if let Some(index) = gone {
+            self.votes.remove(index);
+        }
+    }
+
+    /// The newest word of each voter, newest first, at most [`WINDOW`].
+    fn newest(&self, family: Family, voter: impl Fn(IpAddr) -> Voter) -> Vec<Observation> {
+        let mut seen: Vec<Voter> = Vec::new();
+        let mut words = Vec::new();
+        for vote in self.votes.iter().rev() {
+            let who = voter(vote.word.by.ip());
+            if vote.word.stray || Family::of(vote.word.by.ip()) != family || seen.contains(&who) {
+                continue;
+            }
+            seen.push(who);
+            words.push(vote.word);
+            if words.len() == WINDOW {
+                break;
+            }
+        }
+        words
+    }
+
+    fn evaluate(&mut self, family: Family) -> Option<Change> {
+        let mut words = self.newest(family, |ip| self.voter(ip));
+        let networks = words.len();
+        if networks < QUORUM {
+            // Too few networks to choose among: each address has a vote.
+            words = self.newest(family, Voter::Host);
+        }
+        let confidence = match (networks, words.len()) {
+            (_, 0) => return None,
+            (QUORUM.., _) => Confidence::Consistent,
+            (_, 1) => Confidence::One,
+            _ => Confidence::Few,
+        };
+        let (ip, votes) = majority(words.iter().map(|word| word.seen.ip()))?;
+        let before = *self.known(family);
+        let settled = votes * 2 > words.len() && (confidence != Confidence::Consistent || votes >= QUORUM);
+        if !settled {
+            // They disagree: what was known stays.
+            return None;
+        }
+        words.retain(|word| word.seen.ip() == ip);
+        let (port, agreeing) = majority(words.iter().map(|word| word.seen.port()))?;
+        let addr = SocketAddr::new(ip, port);
+        let known = self.known_mut(family);
+        known.confidence = confidence;
+        if before.addr.is_some_and(|before| before.ip() != ip) {
+            // Another network: nothing that was known of its NAT holds.
+            *known = Known { confidence, ..Known::default() };
+        }
+        known.addr = Some(addr);
+        if let Some((mapping, delta, last)) = self.classify(family, &words, agreeing) {
+            let known = self.known_mut(family);
+            (known.mapping, known.delta, known.last) = (mapping, delta, last);
+        }
+        self.judge_strays(family, addr);
+        let now = self.known(family);
+        match before.addr {
+            None => Some(Change::Learnt { addr }),
+            Some(from) if from.ip() != ip => Some(Change::Moved { from, to: addr }),
+            Some(_) if before.mapping != now.mapping => Some(Change::Mapping(now.mapping)),
+            Some(from) if from != addr && now.mapping == Mapping::EndpointIndependent => {
+                Some(Change::Rebound { from, to: addr })
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// The class of the mapping, the step and the last port of a sequence. `None` if the words fit nothing: then the class
+    /// stays what it was.
+    fn classify(&self, family: Family, words: &[Observation], agreeing: usize) -> Option<Class> {
+        if agreeing >= 2 && agreeing * 2 > words.len() && (words.len() < QUORUM || agreeing >= QUORUM) {
+            return Some((Mapping::EndpointIndependent, 0, None));
+        }
+        let ip = words.first()?.seen.ip();
+        let mut all: Vec<Observation> = self
+            .votes
+            .iter()
+            .map(|vote| vote.word)
+            .filter(|word| !word.stray && Family::of(word.by.ip()) == family && word.seen.ip() == ip)
+            .collect();
+        // Those that left at one moment left in the order of their ports, if there is one.
+        all.sort_by_key(|word| (word.opened, word.seen.port()));
+        let samples: Vec<(u16, Instant)> = all.iter().map(|word| (word.seen.port(), word.opened)).collect();
+        if samples.len() < 2 || agreeing > 1 {
+            return None;
+        }
+        if by_address(&all) {
+            return Some((Mapping::AddressDependent, 0, None));
+        }
+        let mut ports: Vec<u16> = samples.iter().map(|(port, _)| *port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        if ports.len() < samples.len() {
+            // Some agree and some do not: one observer, or a NAT that is forgetting.
+            return None;
+        }
+        match sequence(&samples) {
+            Some((delta, last)) => Some((Mapping::Sequential, delta, Some(last))),
+            None => Some((Mapping::Random, 0, None)),
+        }
+    }
+
+    fn judge_strays(&mut self, family: Family, addr: SocketAddr) {
+        let newest = self
+            .votes
+            .iter()
+            .rev()
+            .map(|vote| vote.word)
+            .find(|word| word.stray && Family::of(word.by.ip()) == family && word.seen.ip() == addr.ip());
+        let known = self.known_mut(family);
+        if known.mapping != Mapping::EndpointIndependent {
+            known.strays = Strays::Unknown;
+        } else if let Some(word) = newest {
+            known.strays = if word.seen == addr { Strays::Ignored } else { Strays::Recorded };
+        }
+    }
+}
+
+/// Whether each IP address sees one port at all of its ports, and others see others.
+fn by_address(words: &[Observation]) -> bool {
+    let mut ports: BTreeMap<IpAddr, u16> = BTreeMap::new();
+    let mut several = false;
+    for word in words {
+        match ports.insert(word.by.ip(), word.seen.port()) {
+            Some(port) if port != word.seen.port() => return false,
+            Some(_) => several = true,
+            None => {}
+        }
+    }
+    several && ports.len() > 1
+}
+
+/// The step and the newest of ports that follow each other, one of them left out if need be and there are enough.
+fn sequence(samples: &[(u16, Instant)]) -> Option<(i16, (u16, Instant))> {
+    if let Some(found) = strict_sequence(samples) {
+        return Some(found);
+    }
+    if samples.len() < 4 {
+        return None;
+    }
+    (0..samples.len()).rev().find_map(|left_out| {
+        let rest: Vec<_> = (0..).zip(samples).filter(|(index, _)| *index != left_out).map(|(_, s)| *s).collect();
+        strict_sequence(&rest)
+    })
+}
+
+fn strict_sequence(samples: &[(u16, Instant)]) -> Option<(i16, (u16, Instant))> {
+    let mut delta: i16 = 0;
+    for pair in samples.windows(2) {
+        let [(a, _), (b, _)] = pair else { return None };
+        // Ports wrap around.
+        let step = b.wrapping_sub(*a).cast_signed();
+        let opposite = step.signum() * delta.signum() < 0;
+        if step == 0 || opposite || step.unsigned_abs() > limits::MAX_STEP {
+            return None;
+        }
+        delta = step.signum() * gcd(delta.abs(), step.abs());
+    }
+    Some((delta, *samples.last()?))
+}
+
+const fn gcd(a: i16, b: i16) -> i16 {
+    let (mut a, mut b) = (a, b);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+/// The port `count` steps after `port`. 0 and the system's ports are passed over, as NATs do: a sequence begins again.
+pub(crate) fn step(port: u16, delta: i16, count: usize) -> u16 {
+    let distance = i64::from(delta).saturating_mul(i64::try_from(count).unwrap_or(i64::MAX));
+    let port = i64::from(port).saturating_add(distance);
+    let span = i64::from(u16::MAX) - FIRST_PORT + 1;
+    u16::try_from(FIRST_PORT + (port - FIRST_PORT).rem_euclid(span)).unwrap_or(0)
+}
+
+/// What most say, and how many; of equals the one said last.
+fn majority<T: PartialEq + Copy>(said: impl Iterator<Item = T> + Clone) -> Option<(T, usize)> {
+    let count = |what: T| said.clone().filter(|other| *other == what).count();
+    let mut best: Option<(T, usize)> = None;
+    for what in said.clone() {
+        let votes = count(what);
+        if best.is_none_or(|(_, most)| votes > most) {
+            best = Some((what, votes));
+        }
+    }
+    best
+}
+
+/// A class of mapping, the step of a sequence, and its last port.
+type Class = (Mapping, i16, Option<(u16, Instant)>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Voter {
+    Subnet(Subnet),
+    Host(IpAddr),
+}
+
+/// How many of the newest voters are asked: a change shows as soon as more than half of them were heard since.
+const WINDOW: usize = 8;
+/// Voters of different networks that have to agree.
+const QUORUM: usize = 3;
+/// The lowest port that NATs give.
+const FIRST_PORT: i64 = 1024;

@@ -1,0 +1,79 @@
+//! What an address says of itself: where it can be reached from, and which network it is in.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The network that an address is in, as far as it is a cost to have addresses in many: an IPv4 /24, an IPv6 /48.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subnet(u128);
+
+impl Subnet {
+    /// The network of an address.
+    #[must_use]
+    pub fn of(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Self(u128::from(ip.to_ipv6_mapped()) & (u128::MAX << 8)),
+            IpAddr::V6(ip) => Self(u128::from(ip) & (u128::MAX << 80)),
+        }
+    }
+}
+
+/// Whether an address can be reached from everywhere, as far as it says itself (RFC 6890).
+#[must_use]
+pub const fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [first, second, ..] = ip.octets();
+            let shared = first == 100 && second & 0xc0 == 64; // 100.64.0.0/10, RFC 6598
+            !(first == 0 || first >= 224 || shared || ip.is_loopback() || ip.is_private() || ip.is_link_local())
+        }
+        IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000, // global unicast, RFC 4291 section 2.4
+    }
+}
+
+/// Whether an address can be sent to at all: it has a port, and is neither unspecified nor of a group.
+#[must_use]
+pub const fn is_usable(addr: &SocketAddr) -> bool {
+    let ip = addr.ip().to_canonical();
+    let broadcast = matches!(ip, IpAddr::V4(Ipv4Addr::BROADCAST));
+    let none = matches!(ip, IpAddr::V4(Ipv4Addr::UNSPECIFIED) | IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    addr.port() != 0 && !none && !broadcast && !ip.is_multicast()
+}
+
+/// Whether both are in one network of a customer: the same IPv4 address, or the same IPv6 /64.
+#[must_use]
+pub fn same_site(a: IpAddr, b: IpAddr) -> bool {
+    match (a.to_canonical(), b.to_canonical()) {
+        (IpAddr::V6(a), IpAddr::V6(b)) => u128::from(a) >> 64 == u128::from(b) >> 64,
+        (a, b) => a == b,
+    }
+}
+
+/// Whether both may be on one link: private or link-local addresses of one IPv4 /24, or one IPv6 /64.
+#[must_use]
+pub fn same_link(a: IpAddr, b: IpAddr) -> bool {
+    match (a.to_canonical(), b.to_canonical()) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => u32::from(a) >> 8 == u32::from(b) >> 8,
+        (IpAddr::V6(a), IpAddr::V6(b)) => u128::from(a) >> 64 == u128::from(b) >> 64,
+        _ => false,
+    }
+}
+
+/// The family of an address. What is known of one says nothing about the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// IPv4, mapped addresses included.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub const fn of(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
