@@ -120,7 +120,7 @@ pub struct Site<'a> {
 impl Site<'_> {
     /// Whether an address that a peer names may be sent to.
     ///
-    /// A public one has to be stated by somebody else too, so that nobody makes us send to a third party (SPEC 14.6). Others mean
+    /// A public one has to be stated by somebody else too, so that nobody makes us send to a third party (SPEC 15.6). Others mean
     /// something only within one site: the peer has a public address of ours, and the address is not our own.
     #[must_use]
     pub fn admits(&self, candidate: &Candidate) -> bool {

@@ -3,9 +3,11 @@
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 pub mod candidate;
+mod lifetime;
 pub mod limits;
 pub mod message;
 mod observe;
+mod pace;
 mod plan;
 mod probe;
 mod punch;
@@ -19,7 +21,9 @@ pub mod stun;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub use candidate::{Candidate, CandidateKind};
+pub use lifetime::Lifetime;
 pub use observe::{Change, Observation, Observations, Scope};
+pub use pace::Pace;
 pub use plan::{Method, Plan, Role};
 pub use probe::{AttemptId, Probe, ProbeKey, ProbeKind, Secret};
 pub use punch::{Event, Failure, Punch, PunchError, Setup};

@@ -56,7 +56,7 @@ pub const MAX_CANDIDATES: usize = 16;
 /// The longest message of the coordination.
 pub const MAX_MESSAGE: usize = 512;
 
-/// What one attempt sends in all, in bytes of UDP payload (SPEC 14.6): the consent of a peer is worth no more.
+/// What one attempt sends in all, in bytes of UDP payload (SPEC 15.6): the consent of a peer is worth no more.
 pub const MAX_BYTES: u32 = 64_000;
 
 /// Probes that one attempt sends in all, without answers. With [`Probe::LEN`](crate::Probe::LEN) they are 57 kB.
@@ -80,6 +80,12 @@ pub const SCATTER_PROBES: u16 = 1700;
 
 /// The same, where all of them have to be sent before the sockets are opened.
 pub const SCATTER_AHEAD: u16 = 1500;
+
+/// How long after an attempt with many probes began the next one may.
+pub const BIRTHDAY_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Probes of an attempt that needed none of those many.
+pub const FEW_PROBES: usize = 64;
 
 /// When, after the first, the tries to an address leave, in milliseconds: from 20 in a second to one.
 pub const TRIES: [u16; 9] = [50, 120, 250, 450, 800, 1300, 2000, 3000, 4000];

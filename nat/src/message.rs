@@ -1,4 +1,4 @@
-//! What two peers tell each other, through whatever connects them already, before and while they punch (SPEC 14.3).
+//! What two peers tell each other, through whatever connects them already, before and while they punch (SPEC 15.3).
 
 use framing::{DecodeError, Reader, Writer};
 

@@ -1,4 +1,4 @@
-//! What can work between two NATs, who begins, and how long it may take (SPEC 14.5).
+//! What can work between two NATs, who begins, and how long it may take (SPEC 15.5).
 //!
 //! | one side | other side | method |
 //! |---|---|---|

@@ -1,4 +1,4 @@
-//! What is sent between addresses to find out which of them reach each other (SPEC 14.4).
+//! What is sent between addresses to find out which of them reach each other (SPEC 15.4).
 
 use framing::{DecodeError, Kind, Reader};
 use hmac::{Hmac, KeyInit, Mac};
@@ -129,7 +129,7 @@ impl std::fmt::Debug for Secret {
 pub struct ProbeKey([u8; 32]);
 
 impl ProbeKey {
-    /// The keys of what the initiator sends, and of what the responder sends (SPEC 14.4).
+    /// The keys of what the initiator sends, and of what the responder sends (SPEC 15.4).
     #[must_use]
     pub fn derive(initiator: &Secret, responder: &Secret, attempt: AttemptId) -> [Self; 2] {
         [0_u8, 1].map(|role| {

@@ -42,6 +42,8 @@ pub struct Setup {
     pub stated: Vec<IpAddr>,
     /// Both are in one network, or on one machine, and private addresses are meant as they are.
     pub local: bool,
+    /// Thousands of random ports may be tried, by us or from 256 sockets of ours: see [`Pace`](crate::Pace).
+    pub birthday: bool,
     /// The number of the first socket that the machine may ask for.
     pub first_socket: u32,
     /// How many it may ask for. Below [`SPRAY_SOCKETS`](limits::SPRAY_SOCKETS) random NATs are less often overcome, with none

@@ -1,4 +1,4 @@
-//! What one side knows of the NAT in front of it: what peers tell each other before they punch (SPEC 14.2).
+//! What one side knows of the NAT in front of it: what peers tell each other before they punch (SPEC 15.2).
 
 use std::fmt;
 

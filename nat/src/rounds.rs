@@ -73,6 +73,10 @@ impl Punch {
             self.fail(Failure::Hopeless { ours, theirs });
             return Ok(());
         }
+        if !self.accepts(&plan) {
+            self.refuse_plan();
+            return Ok(());
+        }
         self.plan = Some(plan);
         self.arm(now);
         Ok(())
@@ -150,6 +154,10 @@ impl Punch {
         if !expected || start.round != self.round || self.plan.is_some() {
             return Err(Rejected::Unsolicited);
         }
+        if !self.accepts(&start.plan) {
+            self.refuse_plan();
+            return Ok(());
+        }
         self.rtt = Duration::from_millis(start.rtt_ms.into());
         self.plan = Some(start.plan);
         self.arm(now);
@@ -157,6 +165,15 @@ impl Punch {
     }
 
     // ---- both ----
+
+    const fn accepts(&self, plan: &Plan) -> bool {
+        self.setup.birthday || !matches!(plan.method, Method::Birthday { .. })
+    }
+
+    fn refuse_plan(&mut self) {
+        self.say_end(EndCode::Refused);
+        self.fail(Failure::Ended(EndCode::Refused));
+    }
 
     fn proposal(&self) -> Option<Proposal> {
         Some(Proposal {

@@ -32,6 +32,7 @@ impl Subject for Punches {
             candidates: vec![Candidate { kind: CandidateKind::Reflexive, addr: ours.local }],
             stated: vec![ours.remote.ip()],
             local: true,
+            birthday: true,
             first_socket: 0,
             max_sockets: 16,
             ..Setup::default()

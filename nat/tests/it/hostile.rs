@@ -19,6 +19,7 @@ fn setup(ours: ([u8; 4], u16), theirs: ([u8; 4], u16)) -> Setup {
     Setup {
         candidates: vec![Candidate { kind: CandidateKind::Reflexive, addr: ours.into() }],
         stated: vec![IpAddr::from(theirs.0)],
+        birthday: true,
         ..Setup::default()
     }
 }
@@ -226,4 +227,15 @@ fn an_attempt_among_repeats_and_forgeries_still_succeeds() {
         }
         assert!(lab.results().iter().all(Option::is_some), "{seed}");
     }
+}
+
+#[test]
+fn who_did_much_lately_takes_no_part_in_more() {
+    let [_, mut b] = pair(|theirs| {
+        theirs.report = Report { mapping: nat::Mapping::Random, ..Report::default() };
+        theirs.birthday = false;
+    });
+    assert_eq!(b.poll_event(), Some(Event::Failed(Failure::Ended(EndCode::Refused))));
+    let end = b.poll_message().unwrap();
+    assert!(matches!(Message::decode(&end), Ok(Message::End { why: EndCode::Refused, .. })));
 }

@@ -184,6 +184,7 @@ impl Lab {
                 seen: stated[side].clone(),
                 stated: stated[1 - side].clone(),
                 local: false,
+                birthday: true,
                 first_socket: 10,
                 max_sockets: 300,
             };
