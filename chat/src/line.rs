@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use swarm::discovery::Task;
 use swarm::{Peer, PeerId, Published, Security, SendError, Swarm, Topic, TopicEvent, TopicEvents, TopicId};
 use tokio::io::BufReader;
 use tokio::sync::oneshot;
@@ -93,7 +94,7 @@ struct Chat<'a> {
     holds: bool,
     /// Messages that were none of a chat.
     junk: u64,
-    dials: JoinSet<Result<(), String>>,
+    dials: JoinSet<Result<Option<String>, String>>,
 }
 
 /// A message on its way.
@@ -189,8 +190,8 @@ impl Chat<'_> {
                     None => Flow::Quit,
                 },
                 Some(dialled) = self.dials.join_next() => {
-                    if let Ok(Err(error)) = dialled {
-                        self.notice(&error);
+                    if let Ok(Ok(Some(notice)) | Err(notice)) = dialled {
+                        self.notice(&notice);
                     }
                     Flow::Go
                 }
@@ -262,7 +263,7 @@ impl Chat<'_> {
                 self.notice(&format!("whoever has this comes here by `setowire-chat NICK {ticket}`"));
             }
             // Names as the reference prints them; what its STUN would find out is not looked for.
-            "/nat" => self.notice(&format!("nat=unknown addr=LAN local={}", self.swarm.local_addr().port())),
+            "/nat" => self.tell_ways(),
             command if command.starts_with('/') => {
                 let name = command.split_whitespace().next().unwrap_or(command);
                 self.notice(&format!("there is no command {name}; /help lists them"));
@@ -371,7 +372,7 @@ impl Chat<'_> {
             // Who cannot be reached from here is no news: nobody asked for it.
             self.dials.spawn(async move {
                 let _ = swarm.dial((id, addr)).await;
-                Ok(())
+                Ok(None)
             });
         }
     }
@@ -420,6 +421,21 @@ impl Chat<'_> {
 
     fn notice(&self, text: &str) {
         self.screen.notice(text);
+    }
+
+    /// Tells what is known of the way to the outside, and how others are looked for.
+    fn tell_ways(&self) {
+        self.notice(&format!("nat=unknown addr=LAN local={}", self.swarm.local_addr().port()));
+        for progress in self.swarm.discovery().iter() {
+            let what = match progress.task {
+                Task::Lookup(_) => "looking for the room".to_owned(),
+                Task::Announce(_) => "announcing the room".to_owned(),
+                Task::Record => "announcing who you are".to_owned(),
+                Task::Peer(peer) => format!("looking for {}", peer.short()),
+                _ => continue,
+            };
+            self.notice(&format!("{what}: {progress}"));
+        }
     }
 
     fn help(&self) {

@@ -36,7 +36,9 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// beginning with `* `. Lines of standard input are messages, or commands: /msg, /peers, /invite, /nat, /help, /quit.
 /// The end of input leaves, as Ctrl-C does.
 ///
-/// People in the same room find each other on the local network by themselves. No third party is contacted.
+/// People in the same room find each other by themselves, on the local network and through the BitTorrent Mainline DHT,
+/// which is a network of strangers all over the internet: it learns your address, and the room only if its name can be
+/// guessed. With --lan nobody beyond the local network is contacted.
 #[derive(Debug, Parser)]
 #[command(version, after_help = "exit status: 0 when you leave, 1 on failure, 2 on wrong usage")]
 pub(crate) struct Options {
@@ -55,7 +57,7 @@ pub(crate) struct Options {
 
     /// Contact the node at HOST:PORT or ID@HOST:PORT; repeat for more. Names are looked up and every address they have
     /// is tried, again and again while nobody is connected. With an id, as each chat tells its own, nobody else is
-    /// talked to
+    /// talked to; the id alone is looked for
     #[arg(long, visible_alias = "peer", value_name = "WHERE", value_parser = Target::parse)]
     dial: Vec<Target>,
 
@@ -76,6 +78,18 @@ pub(crate) struct Options {
     /// Do not announce the room on the local network nor look for it there
     #[arg(long)]
     no_lan: bool,
+
+    /// Stay on the local network: contact nobody beyond it but those of --dial
+    #[arg(long, conflicts_with_all = ["no_lan", "mainline"])]
+    lan: bool,
+
+    /// Do not use the BitTorrent Mainline DHT. Neither does a chat that is bound to 127.0.0.1, unless told to
+    #[arg(long, conflicts_with = "mainline")]
+    no_mainline: bool,
+
+    /// Contact this node of the BitTorrent Mainline DHT first, instead of four public ones; repeat for more
+    #[arg(long, value_name = "HOST:PORT", value_parser = network::parse_node)]
+    mainline: Vec<String>,
 }
 
 /// Which room.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, anyhow};
 use swarm::v12;
-use swarm::{DialError, DialTarget, Swarm};
+use swarm::{DialError, DialTarget, Mainline, PeerId, Preset, Swarm};
 
 use crate::screen::Screen;
 use crate::{Options, identity};
@@ -39,6 +39,11 @@ impl Target {
         let bare = self.text.strip_prefix("p2p://").unwrap_or(&self.text);
         let place = bare.split_once('@').map_or(bare, |(_, place)| place);
         place.contains(':').then_some(place)
+    }
+
+    /// Whether only the id is known.
+    fn is_id(&self) -> bool {
+        self.text.parse::<PeerId>().is_ok()
     }
 
     /// Looks the name up.
@@ -78,6 +83,12 @@ pub(crate) async fn start(options: &Options, screen: &Screen) -> anyhow::Result<
     for addr in &options.bind {
         builder = builder.listen(*addr);
     }
+    if options.lan {
+        builder = builder.preset(Preset::Lan);
+    }
+    if let Some(mainline) = mainline(options) {
+        builder = builder.mainline(mainline);
+    }
     let mut legacy = None;
     if let Some(addr) = options.v12 {
         // The existing nodes send what is longer than 1,200 bytes as plaintext fragments; it is shown with a mark.
@@ -106,11 +117,24 @@ pub(crate) async fn start(options: &Options, screen: &Screen) -> anyhow::Result<
     Ok(Started { swarm, targets })
 }
 
+/// How the BitTorrent Mainline DHT is used, if it is.
+fn mainline(options: &Options) -> Option<Mainline> {
+    if !options.mainline.is_empty() {
+        return Some(Mainline::default().bootstrap(options.mainline.iter().cloned()));
+    }
+    let stays = options.lan || options.no_mainline || is_local(&options.bind);
+    (!stays).then(Mainline::default)
+}
+
+/// Whether what listens at these addresses has to do with this machine alone.
+fn is_local(bound: &[SocketAddr]) -> bool {
+    !bound.is_empty() && bound.iter().all(|addr| addr.ip().is_loopback())
+}
+
 /// Where the v12 wire listens if nothing was said: on the same IPv4 address, and nowhere else.
 fn beside(bound: &[SocketAddr]) -> SocketAddr {
     let v4 = bound.iter().map(SocketAddr::ip).find(IpAddr::is_ipv4);
-    let local = !bound.is_empty() && bound.iter().all(|addr| addr.ip().is_loopback());
-    let any = if local { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    let any = if is_local(bound) { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
     SocketAddr::new(v4.unwrap_or(any.into()), 0)
 }
 
@@ -129,12 +153,12 @@ pub(crate) fn tell(swarm: &Swarm, screen: &Screen) {
     }
 }
 
-/// Dials a target on every wire until one answers.
+/// Dials a target on every wire until one answers. A notice, if that is news.
 ///
 /// # Errors
 ///
 /// A notice, if none does.
-pub(crate) async fn contact(swarm: Swarm, target: Target, on_v12: Vec<SocketAddr>) -> Result<(), String> {
+pub(crate) async fn contact(swarm: Swarm, target: Target, on_v12: Vec<SocketAddr>) -> Result<Option<String>, String> {
     let legacy = async {
         for addr in on_v12 {
             if let Some(legacy) = swarm.v12()
@@ -145,10 +169,13 @@ pub(crate) async fn contact(swarm: Swarm, target: Target, on_v12: Vec<SocketAddr
         }
         false
     };
+    let searched = target.is_id();
     let (native, legacy) = tokio::join!(swarm.dial(target.target), legacy);
     match native {
-        Ok(_) | Err(DialError::Closed) => Ok(()),
-        Err(_) if legacy => Ok(()),
+        // He need not be in the room.
+        Ok(peer) if searched => Ok(Some(format!("found {}", peer.id().short()))),
+        Ok(_) | Err(DialError::Closed) => Ok(None),
+        Err(_) if legacy => Ok(None),
         Err(error) => Err(format!("could not reach {}: {error}; trying again while nobody is here", target.text)),
     }
 }
@@ -183,6 +210,14 @@ pub(crate) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// Reads `host:port`.
+pub(crate) fn parse_node(text: &str) -> Result<String, String> {
+    match Target::parse(text) {
+        Ok(target) if target.anybody => Ok(text.to_owned()),
+        _ => Err("write HOST:PORT".into()),
+    }
+}
+
 /// Reads `ip:port`, or an IP alone for any port.
 pub(crate) fn parse_bind(text: &str) -> Result<SocketAddr, String> {
     let addr = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)));
@@ -213,7 +248,7 @@ mod tests {
             let target = Target::parse(text).unwrap();
             assert_eq!((target.place(), target.anybody), (Some(place), anybody));
         }
-        let ticket = swarm::Ticket::new(swarm::PeerId::from_bytes([7; 32]), []).to_string();
+        let ticket = swarm::Ticket::new(PeerId::from_bytes([7; 32]), []).to_string();
         let target = Target::parse(&ticket).unwrap();
         assert_eq!((target.place(), target.anybody), (None, false));
         for bad in ["", "localhost", ":1", "a:0", "a:65536", "a:b", "::1", "http://a:1", "x@a:1"] {
@@ -223,6 +258,10 @@ mod tests {
         assert!(parse_bind("[::1]:7").is_ok() && parse_bind("::1").is_ok());
         for bad in ["", "localhost:1", "1.2.3.4:x"] {
             assert!(parse_bind(bad).is_err(), "{bad:?}");
+        }
+        assert!(parse_node("localhost:6881").is_ok() && parse_node("[::1]:6881").is_ok());
+        for bad in [id.as_str(), "localhost", "localhost:0", &format!("{id}@localhost:1")] {
+            assert!(parse_node(bad).is_err(), "{bad:?}");
         }
         assert!(parse_v12_bind("0.0.0.0:7").is_ok() && parse_v12_bind("[::]:7").is_err());
     }
@@ -241,6 +280,24 @@ mod tests {
                     assert_eq!(is_in_reach(addr, of), wider >= narrower, "{addr} {of}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn strangers_are_contacted_unless_something_speaks_against_it() {
+        use clap::Parser as _;
+        for (words, expected) in [
+            ("", true),
+            ("--no-lan", true),
+            ("--bind 0.0.0.0:7 --bind [::1]:7", true),
+            ("--bind 127.0.0.1:7 --bind [::1]:7", false),
+            ("--bind 127.0.0.1:7 --mainline 127.0.0.1:6881", true),
+            ("--no-mainline", false),
+            ("--lan", false),
+        ] {
+            let options =
+                Options::try_parse_from(["chat", "alice"].into_iter().chain(words.split_whitespace())).unwrap();
+            assert_eq!(mainline(&options).is_some(), expected, "{words:?}");
         }
     }
 

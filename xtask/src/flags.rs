@@ -23,7 +23,7 @@ mod grammar {
                 /// Also write the rows to this file, one JSON object per line.
                 optional --json path: PathBuf
             }
-            /// Our node beside the published Python node, on loopback.
+            /// Our node beside the published Python node and libtorrent's DHT, on loopback.
             cmd interop {
                 /// A smaller matrix, for CI.
                 optional --quick

@@ -1,4 +1,4 @@
-//! `cargo xtask interop`: our node beside the published Python node.
+//! `cargo xtask interop`: our node beside the published Python node, and in a Mainline DHT made of libtorrent's nodes.
 //!
 //! Every node is a process that is told what to do on stdin and tells what happens on stdout (the protocol is in
 //! `interop/README.md`), so a row of the matrix is the same code whoever stands on either side. Where the machine allows
@@ -7,6 +7,7 @@
 mod chat;
 mod lab;
 mod leaving;
+mod mainline;
 mod meeting;
 mod messages;
 mod node;
@@ -28,7 +29,7 @@ struct Group {
     run: fn(&Lab, &mut Rows<'_>) -> anyhow::Result<()>,
 }
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     Group { name: "handshake", run: meeting::handshake },
     Group { name: "data", run: messages::sizes },
     Group { name: "stream", run: messages::streams },
@@ -38,6 +39,7 @@ const GROUPS: [Group; 9] = [
     Group { name: "leaving", run: leaving::all },
     Group { name: "lan", run: meeting::lan },
     Group { name: "chat", run: chat::rooms },
+    Group { name: "mainline", run: mainline::all },
 ];
 
 /// Runs the matrix.

@@ -13,6 +13,10 @@ use crate::workspace;
 const PACKAGE: &str = "py-setowire";
 const VERSION: &str = "0.1.0";
 
+/// Nodes of the BitTorrent Mainline DHT that were made elsewhere, at the version everything here was shown with.
+const LIBTORRENT: &str = "libtorrent";
+const LIBTORRENT_VERSION: &str = "2.1.1";
+
 /// The package wants this one.
 const OLDEST: (u32, u32) = (3, 11);
 
@@ -71,6 +75,32 @@ pub(crate) fn reference(sh: &Shell) -> Result<Reference, Unavailable> {
         .with_context(|| format!("pip installed {PACKAGE}, but {} does not find it", python.display()))
         .map_err(Unavailable::Broken)?;
     Ok(Reference { python, library })
+}
+
+/// Installs libtorrent beside the published node, unless it is there.
+///
+/// # Errors
+/// What keeps it from being there: it has compiled packages, and not for every machine.
+pub(crate) fn libtorrent(sh: &Shell, reference: &Reference) -> Result<(), String> {
+    let python = &reference.python;
+    let script = format!(
+        "from importlib.metadata import version as v; import libtorrent; assert v('{LIBTORRENT}') == '{LIBTORRENT_VERSION}'"
+    );
+    let is_there = || cmd!(sh, "{python} -c {script}").quiet().ignore_stdout().ignore_stderr().run().is_ok();
+    if is_there() {
+        return Ok(());
+    }
+    progress(&format!("installing {LIBTORRENT} {LIBTORRENT_VERSION}"));
+    let requirement = format!("{LIBTORRENT}=={LIBTORRENT_VERSION}");
+    let installed =
+        cmd!(sh, "{python} -m pip install --quiet --disable-pip-version-check --only-binary :all: {requirement}")
+            .quiet()
+            .ignore_stderr()
+            .run();
+    if installed.is_ok() && is_there() {
+        return Ok(());
+    }
+    Err(format!("pip has no {requirement} for this machine, or it does not load"))
 }
 
 fn install(sh: &Shell, venv: &Path, python: &Path) -> anyhow::Result<()> {

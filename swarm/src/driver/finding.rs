@@ -18,59 +18,66 @@ pub(super) struct Searches(BTreeMap<PeerId, Search>);
 
 #[derive(Debug)]
 struct Search {
+    /// It goes on that long, whether or not anybody waits for it.
     until: Instant,
-    replies: Vec<oneshot::Sender<Result<PeerId, DialError>>>,
+    waiting: Vec<(Instant, Reply)>,
 }
+
+type Reply = oneshot::Sender<Result<PeerId, DialError>>;
 
 impl Searches {
     /// When the first of them is given up.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.0.values().map(|search| search.until).min()
+        let waiting = |search: &Search| search.waiting.iter().map(|(until, _)| *until).min();
+        self.0.values().map(|search| waiting(search).unwrap_or(search.until)).min()
     }
 }
 
 impl Driver {
     /// Looks for a peer of which only the id is known, in every source, until it is connected or the time is over.
-    pub(super) fn find(&mut self, peer: PeerId, reply: oneshot::Sender<Result<PeerId, DialError>>, now: Instant) {
-        if self.sources.is_empty() {
-            let _ = reply.send(Err(DialError::NoAddress));
-            return;
-        }
-        let searches = &mut self.searches.0;
-        let replies: usize = searches.values().map(|search| search.replies.len()).sum();
-        if replies >= SEARCHES {
-            let _ = reply.send(Err(DialError::TooMany { limit: SEARCHES }));
-            return;
-        }
-        let until = now.checked_add(SEARCH).unwrap_or(now);
-        let search = searches.entry(peer).or_insert_with(|| Search { until, replies: Vec::new() });
-        search.until = until;
-        search.replies.push(reply);
-        self.want_peers();
+    pub(super) fn find(&mut self, peer: PeerId, reply: Reply, now: Instant) {
+        let error = if self.sources.is_empty() {
+            DialError::NoAddress
+        } else if !self.searches.0.contains_key(&peer) && self.searches.0.len() >= SEARCHES {
+            DialError::TooMany { limit: SEARCHES }
+        } else {
+            let until = now.checked_add(SEARCH).unwrap_or(now);
+            let search = self.searches.0.entry(peer).or_insert(Search { until, waiting: Vec::new() });
+            search.until = until;
+            search.waiting.retain(|(_, reply)| !reply.is_closed());
+            if search.waiting.len() < SEARCHES {
+                search.waiting.push((until, reply));
+                return self.want_peers();
+            }
+            DialError::TooMany { limit: SEARCHES }
+        };
+        // Whoever asked may have given up, here and below.
+        let _ = reply.send(Err(error));
     }
 
     /// A peer is connected: who looked for it has found it.
     pub(super) fn found(&mut self, peer: PeerId) {
         if let Some(search) = self.searches.0.remove(&peer) {
-            // Whoever asked may have given up.
-            search.replies.into_iter().for_each(|reply| drop(reply.send(Ok(peer))));
+            search.waiting.into_iter().for_each(|(_, reply)| drop(reply.send(Ok(peer))));
             self.want_peers();
         }
     }
 
-    /// Gives up the searches whose time is over, or that nobody waits for.
+    /// Tells those who have waited long enough, and gives up the searches whose time is over.
     pub(super) fn end_searches(&mut self, now: Instant) {
         let (before, shared) = (self.searches.0.len(), &self.shared);
         self.searches.0.retain(|peer, search| {
-            search.replies.retain(|reply| !reply.is_closed());
-            if search.until <= now {
+            let (over, waiting) = std::mem::take(&mut search.waiting).into_iter().partition(|(until, _)| *until <= now);
+            search.waiting = waiting;
+            let over: Vec<(Instant, Reply)> = over;
+            if !over.is_empty() {
                 let report = shared.discovery().of(Task::Peer(*peer));
-                for reply in search.replies.drain(..) {
+                for (_, reply) in over {
                     let error = DialError::NotFound { peer: *peer, after: SEARCH, report: report.clone() };
                     let _ = reply.send(Err(error));
                 }
             }
-            !search.replies.is_empty()
+            search.until > now
         });
         if self.searches.0.len() != before {
             self.want_peers();

@@ -81,8 +81,8 @@ pub(crate) const SEEDS: usize = 256;
 /// Candidates that wait for the net task, of all sources. Beyond it they wait in their sources.
 pub(crate) const CANDIDATES: usize = 64;
 
-/// Callers who wait for a peer to be found by its id. Beyond it they are refused.
-pub(crate) const SEARCHES: usize = 256;
+/// Peers that are looked for by their id, and callers who wait for one of them. Beyond it they are refused.
+pub(crate) const SEARCHES: usize = 64;
 
 /// How long a peer is looked for whom somebody waits for.
 pub(crate) const SEARCH: Duration = Duration::from_secs(30);

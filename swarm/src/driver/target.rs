@@ -10,8 +10,9 @@ use crate::{DialError, ParseIdError, ParseTicketError, PeerId, Ticket};
 
 /// Whom to dial and where: an address, a host name with a port, or the id of a peer with any number of those.
 ///
-/// As text: `192.0.2.1:4000`, `host.example:4000`, `<id>@192.0.2.1:4000`, `p2p://<id>@host.example:4000`, or a
-/// [`Ticket`]. With an id nobody else is talked to; without one, whoever answers is the peer.
+/// As text: `192.0.2.1:4000`, `host.example:4000`, `<id>@192.0.2.1:4000`, `p2p://<id>@host.example:4000`, a
+/// [`Ticket`], or an id alone, which the node has to look for. With an id nobody else is talked to; without one, whoever
+/// answers is the peer.
 ///
 /// ```
 /// use swarm::DialTarget;
@@ -96,6 +97,9 @@ impl FromStr for DialTarget {
             }
             None => (None, bare),
         };
+        if let (None, Ok(peer)) = (peer, place.parse::<PeerId>()) {
+            return Ok(peer.into());
+        }
         let mut target = Self { peer, addrs: Vec::new(), hosts: Vec::new() };
         if let Ok(addr) = place.parse::<SocketAddr>() {
             target.addrs.push(addr);
@@ -112,8 +116,10 @@ impl FromStr for DialTarget {
 
 impl fmt::Display for DialTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(peer) = &self.peer {
-            write!(f, "{peer}@")?;
+        match &self.peer {
+            Some(peer) if self.addrs.is_empty() && self.hosts.is_empty() => return peer.fmt(f),
+            Some(peer) => write!(f, "{peer}@")?,
+            None => {}
         }
         match (self.addrs.first(), self.hosts.first()) {
             (Some(addr), _) => addr.fmt(f),
@@ -192,6 +198,8 @@ mod tests {
         }
         let target: DialTarget = format!("p2p://{id}@host.example:7").parse().unwrap();
         assert_eq!((target.peer, target.hosts), (Some(id), vec![String::from("host.example:7")]));
+        assert_eq!(id.to_string().parse(), Ok(DialTarget::from(id)));
+        assert_eq!(DialTarget::from(id).to_string(), id.to_string());
         let ticket = Ticket::new(id, ["192.0.2.1:4000".parse().unwrap()]);
         assert_eq!(ticket.to_string().parse::<DialTarget>().unwrap(), DialTarget::from(ticket));
         assert!(

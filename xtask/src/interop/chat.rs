@@ -79,7 +79,7 @@ fn chat(lab: &Lab, kind: Kind, nick: &str, dial: Option<u16>) -> anyhow::Result<
 }
 
 /// Waits for a line about `nick` that is not a message.
-fn noticed(at: &mut Process, nick: &str) -> anyhow::Result<()> {
+pub(super) fn noticed(at: &mut Process, nick: &str) -> anyhow::Result<()> {
     at.wait(&format!("notice about {nick}"), LIMIT, |(stream, line)| {
         (*stream == Stream::Err && line.starts_with("* ") && line.contains(nick)).then_some(())
     })

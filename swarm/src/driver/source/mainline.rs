@@ -149,8 +149,12 @@ impl MainlineSource {
         if us.port == 0 {
             return Err(SourceError::NoAddress);
         }
-        let put = self.dht().await?.announce_peer(Id::from(key), Some(us.port)).await;
-        put.map(drop).map_err(|error| refused(&error))
+        let (dht, key) = (self.dht().await?, Id::from(key));
+        // The crate looks for the nodes to tell in another way than for peers, and answers one search by the other if both
+        // look for the same: peers then are not found. Whom this search finds is told as it is.
+        let mut peers = pin!(dht.get_peers(key));
+        while poll_fn(|cx| peers.as_mut().poll_next(cx)).await.is_some() {}
+        dht.announce_peer(key, Some(us.port)).await.map(drop).map_err(|error| refused(&error))
     }
 
     async fn lookup(&self, keys: &[[u8; 20]], found: &mut Found) -> Result<(), SourceError> {
