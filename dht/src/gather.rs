@@ -123,11 +123,10 @@ impl Gather {
         }
     }
 
-    /// Whom to ask for more: of each key the closest who store something, each in a subnet of its own.
-    pub(crate) fn next(&mut self) -> Vec<(Contact, Request)> {
+    /// Whom to ask for more now: of each key the closest who store something, each in a subnet of its own.
+    pub(crate) fn next(&mut self) -> Option<(Contact, Request)> {
         self.storers.sort_by_key(|storer| (storer.key, storer.distance));
         let mut walkers: Vec<(Key, Option<_>)> = Vec::new();
-        let mut requests = Vec::new();
         for storer in self.storers.iter_mut().filter(|storer| !storer.useless) {
             let subnet = self.subnets.of(storer.contact.addr.ip());
             let of_key = walkers.iter().filter(|(key, _)| *key == storer.key).count();
@@ -139,10 +138,10 @@ impl Gather {
             if !storer.busy && storer.has_more() {
                 storer.busy = true;
                 let request = Request::Peers { key: storer.key, family: None, start: storer.next };
-                requests.push((storer.contact, request));
+                return Some((storer.contact, request));
             }
         }
-        requests
+        None
     }
 }
 

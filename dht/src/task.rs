@@ -200,22 +200,16 @@ impl Dht {
         let searches = self.tasks.get(&id).map_or(0, |task| task.searches);
         while let Some(task) = self.tasks.get_mut(&id).filter(|_| !self.requests.is_full()) {
             let room = limits::MAX_STORES_IN_FLIGHT.saturating_sub(task.in_flight);
-            let requests = match &mut task.work {
+            let next = match &mut task.work {
                 Work::Peers(gather) if searches == 0 => gather.next(),
-                Work::Deliver(delivery) if room > 0 => delivery.queue.pop().into_iter().collect(),
-                _ => Vec::new(),
+                Work::Deliver(delivery) if room > 0 => delivery.queue.pop(),
+                _ => None,
             };
-            if requests.is_empty() {
-                break;
-            }
-            for (contact, request) in requests {
-                if let Some(task) = self.tasks.get_mut(&id) {
-                    task.in_flight += 1;
-                    task.tally.more = task.tally.more.saturating_add(1);
-                }
-                if !self.ask(contact, request.clone(), Purpose::More(id), now) {
-                    self.on_more(id, contact, &request, None, now);
-                }
+            let Some((contact, request)) = next else { break };
+            task.in_flight += 1;
+            task.tally.more = task.tally.more.saturating_add(1);
+            if !self.ask(contact, request.clone(), Purpose::More(id), now) {
+                self.on_more(id, contact, &request, None, now);
             }
         }
         let Some(task) = self.tasks.get(&id) else { return };
