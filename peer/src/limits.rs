@@ -45,6 +45,10 @@ pub(crate) const SUSPEND: Duration = Duration::from_secs(5);
 /// shorter than the first pause between two PINGs.
 pub(crate) const REST_AFTER: Duration = Duration::from_secs(10);
 
+/// Larger datagrams are tried for when something would fill them, or after so long (SPEC 9.5): a session that is over
+/// before needs none.
+pub(crate) const SEARCH_AFTER: Duration = Duration::from_millis(10);
+
 /// Record keys are updated after so long and so many packets (SPEC 7.3).
 pub(crate) const UPDATE_AFTER: Duration = Duration::from_secs(120);
 pub(crate) const UPDATE_PACKETS: u64 = 1 << 22;

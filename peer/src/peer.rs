@@ -381,7 +381,11 @@ impl Peer {
         if self.is_over() {
             return Err(SendError::Stopped { code: StreamCode::REFUSED });
         }
-        self.mux.send_datagram(protocol, data)
+        let sent = self.mux.send_datagram(protocol, data);
+        if let (Err(SendError::TooLarge { .. }), Phase::Open(session)) = (&sent, &mut self.phase) {
+            session.search_from = None;
+        }
+        sent
     }
 
     /// The next datagram.
@@ -392,6 +396,11 @@ impl Peer {
     /// Stops one protocol on this session, because what came could not be understood. The others go on.
     pub fn fail_protocol(&mut self, protocol: ProtocolId) {
         self.mux.fail_protocol(protocol);
+    }
+
+    /// The next event of a protocol, if it is the turn of one: what became of the session itself goes first.
+    pub(crate) fn poll_mux_event(&mut self) -> Option<crate::mux::Event> {
+        if self.events.is_empty() { self.mux.poll_event() } else { None }
     }
 
     // ---- inside ----

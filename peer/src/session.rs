@@ -13,7 +13,7 @@ use structs::{Link, Path, Rejected};
 use crate::ack::Acks;
 use crate::cids::{Cid, LocalCids, RemoteCid, RemoteCids};
 use crate::event::{Event, Reason};
-use crate::limits::{MAX_RESPONSES, MIN_DATAGRAM, OVERHEAD, RETRY, RETRY_MAX, TICKETS};
+use crate::limits::{MAX_RESPONSES, MIN_DATAGRAM, OVERHEAD, RETRY, RETRY_MAX, SEARCH_AFTER, TICKETS};
 use crate::mux::Mux;
 use crate::path::Paths;
 use crate::recovery::{Outcome, PathSlot, PathStart, Recovery};
@@ -78,6 +78,8 @@ pub(crate) struct Session {
     pub(crate) last_called: Instant,
     /// Kept for its memory.
     pub(crate) outcome: Option<Box<Outcome>>,
+    /// Larger datagrams are not tried for before, unless something would fill them.
+    pub(crate) search_from: Option<Instant>,
     /// It holds what it gives back when it comes to rest.
     pub(crate) awake: bool,
 }
@@ -215,6 +217,7 @@ impl Session {
             paced_until: None,
             greeted: false,
             last_called: now,
+            search_from: now.checked_add(SEARCH_AFTER),
             outcome: None,
             awake: true,
         };

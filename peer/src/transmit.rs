@@ -82,6 +82,9 @@ impl Session {
                 break;
             }
             let Some(size) = self.packet(out, mtu, slot, ecn, fill, cx) else { break };
+            if size >= mtu {
+                self.search_from = None;
+            }
             if fill != Fill::Acks {
                 left = left.saturating_sub(size);
                 probes = probes.saturating_sub(1);
@@ -304,6 +307,9 @@ impl Session {
     }
 
     fn mtu_probe(&mut self, out: &mut TransmitBuf, cx: &mut Context<'_>) -> Option<Transmit> {
+        if self.search_from.is_some_and(|from| cx.now < from) {
+            return None;
+        }
         let best = self.paths.best();
         let (path, slot) = (best.path, best.slot);
         let size = self.recovery.mtu_probe(slot, cx.now)?;

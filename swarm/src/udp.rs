@@ -1,14 +1,16 @@
 //! A UDP socket: batched receiving, segmentation offload, and errors as facts.
 
+mod ready;
+
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 
-use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use quinn_udp::{RecvMeta, UdpSocketState};
+use socket2::{Domain, Protocol, Socket, Type};
 use structs::{Datagram, Ecn, Link, Path, Transmit, TransmitBuf};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
+
+use ready::Ready;
 
 /// Buffers of one receiving call, 64 KiB each since the kernel may join 64 datagrams into one.
 pub(crate) const RECEIVE_BUFFERS: usize = 8;
@@ -29,7 +31,7 @@ pub(crate) enum Fragments {
 /// A socket, and the buffers that it is read into.
 #[derive(Debug)]
 pub(crate) struct Udp {
-    io: UdpSocket,
+    io: Ready,
     state: UdpSocketState,
     local: SocketAddr,
     fragments: Fragments,
@@ -65,7 +67,7 @@ impl Udp {
         let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
         socket.set_nonblocking(true)?;
         socket.bind(&addr.into())?;
-        let io = UdpSocket::from_std(socket.into())?;
+        let io = Ready::new(socket.into())?;
         let local = io.local_addr()?;
         Ok(Self {
             state: offloads(&io, fragments)?,
@@ -83,7 +85,7 @@ impl Udp {
 
     /// Bytes that the kernel buffers for receiving, with its overhead per datagram (`SO_RCVBUF` as read back).
     pub(crate) fn receive_buffer(&self) -> usize {
-        SockRef::from(&self.io).recv_buffer_size().unwrap_or(0)
+        self.io.socket().recv_buffer_size().unwrap_or(0)
     }
 
     /// The datagrams that one sending call takes.
@@ -93,24 +95,24 @@ impl Udp {
 
     /// Resolves when there may be something to read. Cancel-safe.
     #[cfg(feature = "v12")]
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.io.readable().await
+    pub(crate) async fn readable(&self) {
+        std::future::poll_fn(|cx| self.poll_readable(cx)).await;
     }
 
     /// Resolves when there may be room to send. Cancel-safe.
     #[cfg(feature = "v12")]
-    pub(crate) async fn writable(&self) -> io::Result<()> {
-        self.io.writable().await
+    pub(crate) async fn writable(&self) {
+        std::future::poll_fn(|cx| self.poll_writable(cx)).await;
     }
 
     /// Ready when there may be something to read, or the runtime ends. For one task: the last to ask is woken.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.io.poll_recv_ready(cx).map(drop)
+        self.io.poll_readable(cx)
     }
 
     /// The same for room to send.
     pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.io.poll_send_ready(cx).map(drop)
+        self.io.poll_writable(cx)
     }
 
     /// Makes one receiving call and gives each datagram to `each`. Returns whether more may be waiting.
@@ -119,8 +121,8 @@ impl Udp {
         let mut filled = 0;
         let mut slices = self.buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
         let (io, state, errors) = (&self.io, &self.state, &mut self.receive_errors);
-        let more = io.try_io(Interest::READABLE, || {
-            match state.recv(UdpSockRef::from(io), &mut slices, &mut meta) {
+        let more = io.try_read(|| {
+            match state.recv(io.udp(), &mut slices, &mut meta) {
                 Ok(count) => filled = count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
                 Err(_) => *errors = errors.saturating_add(1),
@@ -182,7 +184,7 @@ impl Udp {
             let sent = match source {
                 Some(_) => self.send_from(source, segment, transmit),
                 // The plain call does, and no error of it switches the offload off.
-                None => self.io.try_send_to(segment, remote).map(drop),
+                None => self.io.try_write(|io| io.socket().send_to(segment, &remote.into()).map(drop)),
             };
             match sent {
                 Ok(()) => at += segment.len(),
@@ -205,7 +207,7 @@ impl Udp {
         refused.map_or(Sent::Done, Sent::Failed)
     }
 
-    fn send_from(&self, src_ip: Option<IpAddr>, contents: &[u8], transmit: &Transmit) -> io::Result<()> {
+    fn send_from(&mut self, src_ip: Option<IpAddr>, contents: &[u8], transmit: &Transmit) -> io::Result<()> {
         let (destination, segment_size) = (transmit.path.remote, Some(transmit.segment_size));
         let ecn = match transmit.ecn {
             Ecn::NotEct => None,
@@ -214,7 +216,7 @@ impl Udp {
             Ecn::Ce => Some(quinn_udp::EcnCodepoint::Ce),
         };
         let message = quinn_udp::Transmit { destination, ecn, contents, segment_size, src_ip };
-        self.io.try_io(Interest::WRITABLE, || self.state.try_send(UdpSockRef::from(&self.io), &message))
+        self.io.try_write(|io| self.state.try_send(io.udp(), &message))
     }
 
     /// The address to send from: the one the peer wrote to, where the socket has several to choose from.
@@ -235,8 +237,8 @@ impl Udp {
 /// That also forbids fragmentation by IP, which suits protocols that probe the MTU. Where one does not, a message over
 /// the MTU is one large datagram that IP must split, so the permission is given back.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn offloads(io: &UdpSocket, fragments: Fragments) -> io::Result<UdpSocketState> {
-    let state = UdpSocketState::new(UdpSockRef::from(io))?;
+fn offloads(io: &Ready, fragments: Fragments) -> io::Result<UdpSocketState> {
+    let state = UdpSocketState::new(io.udp())?;
     if fragments == Fragments::Forbidden {
         return Ok(state);
     }
@@ -247,10 +249,10 @@ fn offloads(io: &UdpSocket, fragments: Fragments) -> io::Result<UdpSocketState> 
 /// Where the permission to fragment cannot be given back, the options are set on another socket: this one keeps the
 /// system's defaults, and reads and writes one datagram by one call.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn offloads(io: &UdpSocket, fragments: Fragments) -> io::Result<UdpSocketState> {
+fn offloads(io: &Ready, fragments: Fragments) -> io::Result<UdpSocketState> {
     if fragments == Fragments::Forbidden {
-        return UdpSocketState::new(UdpSockRef::from(io));
+        return UdpSocketState::new(io.udp());
     }
     let other = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    UdpSocketState::new(UdpSockRef::from(&other))
+    UdpSocketState::new((&other).into())
 }

@@ -238,6 +238,13 @@ impl Endpoint {
         self.table.iter().map(|(handle, entry)| (handle, &entry.peer))
     }
 
+    /// What else happened on the protocols of a peer that an [event](Machine::poll_event) of this kind has just come of. To
+    /// be asked until `None`: it is quicker than to wait until that peer has its turn again, once for each event.
+    pub fn poll_mux_event(&mut self, handle: Handle) -> Option<crate::mux::Event> {
+        let index = self.table.index(handle)?;
+        self.table.get_mut(index)?.peer.poll_mux_event()
+    }
+
     /// Closes every session with this code and these words, after at most `grace` for what is queued, and lets nobody in
     /// any more. The endpoint [has ended](Self::is_closed) when all of them have.
     pub fn close(&mut self, code: u64, reason: &str, grace: Duration, now: Instant) {
@@ -376,10 +383,8 @@ impl Machine for Endpoint {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        let peers = self.table.deadlines.next().map(|(at, &index)| {
-            let deadline = self.table.get(index).and_then(|entry| entry.peer.poll_timeout());
-            Deadline { at, reason: deadline.map_or("peer", |deadline| deadline.reason) }
-        });
+        let reason = |index| self.table.get(index).map_or("peer", |entry| entry.reason);
+        let peers = self.table.deadlines.next().map(|(at, &index)| Deadline { at, reason: reason(index) });
         let half_open = self.half_open.deadline().map(|at| Deadline { at, reason: "half-open" });
         Deadline::earliest(peers, half_open)
     }

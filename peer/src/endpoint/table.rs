@@ -39,6 +39,8 @@ pub(super) struct Entry {
     tokens: SmallVec<[[u8; 16]; 1]>,
     /// Bytes it may send before the others have had their turn; below zero after a batch beyond that.
     pub(super) credit: i64,
+    /// What the deadline is for that was asked for last.
+    pub(super) reason: &'static str,
     is_ready: bool,
     is_eventful: bool,
     is_touched: bool,
@@ -57,10 +59,18 @@ impl Entry {
             cids: SmallVec::new(),
             tokens: SmallVec::new(),
             credit: QUANTUM,
+            reason: "peer",
             is_ready: false,
             is_eventful: false,
             is_touched: false,
         }
+    }
+
+    /// When the peer wants to be woken: asked once, when it has nothing more to send, since finding out takes a while.
+    fn deadline(&mut self) -> Option<Instant> {
+        let deadline = self.peer.poll_timeout()?;
+        self.reason = deadline.reason;
+        Some(deadline.at)
     }
 
     /// Whether our dial waits for that of the other side.
@@ -271,7 +281,7 @@ impl Table {
         while let Some(index) = self.touched.pop() {
             if let Some(entry) = self.get_mut(index) {
                 entry.is_touched = false;
-                let at = entry.peer.poll_timeout().map(|deadline| deadline.at);
+                let at = entry.deadline();
                 self.deadlines.set(index, at);
             }
         }
@@ -294,7 +304,7 @@ impl Table {
         let Some(entry) = self.get_mut(index) else { return };
         entry.is_ready = false;
         entry.credit = QUANTUM;
-        let (at, wake) = (entry.peer.poll_timeout().map(|deadline| deadline.at), !entry.is_eventful);
+        let (at, wake) = (entry.deadline(), !entry.is_eventful);
         entry.is_eventful = true;
         if wake {
             self.eventful.push_back(index);
@@ -312,13 +322,10 @@ impl Table {
         self.eventful.push_back(index);
     }
 
-    /// The peer whose turn it was has nothing to tell.
+    /// The peer whose turn it was has nothing to tell. Its deadline is what it was: telling changes nothing.
     pub(super) fn hush(&mut self, index: u32) {
-        let Some(entry) = self.get_mut(index) else { return };
-        entry.is_eventful = false;
-        if !entry.is_ready {
-            let at = entry.peer.poll_timeout().map(|deadline| deadline.at);
-            self.deadlines.set(index, at);
+        if let Some(entry) = self.get_mut(index) {
+            entry.is_eventful = false;
         }
     }
 }

@@ -269,6 +269,10 @@ impl Mux {
         let waiting = self.lanes.get(turn.at).map_or(0, |lane| lane.ready.len());
         // Who is alone has the packet, but its streams take turns.
         let limit = if turn.alone && waiting > 1 { ROUND as usize } else { turn.bytes };
+        // Many short streams are in one packet: their frames are written down in one place, not in ever larger ones.
+        if waiting > 1 && sent.len() == sent.inline_size() {
+            sent.reserve(waiting.min(SHORT_STREAMS));
+        }
         for _ in 0..waiting {
             let Some(slot) = self.lanes.get(turn.at).and_then(|lane| lane.ready.front().copied()) else { break };
             let wrote = self.write_new(turn.at, slot, limit, out, sent, now);
@@ -582,6 +586,9 @@ pub(super) const fn datagram_frame(entry: u8, len: usize) -> usize {
 
 /// Not even an empty frame of a stream or a datagram is shorter.
 const MIN_FRAME: usize = 3;
+
+/// Frames of short streams that a packet has room for, about.
+const SHORT_STREAMS: usize = 14;
 
 /// Less than this of a capped protocol is sent only if that is all it has.
 const MIN_CAPPED: usize = 256;

@@ -465,7 +465,7 @@ impl Mux {
 
     /// Forgets the sending half of a stream.
     pub(super) fn remove_send(&mut self, slot: Slot) {
-        let Some(mut half) = self.streams.remove_send(slot) else { return };
+        let Some(half) = self.streams.sends.get_mut(slot) else { return };
         half.data.narrow(&mut self.send_pool);
         if half.ready
             && let Some(lane) = self.lanes.get_mut(half.protocol.index())
@@ -484,18 +484,22 @@ impl Mux {
         if self.oversized == slot {
             self.oversized = NONE;
         }
-        if half.fin == Told::Acked {
-            self.push(Event::Delivered { stream: half.id });
+        let (stream, delivered) = (half.id, half.fin == Told::Acked);
+        self.streams.remove_send(slot);
+        if delivered {
+            self.push(Event::Delivered { stream });
         }
-        self.on_removed(half.id);
+        self.on_removed(stream);
     }
 
     /// Forgets the receiving half of a stream.
     pub(super) fn remove_recv(&mut self, slot: Slot) {
-        let Some(mut half) = self.streams.remove_recv(slot) else { return };
+        let Some(half) = self.streams.recvs.get_mut(slot) else { return };
         debug_assert!(half.data.is_empty() && half.ranges() == 0, "nothing is held");
         half.data.narrow(&mut self.recv_pool);
-        self.on_removed(half.id);
+        let stream = half.id;
+        self.streams.remove_recv(slot);
+        self.on_removed(stream);
     }
 
     /// A half of a stream is over, and with it perhaps the stream: another may be opened.

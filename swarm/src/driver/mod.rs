@@ -148,6 +148,8 @@ pub struct Driver {
     stall: Option<Instant>,
     /// A subscriber had no room when the last turn ended.
     paused: bool,
+    /// How many sessions others opened in the first half of this turn.
+    arrived: u32,
     #[cfg(feature = "v12")]
     legacy: Option<crate::v12::Swarm>,
 }
@@ -205,6 +207,7 @@ impl Driver {
             subscribers: Vec::new(),
             stall: None,
             paused: false,
+            arrived: 0,
             node,
             closes: Closes(Arc::clone(&shared)),
             shared,
@@ -231,7 +234,11 @@ impl Driver {
             let mut now = clock::now();
             let (mut more, came) = self.take_in(now);
             if came {
-                others().await;
+                match std::mem::take(&mut self.arrived) {
+                    0 => others().await,
+                    // Whoever is told of a new peer may not be a task: the runtime looks after that one more rarely.
+                    _ => tokio::task::yield_now().await,
+                }
                 now = clock::now();
             }
             more |= self.give_out(now);
@@ -272,7 +279,10 @@ impl Driver {
         if came {
             self.collect_work();
             self.visit(now);
-            self.pass_messages(now);
+            // What came along with a new peer waits for the second half: who hears of the peer may want to read it there.
+            if self.arrived == 0 {
+                self.pass_messages(now);
+            }
         }
         (more, came)
     }

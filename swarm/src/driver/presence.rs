@@ -19,12 +19,14 @@ impl Driver {
             Event::Session { session: handle, event } => {
                 if let Some(session) = self.sessions.get_mut(&handle) {
                     session.events.push(event);
+                    self.node.drain_session(handle, |event| session.events.push(event));
                     if !std::mem::replace(&mut session.listed, true) {
                         self.work.push(handle);
                     }
                 }
             }
             Event::Connected { session, connection } => {
+                self.arrived += 1;
                 let max = self.node.max_message();
                 let conn = Arc::new(Conn::new(connection.peer, session, max, Arc::clone(&self.shared.ready)));
                 self.shared.connect(Arc::clone(&conn));
@@ -74,7 +76,11 @@ impl Driver {
                 self.unsent += messages.map(|channel| channel.account.unsent).sum::<u64>();
                 self.on_disconnected(session, peer, reason);
             }
-            Event::Dialled { id, peer } => answer(&mut self.dials, &id, Ok(peer)),
+            Event::Dialled { id, peer } => {
+                // That session was not opened by others.
+                self.arrived = self.arrived.saturating_sub(1);
+                answer(&mut self.dials, &id, Ok(peer));
+            }
             Event::DialFailed { id, error } => answer(&mut self.dials, &id, Err(error)),
             _ => {}
         }

@@ -351,10 +351,27 @@ impl Node {
     }
 
     fn on_mux_event(&mut self, handle: Handle, event: peer::mux::Event) {
-        use peer::mux::Event as Mux;
         if !self.sessions.contains_key(&handle) {
             return;
         }
+        if let Some(event) = self.take_topic_event(handle, event) {
+            self.events.push_back(Event::Session { session: handle, event });
+        }
+    }
+
+    /// What else happened on the protocols of a session that an [`Event::Session`] was just told of: without asking all
+    /// others in between, which costs more than most of what there is to tell.
+    pub(crate) fn drain_session(&mut self, handle: Handle, mut each: impl FnMut(peer::mux::Event)) {
+        while let Some(event) = self.endpoint.poll_mux_event(handle) {
+            if let Some(event) = self.take_topic_event(handle, event) {
+                each(event);
+            }
+        }
+    }
+
+    /// Acts on what concerns topics, and returns what does not.
+    fn take_topic_event(&mut self, handle: Handle, event: peer::mux::Event) -> Option<peer::mux::Event> {
+        use peer::mux::Event as Mux;
         match event {
             Mux::Message { protocol } if protocol == self.protocols.topic => drop(self.topic_readable.insert(handle)),
             Mux::SendReady { protocol, .. } if protocol == self.protocols.topic => {
@@ -365,8 +382,9 @@ impl Node {
                 }
             }
             Mux::Acked { protocol, .. } if protocol == self.protocols.topic => {}
-            event => self.events.push_back(Event::Session { session: handle, event }),
+            event => return Some(event),
         }
+        None
     }
 
     fn on_closed(&mut self, handle: Handle, closed: peer::Closed) {

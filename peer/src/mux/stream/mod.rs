@@ -46,8 +46,10 @@ impl<T> Slab<T> {
         Slot::try_from(self.items.len() - 1).unwrap_or(NONE)
     }
 
-    fn remove(&mut self, slot: Slot) -> Option<T> {
-        let item = self.items.get_mut(usize::from(slot))?.take()?;
+    /// Drops an item where it is: it is large, and nobody wants it any more. Whether there was one.
+    fn remove(&mut self, slot: Slot) -> bool {
+        let Some(item) = self.items.get_mut(usize::from(slot)).filter(|item| item.is_some()) else { return false };
+        *item = None;
         self.free.push(slot);
         if self.free.len() == self.items.len() {
             self.items.clear();
@@ -56,7 +58,7 @@ impl<T> Slab<T> {
                 (self.items, self.free) = (Vec::new(), Vec::new());
             }
         }
-        Some(item)
+        true
     }
 
     fn shrink_to_fit(&mut self) {
@@ -155,7 +157,7 @@ impl Streams {
     #[inline]
     pub(super) fn find(&self, id: StreamId) -> Found {
         let (rows, index) = (self.rows(id), id.index());
-        match rows.binary_search_by_key(&index, |row| row.index) {
+        match place(rows, index) {
             Ok(at) => rows.get(at).map_or(Found::Closed, |row| Found::Open(*row)),
             Err(_) if self.is_ours(id) => {
                 if index < self.next {
@@ -211,8 +213,9 @@ impl Streams {
 
     /// A number of theirs that is seen for the first time.
     pub(super) fn admit(&mut self, id: StreamId) {
-        let at = self.theirs.partition_point(|row| row.index < id.index());
-        self.theirs.insert(at, Row { index: id.index(), send: NONE, recv: NONE });
+        if let Err(at) = place(&self.theirs, id.index()) {
+            self.theirs.insert(at, Row { index: id.index(), send: NONE, recv: NONE });
+        }
     }
 
     pub(super) fn add_send(&mut self, half: SendHalf) -> Slot {
@@ -229,23 +232,25 @@ impl Streams {
         slot
     }
 
-    pub(super) fn remove_send(&mut self, slot: Slot) -> Option<SendHalf> {
-        let half = self.sends.remove(slot)?;
-        self.update(half.id, |row| row.send = NONE);
-        Some(half)
+    /// Forgets a sending half. Whether there was one.
+    pub(super) fn remove_send(&mut self, slot: Slot) -> bool {
+        let Some(id) = self.sends.get(slot).map(|half| half.id) else { return false };
+        self.update(id, |row| row.send = NONE);
+        self.sends.remove(slot)
     }
 
-    pub(super) fn remove_recv(&mut self, slot: Slot) -> Option<RecvHalf> {
-        let half = self.recvs.remove(slot)?;
-        self.update(half.id, |row| row.recv = NONE);
-        Some(half)
+    /// Forgets a receiving half. Whether there was one.
+    pub(super) fn remove_recv(&mut self, slot: Slot) -> bool {
+        let Some(id) = self.recvs.get(slot).map(|half| half.id) else { return false };
+        self.update(id, |row| row.recv = NONE);
+        self.recvs.remove(slot)
     }
 
     /// Changes the row of a stream, and forgets it when nothing is left of it.
     fn update(&mut self, id: StreamId, change: impl FnOnce(&mut Row)) {
         let ours = self.is_ours(id);
         let rows = self.rows_mut(id);
-        let Ok(at) = rows.binary_search_by_key(&id.index(), |row| row.index) else { return };
+        let Ok(at) = place(rows, id.index()) else { return };
         if let Some(row) = rows.get_mut(at) {
             change(row);
             if row.send != NONE || row.recv != NONE {
@@ -263,10 +268,43 @@ impl Streams {
     }
 }
 
+/// Where the row of a stream is, or would have to be.
+///
+/// Streams are opened in order and most end in order, so the row is mostly as far from one end as its number is from the
+/// number there.
+#[inline]
+fn place(rows: &[Row], index: u64) -> Result<usize, usize> {
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Err(0) };
+    if index > last.index {
+        return Err(rows.len());
+    }
+    let ahead = usize::try_from(index.wrapping_sub(first.index)).unwrap_or(usize::MAX);
+    let behind = usize::try_from(last.index - index).unwrap_or(usize::MAX);
+    let is_at = |at: usize| rows.get(at).is_some_and(|row| row.index == index);
+    match (rows.len() - 1).checked_sub(behind) {
+        _ if is_at(ahead) => Ok(ahead),
+        Some(at) if is_at(at) => Ok(at),
+        _ => rows.binary_search_by_key(&index, |row| row.index),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use framing::StreamKind;
+
+    #[test]
+    fn a_row_is_found_wherever_gaps_are() {
+        let row = |index| Row { index, send: NONE, recv: NONE };
+        for gaps in 0_u32..1 << 8 {
+            let rows: Vec<Row> = (0..8).filter(|bit| gaps >> bit & 1 == 0).map(|bit| row(100 + bit)).collect();
+            for index in 98..110 {
+                let found = rows.binary_search_by_key(&index, |row| row.index);
+                assert_eq!(place(&rows, index), found, "{index} in {rows:?}");
+            }
+        }
+        assert_eq!(place(&[row(0), row(u64::MAX >> 2)], 7), Err(1));
+    }
 
     #[test]
     fn closed_streams_are_remembered_in_as_many_ranges_as_there_are_gaps() {
@@ -281,7 +319,7 @@ mod tests {
         }
         for index in (0..200).filter(|index| index % 2 == 0) {
             let id = StreamId::new(index, Role::Responder);
-            assert!(streams.remove_recv(streams.recv_slot(id)).is_some());
+            assert!(streams.remove_recv(streams.recv_slot(id)));
             assert_eq!(streams.find(id), Found::Closed);
         }
         assert_eq!((streams.closed.len(), streams.closed_count()), (100, 100));
@@ -290,7 +328,7 @@ mod tests {
         let slot =
             streams.add_send(SendHalf::new(ours, crate::mux::ProtocolId(0), StreamKind::Messages, Some(open), 10));
         assert_eq!(streams.send_slot(ours), slot);
-        assert!(streams.remove_send(slot).is_some());
+        assert!(streams.remove_send(slot));
         assert_eq!(streams.find(ours), Found::Closed);
         assert_eq!(streams.find(StreamId::new(1, Role::Dialler)), Found::NeverOpened);
         streams.rest();
