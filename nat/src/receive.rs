@@ -64,9 +64,7 @@ impl Punch {
         if self.sent.get(usize::from(number)) != Some(&route) {
             return Err(Rejected::Unsolicited);
         }
-        if self.proved.iter().any(|(known, _)| *known == route) {
-            return Ok(());
-        }
+        // Also if the path is known: the last one may have been lost.
         if self.role == Role::Responder && self.phase != Phase::Lingering {
             self.send(route, ProbeKind::Confirm, number, false)?;
         }
