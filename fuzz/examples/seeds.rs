@@ -21,6 +21,7 @@ fn main() -> io::Result<()> {
             "recovery" => (0..256).map(|_| noise(&[], 16 + rng.below(500), &mut rng)).collect(),
             "mux" => (0..=255).map(|n| noise(&[n], 64 + rng.below(1500), &mut rng)).collect(),
             "session" => (0..=255).map(|n| noise(&[n | 1], 32 + rng.below(400), &mut rng)).collect(),
+            "nat" => traversal(&mut rng),
             "v12_frame" => frames()?,
             "v12_peer" => (0..512).map(|n| conversation(n, PEER, &mut rng)).collect(),
             "v12_node" => (0..512).map(|n| conversation(n, NODE, &mut rng)).collect(),
@@ -146,6 +147,39 @@ fn noise(first: &[u8], len: u64, rng: &mut Rng) -> Vec<u8> {
     let mut bytes = first.to_vec();
     bytes.extend((0..len).flat_map(|_| rng.array::<1>()));
     bytes
+}
+
+/// Messages of all kinds, then noise for the other parts, mostly for two who punch.
+fn traversal(rng: &mut Rng) -> Vec<Vec<u8>> {
+    use nat::stun::{Change, Message, Transaction};
+    let transaction = Transaction([7; 12]);
+    let change = Change { ip: true, port: true };
+    let request = Message::Request { transaction, change, fingerprint: true };
+    let addr = ([203, 0, 113, 5], 5000).into();
+    let success = Message::Success { transaction, mapped: addr, other: Some(addr) };
+    let unknown = Message::Unknown { transaction, types: vec![0x24, 0x25], fingerprint: true };
+    let mut whole = vec![request.encode(true), success.encode(true), unknown.encode(true), success.encode(false)];
+    let setup = || nat::Setup {
+        candidates: vec![nat::Candidate { kind: nat::CandidateKind::Reflexive, addr }],
+        ..nat::Setup::default()
+    };
+    let now = sim::clock::base();
+    let mut offer = nat::Punch::initiate(setup(), &Seed::fixed(1), now);
+    let mut answer = nat::Punch::respond(setup(), &Seed::fixed(2), now);
+    for _ in 0..3 {
+        let message = offer.poll_message().unwrap_or_default();
+        let _ = answer.handle_message(&message, now);
+        whole.push(message);
+        let message = answer.poll_message().unwrap_or_default();
+        let _ = offer.handle_message(&message, now);
+        whole.push(message);
+    }
+    whole.push([&[0xdc, 0, 0, 1][..], &[9; 24]].concat());
+    whole.retain(|message| !message.is_empty());
+    let mut seeds: Vec<Vec<u8>> = whole.iter().map(|message| [&[0], &message[..]].concat()).collect();
+    seeds.extend((0..24).map(|n| noise(&[1 + n % 2], 64 + rng.below(400), rng)));
+    seeds.extend((0..64).map(|_| noise(&[3], 40 + rng.below(600), rng)));
+    seeds
 }
 
 /// Random steps of a target that has few operations.

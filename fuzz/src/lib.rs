@@ -11,6 +11,7 @@
 //! | `recovery` | loss recovery, against the fate of every packet |
 //! | `mux` | two multiplexers, and somebody who speaks for either |
 //! | `session` | two endpoints and a network that the input commands |
+//! | `nat` | messages, probes, STUN, votes, and two who punch |
 //! | `frame`, `reassembly`, `reorder`, `chunks` | the parts of the framing of v12, most of them against a naive model |
 //! | `peer` | two peers, or one and a forger, and a network that the input commands |
 //! | `node` | two nodes and strangers, with commands and multicast |
@@ -27,6 +28,7 @@ mod frame;
 mod handshake;
 mod input;
 mod mux;
+mod nat;
 mod native_frame;
 mod node;
 mod peer;
@@ -42,6 +44,7 @@ pub use chunks::v12_chunks;
 pub use frame::v12_frame;
 pub use handshake::handshake;
 pub use mux::mux;
+pub use nat::nat;
 pub use native_frame::frame;
 pub use node::v12_node;
 pub use peer::v12_peer;
@@ -62,6 +65,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("recovery", recovery),
     ("mux", mux),
     ("session", session),
+    ("nat", nat),
     ("v12_frame", v12_frame),
     ("v12_reassembly", v12_reassembly),
     ("v12_reorder", v12_reorder),

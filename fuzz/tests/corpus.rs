@@ -48,6 +48,7 @@ replays!(
     recovery,
     mux,
     session,
+    nat,
     v12_frame,
     v12_reassembly,
     v12_reorder,

@@ -464,9 +464,6 @@ impl Machine for Punch {
 
     fn handle_timeout(&mut self, now: Instant) {
         let now = self.at(now);
-        while let Some(shot) = self.schedule.pop(now) {
-            self.shoot(shot);
-        }
         if self.settle_at.is_some_and(|at| at <= now) {
             self.choose(now);
         }
@@ -475,6 +472,10 @@ impl Machine for Punch {
         }
         if self.deadline.is_some_and(|at| at <= now) {
             self.on_deadline(now);
+        }
+        // Last: a phase that ends may begin with probes that are due at once.
+        while let Some(shot) = self.schedule.pop(now) {
+            self.shoot(shot);
         }
     }
 

@@ -239,3 +239,21 @@ fn who_did_much_lately_takes_no_part_in_more() {
     let end = b.poll_message().unwrap();
     assert!(matches!(Message::decode(&end), Ok(Message::End { why: EndCode::Refused, .. })));
 }
+
+/// Sockets that never come are not waited for, and what begins without them begins at that moment.
+#[test]
+fn an_owner_who_opens_no_sockets_delays_an_attempt_but_does_not_stop_it() {
+    let random = |setup: &mut Setup| {
+        setup.report = Report { mapping: nat::Mapping::Random, strays: nat::Strays::Ignored, ..Report::default() };
+        setup.max_sockets = 256;
+    };
+    let [_, mut b] = pair(random);
+    assert!(matches!(b.poll_event(), Some(Event::OpenSockets { count: 256, observed: false, .. })));
+    let mut sent = 0;
+    while let Some(deadline) = b.poll_timeout() {
+        let now = deadline.at;
+        sent += datagrams(&mut b, now).len();
+        assert!(b.poll_timeout().is_none_or(|next| next.at > now), "no progress");
+    }
+    assert!(sent > 0 && b.is_closed());
+}
