@@ -50,6 +50,7 @@ class Driven:
         self.quiet = False
         self.counter = Counter()
         self.running = set()
+        self.dht = None
         on = self.node.on
         on('connection', lambda peer: emit('connection', peer=peer.id, addr=peer.remote_address))
         on('disconnect', lambda peer_id: emit('disconnect', peer=peer_id))
@@ -154,6 +155,28 @@ class Driven:
             outcome = 'fetch_failed', {'error': str(error) or repr(error)}
         emit(outcome[0], key=key, **outcome[1], ms=round((time.monotonic() - start) * 1000))
 
+    # The distributed hash table, which no node starts by itself: one beside the node.
+
+    async def do_dht(self):
+        self.dht = dht_lib.SimpleDHT({})
+        await self.dht.start()
+        emit('dht', id=self.dht.node_id, addr=f'{LOOPBACK}:{self.dht.port}')
+
+    async def do_dhtmeet(self, addr, node_id):
+        host, port = endpoint(addr)
+        await self.dht.bootstrap([{'id': node_id, 'ip': host, 'port': port}])
+        emit('dhtmet', addr=addr, nodes=self.dht._table.size)
+
+    def do_dhtput(self, key, value):
+        self.dht.put(key, value)
+        emit('dhtput', key=key, nodes=self.dht._table.size)
+
+    def do_dhtfind(self, key):
+        self.in_background(self.dhtfind(key))
+
+    async def dhtfind(self, key):
+        emit('dhtfound', key=key, value=await self.dht.find_value(key))
+
     # Bytes as they are.
 
     def do_raw(self, addr, text):
@@ -215,6 +238,8 @@ async def main(args):
     reference.confine(loop, args.port, lambda addr: emit('blocked', to=f'{addr[0]}:{addr[1]}' if addr else None))
     loop.set_exception_handler(lambda _, c: emit('error', message=repr(c.get('exception') or c.get('message'))))
     swarm = reference.load(args.lib, [endpoint(host) for host in args.stun], args.lan)
+    global dht_lib
+    import dht_lib
     options = {'relay': args.relay, 'bootstrap': args.bootstrap, 'seeds': args.seeds,
                'bootstrap_http': args.bootstrap_http}
     options.update({k: v for k, v in (('seed', args.seed), ('max_peers', args.max_peers)) if v})

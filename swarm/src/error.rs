@@ -180,6 +180,12 @@ pub enum StoreError {
         /// Bytes allowed.
         max: usize,
     },
+    /// This node stores as many values as it may.
+    #[error("{limit} values are stored already")]
+    Full {
+        /// How many it may.
+        limit: usize,
+    },
     /// The node has ended.
     #[error("the node has ended")]
     Closed,

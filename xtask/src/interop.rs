@@ -5,6 +5,7 @@
 //! it the nodes live in a network namespace that holds nothing but a loopback interface: nothing can be contacted outside.
 
 mod chat;
+mod dht;
 mod lab;
 mod leaving;
 mod mainline;
@@ -29,7 +30,7 @@ struct Group {
     run: fn(&Lab, &mut Rows<'_>) -> anyhow::Result<()>,
 }
 
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 11] = [
     Group { name: "handshake", run: meeting::handshake },
     Group { name: "data", run: messages::sizes },
     Group { name: "stream", run: messages::streams },
@@ -39,6 +40,7 @@ const GROUPS: [Group; 10] = [
     Group { name: "leaving", run: leaving::all },
     Group { name: "lan", run: meeting::lan },
     Group { name: "chat", run: chat::rooms },
+    Group { name: "dht", run: dht::values },
     Group { name: "mainline", run: mainline::all },
 ];
 

@@ -10,9 +10,11 @@
 //! | `mesh.rs`, `seen.rs` | flooding: through whom, and which messages are copies |
 //! | `values.rs` | store and fetch |
 //! | `introduce.rs` | peer exchange, relays' introductions, and which of it is dialled |
+//! | `dht/` | the distributed hash table, a machine of its own |
 //! | `policy.rs` | every bound, and which addresses may be dialled on whose word |
 
 mod config;
+pub mod dht;
 #[cfg(feature = "tokio")]
 mod driver;
 mod event;
@@ -50,7 +52,8 @@ pub use crypto::v12::{Identity, NodeId, SeedError, TopicHash, WireId};
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use driver::{
-    Builder, Driver, Events, Fetch, Message, Peer, Published, Stats, Swarm, SwarmEvent, Topic, TopicEvent, TopicEvents,
+    Builder, Dht, Driver, Events, Fetch, Message, Peer, Published, Stats, Swarm, SwarmEvent, Topic, TopicEvent,
+    TopicEvents,
 };
 pub use event::Event;
 

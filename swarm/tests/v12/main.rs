@@ -13,6 +13,7 @@
 mod attacks;
 mod chat;
 mod conformance;
+mod dht;
 mod ending;
 mod hearsay;
 mod meeting;

@@ -14,6 +14,7 @@
 mod builder;
 
 mod command;
+mod dht;
 mod events;
 mod fetch;
 mod handle;
@@ -36,6 +37,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Sleep;
 
 pub use self::builder::Builder;
+pub use self::dht::Dht;
 pub use self::events::{Events, Message, SwarmEvent};
 pub use self::fetch::Fetch;
 pub use self::handle::{Peer, Swarm};

@@ -7,6 +7,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 #![allow(clippy::disallowed_methods, reason = "a program reads the clock")]
 
+mod dht;
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -18,7 +20,7 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use framing::v12::limits::{MAX_DATA_PAYLOAD, MAX_FRAG_PAYLOAD, MAX_VALUE};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use swarm::v12::Config;
+use swarm::v12::{Config, Dht};
 use swarm::v12::{Events, Message, Peer, Swarm, SwarmEvent, Topic};
 use swarm::{PeerId, Preset, Proof, SendError, StoreError, TopicId, v12};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
@@ -43,6 +45,7 @@ commands:
   dial IP:PORT | hello IP:PORT | send PEER|* N [SEED] | sendhex PEER|* HEX | broadcast N [SEED]
   flood COUNT SIZE [GAP_MS] [SEED] | stream PEER COUNT SIZE [SEED] | store KEY N [SEED] | storehex KEY HEX
   fetch KEY [TIMEOUT_MS] | raw IP:PORT HEX | pex [PEER] | relayreq TARGETID | goaway PEER|* | drop PEER
+  dht | dhtmeet IP:PORT | dhtput KEY VALUE | dhtfind KEY
   peers | quiet on|off | counts [reset] | stats | kill | quit";
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -157,7 +160,7 @@ async fn run(options: Options) -> Result<(), Failure> {
     let mut jobs = JoinSet::new();
     jobs.spawn(report(swarm.events(), asked));
     let max_message = if options.send_fragments { MAX_FRAG_PAYLOAD } else { MAX_DATA_PAYLOAD };
-    let mut driver = Driver { swarm, max_message, asks, jobs, _joined: joined };
+    let mut driver = Driver { swarm, max_message, asks, jobs, dht: None, _joined: joined };
     let mut input = BufReader::new(tokio::io::stdin());
     while let Some(line) = next_line(&mut input).await? {
         let line = match line {
@@ -335,6 +338,7 @@ struct Driver {
     asks: mpsc::Sender<Ask>,
     /// Dials and fetches, which answer when they end.
     jobs: JoinSet<()>,
+    dht: Option<Dht>,
     _joined: Option<Topic>,
 }
 
@@ -343,6 +347,7 @@ impl Driver {
         while self.jobs.try_join_next().is_some() {}
         let swarm = self.swarm.clone();
         match (name, arguments) {
+            (name, _) if name.starts_with("dht") => return dht::command(&mut self.dht, name, arguments).await,
             ("dial", [addr, ..]) => {
                 let addr = addr.parse()?;
                 self.jobs.spawn(async move {
