@@ -6,7 +6,7 @@ use std::time::Instant;
 use crypto::envelope::{NodeKey, SharedKeys, WeakKey};
 use structs::Lru;
 
-use crate::{Contact, NodeId, Token, Tokens, limits};
+use crate::{Contact, NodeId, Token, limits};
 
 #[derive(Debug)]
 pub(crate) struct Keyring {
@@ -18,8 +18,7 @@ pub(crate) struct Keyring {
 impl Keyring {
     pub(crate) fn new(own: NodeKey) -> Self {
         let most = NonZeroUsize::MIN.saturating_add(limits::MAX_NODES - 1);
-        // Ours is not good for longer than two periods, and others hardly for less than one.
-        let tokens = Lru::new(most).time_to_live(Tokens::PERIOD);
+        let tokens = Lru::new(most).time_to_live(limits::TOKENS_KEPT);
         Self { own, keys: Lru::new(most).time_to_live(limits::KEYS_KEPT), tokens }
     }
 

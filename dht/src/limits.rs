@@ -45,7 +45,7 @@ pub const PATHS: u8 = 4;
 pub const PATH_PARALLELISM: usize = 3;
 
 /// Requests beyond that, of all paths of a lookup together, to nodes that are as close to its target as our own 20 neighbours
-/// are to us: they must be asked in any case. With none, lookups take a fifth longer.
+/// are to us: they must be asked in any case.
 pub const REGION_PARALLELISM: usize = 12;
 
 /// Requests of one lookup that are on their way at a time, late ones included.
@@ -77,10 +77,14 @@ pub const MAX_NODES: usize = 512;
 
 /// How long keys are remembered. After that they cost a key agreement again, about 50 µs: less than the 200 bytes of each are
 /// worth, when contacts are asked every 15 minutes.
-pub const KEYS_KEPT: Duration = Duration::from_mins(1);
+pub const KEYS_KEPT: Duration = Duration::from_secs(30);
+
+/// How long tokens of others are remembered. They are good for 5 minutes and more, but who is asked again later than this costs no
+/// more than a longer request.
+pub const TOKENS_KEPT: Duration = Duration::from_mins(2);
 
 /// How often what is too old to be used is given back.
-pub const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Key agreements for strangers in a second: about 5 % of a core. Above it they are asked to come again with a token.
 pub const STRANGERS_PER_SECOND: u32 = 500;
@@ -96,8 +100,8 @@ pub const REQUESTS_AT_ONCE: u32 = 200;
 /// Addresses whose requests are counted. The one that asked longest ago goes.
 pub const MAX_COUNTED: usize = 1024;
 
-/// How long one is counted, and then begins anew: that gives it at most a twelfth more.
-pub const COUNTED_FOR: Duration = Duration::from_mins(1);
+/// How long one is counted, and then begins anew: that gives it at most a quarter more.
+pub const COUNTED_FOR: Duration = Duration::from_secs(20);
 
 /// How long the first request to anybody may take before it is late.
 pub const FIRST_TIMEOUT: Duration = Duration::from_millis(500);

@@ -69,8 +69,8 @@ impl Place {
     /// at worst. Takes eight bytes from `rng`.
     pub(crate) fn jitter(&self, other: &Self, rng: &mut Rng) -> Duration {
         let chance = rng.next_u64() >> 32;
-        let fourth = (chance * chance >> 32).pow(2) >> 32;
-        Duration::from_micros((u64::from(self.access) + u64::from(other.access)) * fourth >> 32)
+        let fourth = ((chance * chance) >> 32).pow(2) >> 32;
+        Duration::from_micros(((u64::from(self.access) + u64::from(other.access)) * fourth) >> 32)
     }
 }
 

@@ -18,6 +18,7 @@ mod process;
 mod python;
 mod readme;
 mod report;
+mod sim;
 mod steps;
 mod test;
 mod tidy;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Some(XtaskCmd::Vectors(flags)) => vectors::run(&flags),
         Some(XtaskCmd::Tidy(flags)) => tidy::run(&flags),
         Some(XtaskCmd::Bench(flags)) => bench::run(&flags),
+        Some(XtaskCmd::Sim(flags)) => sim::run(&flags),
         Some(XtaskCmd::Fuzz(flags)) => fuzz::run(&flags),
         Some(XtaskCmd::Model(flags)) => model::run(&flags),
         Some(XtaskCmd::Doctor(flags)) => doctor::run(&flags),

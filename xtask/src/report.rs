@@ -88,6 +88,12 @@ impl Row {
         Self { unit: unit.into(), goal, ..Self::new(name, json!(rounded(value)), verdict, "") }
     }
 
+    /// A number that should be at least `goal`.
+    pub(crate) fn at_least(name: impl Into<String>, value: f64, unit: &str, goal: f64) -> Self {
+        let verdict = if value < goal { Verdict::Missed } else { Verdict::Ok };
+        Self { verdict, goal: Some(goal), ..Self::figure(name, value, unit, None) }
+    }
+
     /// The same row with this note.
     pub(crate) fn noting(self, note: impl Into<String>) -> Self {
         Self { note: note.into(), ..self }

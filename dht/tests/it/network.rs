@@ -225,3 +225,14 @@ fn lookups_survive_liars() {
         assert!(!table.iter().any(|node| bogus(node.contact)), "who does not answer is no contact");
     }
 }
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let trace = |seed| {
+        let mut network = Network::new(30, Some(5), wan().loss(0.05), seed);
+        network.measure(5);
+        network.world.trace_hash()
+    };
+    assert_eq!(trace(4), trace(4));
+    assert_ne!(trace(4), trace(5));
+}

@@ -1,0 +1,97 @@
+//! `cargo xtask sim dht`: networks of thousands of nodes in virtual time.
+//!
+//! The simulation is the example `network` of `setowire-dht`, which has the simulator at hand; here it is built and started, and its
+//! lines become rows. The same seed gives the same figures on every machine, so a goal that is missed is a failure.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+use xshell::{Shell, cmd};
+
+use crate::report::{Report, Row, Verdict, progress};
+use crate::{UsageError, flags, steps, workspace};
+
+/// Runs the simulation.
+///
+/// # Errors
+/// For an area that does not exist, and when cargo cannot be started.
+pub(crate) fn run(flags: &flags::Sim) -> anyhow::Result<bool> {
+    if flags.area != "dht" {
+        return Err(UsageError(format!("there is no simulation `{}`; there is `dht`", flags.area)).into());
+    }
+    let mut options = Vec::new();
+    let numbers = [
+        ("--nodes", flags.nodes.map(u64::from)),
+        ("--seed", flags.seed),
+        ("--queries", flags.queries.map(u64::from)),
+        ("--minutes", flags.minutes.map(u64::from)),
+        ("--loss", flags.loss.map(u64::from)),
+    ];
+    for (name, value) in numbers {
+        options.extend(value.into_iter().flat_map(|value| [name.to_owned(), value.to_string()]));
+    }
+    for (name, value) in [("--start", &flags.start), ("--only", &flags.only)] {
+        options.extend(value.iter().flat_map(|value| [name.to_owned(), value.clone()]));
+    }
+    let mut report = Report::new(flags.json.as_deref(), true)?;
+    simulate(&mut report, &workspace::shell()?, &["--release"], &options)?;
+    Ok(report.finish())
+}
+
+/// A thousand nodes, less of everything, in the profile that the tests have built already.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn quick(report: &mut Report) -> anyhow::Result<()> {
+    let options = "--nodes 1000 --queries 100 --minutes 3 --start tables --only calm,churn,liars20,liars40,subnet";
+    let options: Vec<String> = options.split(' ').map(str::to_owned).collect();
+    simulate(report, &workspace::shell()?, &[], &options)
+}
+
+fn simulate(report: &mut Report, sh: &Shell, profile: &[&str], options: &[String]) -> anyhow::Result<()> {
+    let command = cmd!(sh, "cargo run --quiet -p setowire-dht --example network {profile...} -- {options...}");
+    let line = command.to_string();
+    progress(&format!("== {line}"));
+    let mut child = Command::from(command);
+    child.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = child.spawn().with_context(|| format!("cannot start `{line}`"))?;
+    let out = child.stdout.take().context("a child without its output")?;
+    for printed in BufReader::new(out).lines() {
+        let printed = printed?;
+        report.push(row(&printed).unwrap_or_else(|| Row::failed("simulation", format!("it printed `{printed}`"))))?;
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        report.push(Row::failed("simulation", format!("it ended with {status}; {}", steps::repeat(&line))))?;
+    }
+    Ok(())
+}
+
+/// A line of the simulation: name, value, unit, bound, goal, note.
+fn row(line: &str) -> Option<Row> {
+    let mut cells = line.split('\t');
+    let (name, value, unit) = (cells.next()?, cells.next()?.parse().ok()?, cells.next()?);
+    let (bound, goal, note) = (cells.next()?, cells.next()?, cells.next()?);
+    let goal = if bound.is_empty() { None } else { Some(goal.parse().ok()?) };
+    let row =
+        if bound == "least" { Row::at_least(name, value, unit, goal?) } else { Row::figure(name, value, unit, goal) };
+    let verdict = if row.verdict == Verdict::Missed { Verdict::Failed } else { row.verdict };
+    Some(Row { verdict, ..row }.noting(note))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_becomes_a_row() {
+        let verdict = |line: &str| row(line).unwrap().verdict;
+        assert_eq!(verdict("calm: values found\t99.5\t%\tleast\t99.9\tn=400"), Verdict::Failed);
+        assert_eq!(verdict("calm: values found\t100.0\t%\tleast\t99.9\tn=400"), Verdict::Ok);
+        assert_eq!(verdict("calm: time\t6.1\tRTT\tmost\t6.00\t"), Verdict::Failed);
+        assert_eq!(verdict("calm: time\t6.1\tRTT\t\t\tp90 7"), Verdict::Ok);
+        assert_eq!(row("calm: time\t6.1\tRTT"), None);
+        assert_eq!(row("calm: time\tsoon\tRTT\t\t\t"), None);
+    }
+}
