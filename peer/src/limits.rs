@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use structs::{Link, Path};
+
 /// The smallest path that is used: every datagram of this size must pass (SPEC 9.5, RFC 8899 section 5.1.2).
 pub(crate) const MIN_DATAGRAM: usize = 1200;
 /// A sealed packet without its plaintext: 13 bytes of header, 16 of tag (SPEC 5.3).
@@ -20,6 +22,16 @@ pub(crate) const RETRY_MAX: Duration = Duration::from_secs(5);
 pub(crate) const FALL_BACK_AFTER: Duration = Duration::from_secs(1);
 /// How many addresses one dial may try at a time.
 pub(crate) const DIAL_PATHS: usize = 4;
+/// And how many circuits through relays besides.
+pub(crate) const DIAL_CIRCUITS: usize = 2;
+
+/// How many paths a dial may have when one more like this is added.
+pub(crate) const fn most_paths(path: &Path) -> usize {
+    match path.link {
+        Link::Circuit(_) => DIAL_PATHS + DIAL_CIRCUITS,
+        _ => DIAL_PATHS,
+    }
+}
 
 /// Paths of a session, those being tried included: 4 and 4 (the bound of SPEC 9.4).
 pub(crate) const PATHS: usize = 8;

@@ -67,6 +67,8 @@ pub(crate) struct Session {
     pub(crate) last_heard: Instant,
     /// Since when the other side owes us a sign of life.
     pub(crate) unanswered: Option<Instant>,
+    /// A path was left for its silence, and nothing was heard since.
+    pub(crate) left_silent: bool,
     /// When something other than acknowledgements and PINGs last came or went.
     pub(crate) last_used: Instant,
     pub(crate) last_sent: Instant,
@@ -211,6 +213,7 @@ impl Session {
             highest: 0,
             last_heard: now,
             unanswered: None,
+            left_silent: false,
             last_used: now,
             last_sent: now,
             keepalive: Duration::ZERO,

@@ -26,6 +26,12 @@ impl Session {
             self.recovery.on_timeout(cx.now, &mut outcome);
             self.apply(&mut outcome, cx);
             self.outcome = Some(outcome);
+            if self.recovery.timeouts(self.paths.best().slot) >= 2 {
+                self.leave_silent_path(cx);
+            }
+        }
+        if self.silent_at().is_some_and(|at| at <= cx.now) {
+            self.left_silent = true;
             self.leave_silent_path(cx);
         }
         self.keys.expire_old(cx.now);
@@ -115,12 +121,15 @@ impl Session {
         }
     }
 
-    /// Two probe timeouts in a row on the path in use, while another one is proved: that one it is from now on.
+    /// When the path in use counts as silent, if there is another one: what two probe timeouts in a row take. Those are put off by
+    /// every packet that leaves, so under steady traffic they come when the window is full, which may be seconds later.
+    fn silent_at(&self) -> Option<Instant> {
+        let since = self.unanswered.filter(|_| !self.left_silent && self.paths.alternative().is_some())?;
+        Some(since + self.recovery.pto(self.paths.best().slot) * 3)
+    }
+
+    /// The path in use is silent while another one is proved: that one it is from now on.
     fn leave_silent_path(&mut self, cx: &mut Context<'_>) {
-        let silent = self.paths.best().slot;
-        if self.recovery.timeouts(silent) < 2 {
-            return;
-        }
         self.keepalive = self.keepalive_base(cx.shared);
         if let Some(at) = self.paths.alternative() {
             self.switch(at, Switch::Silent, cx);
@@ -183,6 +192,7 @@ impl Session {
             at(self.paths.deadline(), "path challenge"),
             at(self.confirm.as_ref().map(|confirm| confirm.next_at), "handshake confirmation"),
             at(self.closing.as_ref().map(|closing| closing.at), "grace"),
+            at(self.silent_at(), "silent path"),
             at(self.dead_at(shared), "death"),
             at(self.idle_at(shared), "idle"),
             at(self.keepalive_at(shared), "keepalive"),

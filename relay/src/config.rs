@@ -10,6 +10,7 @@ use crate::{HEADER_LEN, Networks};
 /// Bytes are those of the datagrams on one side of the relay, headers of circuits included, of IP and UDP not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
+    pub(crate) serves: bool,
     pub(crate) reservations: usize,
     pub(crate) reservations_by_address: usize,
     pub(crate) reservations_by_network: usize,
@@ -28,6 +29,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            serves: true,
             reservations: 128,
             reservations_by_address: 8,
             reservations_by_network: 32,
@@ -46,6 +48,12 @@ impl Default for Config {
 }
 
 impl Config {
+    /// A node that does not relay, and says so to whoever asks.
+    #[must_use]
+    pub fn off() -> Self {
+        Self { serves: false, ..Self::default() }
+    }
+
     /// How many peers have a place. Default: 128, about 1 KiB each.
     #[must_use]
     pub const fn reservations(mut self, most: usize) -> Self {

@@ -226,22 +226,6 @@ impl Notice {
     }
 }
 
-/// What a node that does not relay answers to a message of its protocol, so that a client need not wait in vain.
-#[must_use]
-pub fn refuse(message: &[u8]) -> Option<Vec<u8>> {
-    let code = Code::NOT_RELAYING;
-    match Message::decode(message) {
-        Ok(Some(Message::Request(Request::Reserve { .. }))) => {
-            Some(Notice::Refused { code, wait: limits::RESERVATION }.encode())
-        }
-        Ok(Some(Message::Request(Request::Connect { request, .. }))) => {
-            Some(Notice::NotOpened { request, code }.encode())
-        }
-        Ok(Some(Message::Request(Request::Ping(data)))) => Some(Notice::Pong(data).encode()),
-        _ => None,
-    }
-}
-
 fn ending(kind: u8, circuit: CircuitId, code: Code, writer: &mut Writer<'_>) {
     writer.u8(kind);
     writer.put(circuit.as_bytes());

@@ -37,6 +37,16 @@ pub enum DialError {
         /// How long was waited.
         after: Duration,
     },
+    /// The peer could be reached neither directly nor through a relay.
+    #[error("no answer within {} s, and no circuit through {relays} relays: {reason}", .after.as_secs_f32())]
+    Unrelayed {
+        /// How long it was tried.
+        after: Duration,
+        /// How many relays were asked.
+        relays: usize,
+        /// What the last of them said.
+        reason: relay::Code,
+    },
     /// All dials that may be under way at once are; try again when one has ended.
     #[error("{limit} dials are under way already")]
     TooMany {

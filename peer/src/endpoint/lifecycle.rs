@@ -132,7 +132,7 @@ impl Endpoint {
         let now = self.now;
         if let Some(entry) = self.table.get_mut(index)
             && !entry.tried.contains(&path.remote)
-            && entry.tried.len() < crate::limits::DIAL_PATHS
+            && entry.tried.len() < crate::limits::most_paths(&path)
         {
             entry.tried.push(path.remote);
             entry.peer.also_try(path, now);

@@ -227,12 +227,12 @@ impl Client {
         self.attempts_connected(&peer);
     }
 
-    /// The session with a peer goes another way now.
-    pub fn moved(&mut self, peer: &PeerId, path: Path) {
-        if let Some(relay) = self.relays.get_mut(peer)
-            && relay.session.is_some()
-        {
-            relay.session = Some(path);
+    /// The session with a peer goes another way now. One that was not told of before is [`connected`](Self::connected).
+    pub fn moved(&mut self, peer: &PeerId, path: Path, now: Instant) {
+        match self.relays.get_mut(peer).map(|relay| &mut relay.session) {
+            Some(Some(session)) => *session = path,
+            Some(None) => self.connected(*peer, path, now),
+            None => {}
         }
     }
 

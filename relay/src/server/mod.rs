@@ -16,6 +16,7 @@ mod requests;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crypto::{Identity, PeerId, Rng, Seed};
@@ -99,7 +100,7 @@ pub struct Stats {
 /// [`handle_message`](Self::handle_message), out by [`peek_message`](Self::peek_message).
 pub struct Server {
     config: Config,
-    identity: Identity,
+    identity: Arc<Identity>,
     epoch: Epoch,
     /// Where we can be reached, for vouchers.
     addresses: Vec<SocketAddr>,
@@ -153,10 +154,10 @@ enum Timer {
 impl Server {
     /// A relay of this identity, which signs the vouchers. `epoch` is what it knows of the wall clock.
     #[must_use]
-    pub fn new(identity: Identity, config: Config, epoch: Epoch, seed: &Seed, now: Instant) -> Self {
+    pub fn new(identity: impl Into<Arc<Identity>>, config: Config, epoch: Epoch, seed: &Seed, now: Instant) -> Self {
         Self {
             config,
-            identity,
+            identity: identity.into(),
             epoch,
             addresses: Vec::new(),
             rng: seed.fork("relay server").rng(),
@@ -238,6 +239,12 @@ impl Server {
     /// The session has room again.
     pub fn writable(&mut self, peer: &PeerId) {
         self.outbox.writable(peer);
+    }
+
+    /// Whether it gives places at all.
+    #[must_use]
+    pub const fn serves(&self) -> bool {
+        self.config.serves
     }
 
     /// Whether a peer has a place.

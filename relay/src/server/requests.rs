@@ -80,7 +80,9 @@ impl Server {
             self.reserved_by.remove(before.place);
         }
         let renewed = before.is_some();
-        let code = if !renewed && self.reserved >= config.reservations {
+        let code = if !config.serves {
+            Some(Code::NOT_RELAYING)
+        } else if !renewed && self.reserved >= config.reservations {
             Some(Code::FULL)
         } else if !self.reserved_by.has_room(place, config.reservations_by_address, config.reservations_by_network) {
             Some(Code::SHARE)
@@ -95,7 +97,7 @@ impl Server {
             }
             self.refused(from, code);
             // Places become free as they end.
-            let wait = self.next_end().unwrap_or(limits::RESERVATION).max(Duration::from_secs(30));
+            let wait = self.next_end().unwrap_or(limits::RESERVATION).max(SOONEST);
             return self.tell(&from, &Notice::Refused { code, wait });
         }
         client.reserved = Some(Reservation { place, show });
@@ -130,6 +132,9 @@ impl Server {
 
     fn open(&mut self, from: PeerId, to: PeerId, request: u32, show: bool) -> Result<(), Code> {
         let config = self.config;
+        if !config.serves {
+            return Err(Code::NOT_RELAYING);
+        }
         if from == to {
             return Err(Code::SELF);
         }
@@ -243,3 +248,6 @@ impl Server {
         debug_assert!(taken, "the bounds of circuits and of unread messages leave room");
     }
 }
+
+/// Who was refused need not ask again before.
+const SOONEST: Duration = Duration::from_secs(30);

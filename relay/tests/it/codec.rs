@@ -8,7 +8,7 @@ use framing::DecodeError;
 use framing::voucher::Voucher;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use relay::message::{Message, Notice, Request, refuse};
+use relay::message::{Message, Notice, Request};
 use relay::{CircuitId, Code};
 
 fn peer() -> impl Strategy<Value = PeerId> {
@@ -89,7 +89,6 @@ proptest! {
     fn noise_is_taken_or_refused(bytes in vec(any::<u8>(), 0..600)) {
         let decoded = Message::decode(&bytes);
         prop_assert!(bytes.len() <= 512 || decoded.is_err());
-        let _ = refuse(&bytes);
     }
 
     #[test]
@@ -145,17 +144,4 @@ fn a_voucher_holds_for_its_time_and_no_other_purpose() {
     assert!(framing::record::SignedRecord::decode(voucher.as_bytes()).is_err(), "no record");
     assert!(Voucher::sign(&relay, client, end, &[([0, 0, 0, 0], 4000).into()]).is_err());
     assert!(Voucher::sign(&relay, client, end, &[([192, 0, 2, 1], 4000).into(); 5]).is_err());
-}
-
-#[test]
-fn a_node_that_does_not_relay_says_so() {
-    let target = Identity::from_seed([1; 32]).peer_id();
-    let answer = |request: Request| refuse(&request.encode()).map(|bytes| Message::decode(&bytes).unwrap().unwrap());
-    let code = Code(1);
-    assert!(
-        matches!(answer(Request::Reserve { show: true }), Some(Message::Notice(Notice::Refused { code: c, .. })) if c == code)
-    );
-    let refused = Message::Notice(Notice::NotOpened { request: 4, code });
-    assert_eq!(answer(Request::Connect { request: 4, show: true, target }), Some(refused));
-    assert_eq!(answer(Request::Release), None);
 }

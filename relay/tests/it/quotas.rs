@@ -187,3 +187,13 @@ fn strangers_to_the_protocol_are_passed_over() {
     lab.server.close();
     assert_eq!(lab.ask(1, Request::Release), Err(Rejected::Closed));
 }
+
+#[test]
+fn a_node_that_does_not_relay_says_so() {
+    let mut lab = Lab::new(Config::off());
+    assert!(matches!(lab.reserve(1), Notice::Refused { code: Code(1), .. }));
+    assert_eq!(lab.connect(1, 2), Err(Code(1)));
+    lab.ask(1, Request::Ping([1; 8])).unwrap();
+    assert_eq!(lab.notice_to(1), Notice::Pong([1; 8]));
+    assert!(!lab.server.serves());
+}

@@ -5,11 +5,18 @@
 pub struct Config {
     pub(super) session: peer::Config,
     pub(super) lan: bool,
+    pub(super) serve: relay::Config,
+    pub(super) relays: relay::client::Config,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { session: peer::Config::default(), lan: true }
+        Self {
+            session: peer::Config::default(),
+            lan: true,
+            serve: relay::Config::off(),
+            relays: relay::client::Config::default(),
+        }
     }
 }
 
@@ -25,6 +32,20 @@ impl Config {
     #[must_use]
     pub const fn lan(mut self, on: bool) -> Self {
         self.lan = on;
+        self
+    }
+
+    /// What the node gives away as a relay for others. Default: nothing.
+    #[must_use]
+    pub const fn serve(mut self, limits: relay::Config) -> Self {
+        self.serve = limits;
+        self
+    }
+
+    /// How the node uses relays. Default: places at two of those that it is told of, and others know its address from them.
+    #[must_use]
+    pub const fn relays(mut self, config: relay::client::Config) -> Self {
+        self.relays = config;
         self
     }
 }

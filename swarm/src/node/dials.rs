@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use peer::{Handle, Reason, Target};
+use relay::Code;
+use relay::client::{AttemptId, Named};
 use structs::{Path, TokenBucket};
 
 use super::Node;
@@ -33,6 +35,20 @@ struct Dial {
     again: bool,
     /// Somebody else named the addresses.
     suggested: bool,
+    /// How it is tried through relays.
+    via: Option<Box<Via>>,
+}
+
+/// A dial through the relays of the peer.
+#[derive(Debug)]
+struct Via {
+    relays: Vec<Named>,
+    /// When they are asked for circuits; `None` when they were.
+    at: Option<Instant>,
+    /// What asks them.
+    attempt: Option<AttemptId>,
+    /// What came of it.
+    failed: Option<Code>,
 }
 
 impl Dials {
@@ -78,8 +94,15 @@ impl Node {
         {
             let id = self.next_dial();
             let (addrs, since) = (addrs.to_vec(), self.now);
-            let dial =
-                Dial { expected: Some(peer), addrs, sessions: vec![handle], since, again: true, suggested: false };
+            let dial = Dial {
+                expected: Some(peer),
+                addrs,
+                sessions: vec![handle],
+                since,
+                again: true,
+                suggested: false,
+                via: None,
+            };
             self.dials.dials.insert(id, dial);
             return Ok(id);
         }
@@ -114,10 +137,139 @@ impl Node {
             return Err(refused);
         }
         let id = self.next_dial();
-        let dial =
-            Dial { expected: peer, addrs: addrs.to_vec(), sessions, since: self.now, again: false, suggested: false };
+        let dial = Dial {
+            expected: peer,
+            addrs: addrs.to_vec(),
+            sessions,
+            since: self.now,
+            again: false,
+            suggested: false,
+            via: None,
+        };
         self.dials.dials.insert(id, dial);
         Ok(id)
+    }
+
+    /// Dials a peer at these addresses, and through these relays of it: at once if there is no address, otherwise when nobody
+    /// has answered for half a second. A session through a relay moves to a direct path when one proves itself.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`]; nothing was sent then.
+    pub fn dial_via(
+        &mut self,
+        peer: PeerId,
+        addrs: &[SocketAddr],
+        relays: &[Named],
+        now: Instant,
+    ) -> Result<DialId, DialError> {
+        let id = match self.dial(Some(peer), addrs, now) {
+            Err(DialError::NoAddress | DialError::BadAddress { .. }) if !relays.is_empty() => {
+                if self.dials.dials.len() >= MAX_DIALS {
+                    return Err(DialError::TooMany { limit: MAX_DIALS });
+                }
+                let id = self.next_dial();
+                let dial = Dial {
+                    expected: Some(peer),
+                    addrs: Vec::new(),
+                    sessions: Vec::new(),
+                    since: self.now,
+                    again: false,
+                    suggested: false,
+                    via: None,
+                };
+                self.dials.dials.insert(id, dial);
+                id
+            }
+            other => other?,
+        };
+        if let Some(dial) = self.dials.dials.get_mut(&id)
+            && !relays.is_empty()
+        {
+            let at = if dial.sessions.is_empty() { self.now } else { self.now + RELAYS_AFTER };
+            let relays = relays.to_vec();
+            dial.via = Some(Box::new(Via { relays, at: Some(at), attempt: None, failed: None }));
+            self.dial_through_relays();
+        }
+        Ok(id)
+    }
+
+    /// Asks the relays of those who did not answer.
+    pub(super) fn dial_through_relays(&mut self) {
+        let now = self.now;
+        let due = |(id, dial): (&DialId, &Dial)| {
+            let at = dial.via.as_ref()?.at?;
+            // What waits for the end of a session is not sent elsewhere meanwhile.
+            (at <= now && !dial.again).then_some(*id)
+        };
+        let due: Vec<DialId> = self.dials.dials.iter().filter_map(due).collect();
+        for id in due {
+            let Some(dial) = self.dials.dials.get_mut(&id) else { continue };
+            let (Some(peer), Some(via)) = (dial.expected, dial.via.as_mut()) else { continue };
+            via.at = None;
+            let relays = via.relays.clone();
+            let attempt = self.connect_via(peer, &relays);
+            let Some(via) = self.dials.dials.get_mut(&id).and_then(|dial| dial.via.as_mut()) else { continue };
+            match attempt {
+                Some(attempt) => via.attempt = Some(attempt),
+                None => via.failed = Some(Code::UNREACHABLE),
+            }
+            self.fail_unrelayed();
+        }
+    }
+
+    /// When relays are asked next.
+    pub(super) fn relays_asked_at(&self) -> Option<Instant> {
+        let at = |dial: &Dial| dial.via.as_ref().filter(|_| !dial.again)?.at;
+        self.dials.dials.values().filter_map(at).min()
+    }
+
+    /// A circuit to a peer is open: it is dialled there, or its session gets one more path.
+    pub(super) fn dial_circuit(&mut self, peer: crypto::PeerId, path: Path) {
+        let now = self.now;
+        if let Some(handle) = self.session(&PeerId::from(peer)) {
+            self.endpoint.with(handle, now, |session, now| session.add_path(path, now));
+            return;
+        }
+        let dialled = self.endpoint.dial(Target::Known(peer), path, now);
+        let (Ok(handle) | Err(peer::DialError::AlreadyConnected(handle))) = dialled else { return };
+        let wanted = |dial: &&mut Dial| dial.expected == Some(PeerId::from(peer)) && !dial.again;
+        for dial in self.dials.dials.values_mut().filter(wanted) {
+            if !dial.sessions.contains(&handle) {
+                dial.sessions.push(handle);
+            }
+        }
+    }
+
+    /// The addresses at which dials try to reach a peer.
+    pub(super) fn addrs_dialled(&self, peer: &PeerId) -> Vec<SocketAddr> {
+        let of = self.dials.dials.values().filter(|dial| dial.expected == Some(*peer));
+        of.flat_map(|dial| &dial.addrs).copied().take(MAX_ADDRESSES).collect()
+    }
+
+    /// An attempt to open circuits came to nothing.
+    pub(super) fn attempt_failed(&mut self, attempt: AttemptId, code: Code) {
+        for via in self.dials.dials.values_mut().filter_map(|dial| dial.via.as_mut()) {
+            if via.attempt == Some(attempt) {
+                (via.attempt, via.failed) = (None, Some(code));
+            }
+        }
+        self.fail_unrelayed();
+    }
+
+    /// Fails the dials for which nothing is left to try.
+    fn fail_unrelayed(&mut self) {
+        let (events, now) = (&mut self.events, self.now);
+        self.dials.dials.retain(|id, dial| {
+            let over = dial.via.is_some() && dial.is_over();
+            if over {
+                events.push_back(Event::DialFailed {
+                    id: *id,
+                    error: dial.unrelayed(now).unwrap_or(DialError::NoAddress),
+                });
+            }
+            !over
+        });
     }
 
     fn next_dial(&mut self) -> DialId {
@@ -128,7 +280,10 @@ impl Node {
     /// Who is connected at one of these addresses, if anybody will do.
     fn at(&self, expected: Option<PeerId>, addrs: &[SocketAddr]) -> Option<PeerId> {
         let anybody = expected.is_none();
-        self.sessions.values().find(|session| anybody && addrs.contains(&session.addr)).map(|session| session.peer)
+        self.sessions
+            .values()
+            .find(|session| anybody && addrs.contains(&session.addr) && !session.relayed)
+            .map(|session| session.peer)
     }
 
     /// Dials an address that a beacon named: at once, or, where the other side goes first, only if it has not come by
@@ -244,7 +399,12 @@ impl Node {
         }
         for id in ids {
             let Some(dial) = self.dials.dials.remove(&id) else { continue };
-            match self.dial(dial.expected, &dial.addrs, self.now) {
+            let relays = dial.via.map(|via| via.relays).unwrap_or_default();
+            let result = match dial.expected {
+                Some(peer) => self.dial_via(peer, &dial.addrs, &relays, self.now),
+                None => self.dial(None, &dial.addrs, self.now),
+            };
+            match result {
                 // Whoever waits knows it by its first name.
                 Ok(other) => {
                     if let Some(dial) = self.dials.dials.remove(&other) {
@@ -276,8 +436,11 @@ impl Node {
                 return true;
             }
             dial.sessions.retain(|other| *other != handle);
-            if dial.sessions.is_empty() {
-                let error = error(dial);
+            if let Some(via) = dial.via.as_mut().filter(|_| dial.sessions.is_empty()) {
+                via.at = via.at.map(|at| at.min(now));
+            }
+            if dial.is_over() {
+                let error = dial.unrelayed(now).unwrap_or_else(|| error(dial));
                 for addr in dial.addrs.iter().filter(|_| dial.suggested) {
                     candidates.failed(*addr, matches!(error, DialError::Ourselves { .. }), now);
                     if let Some(lan) = lan {
@@ -286,7 +449,7 @@ impl Node {
                 }
                 events.push_back(Event::DialFailed { id: *id, error });
             }
-            !dial.sessions.is_empty()
+            !dial.is_over()
         });
     }
 
@@ -300,6 +463,19 @@ impl Node {
 }
 
 impl Dial {
+    /// Whether nothing is left that could succeed.
+    fn is_over(&self) -> bool {
+        let waits = self.via.as_ref().is_some_and(|via| via.at.is_some() || via.attempt.is_some());
+        self.sessions.is_empty() && !waits
+    }
+
+    /// What to say of a dial that relays did not help.
+    fn unrelayed(&self, now: Instant) -> Option<DialError> {
+        let via = self.via.as_ref()?;
+        let after = now.saturating_duration_since(self.since);
+        Some(DialError::Unrelayed { after, relays: via.relays.len(), reason: via.failed? })
+    }
+
     /// The address to name in an error; dials without one are not begun.
     fn first(&self) -> SocketAddr {
         self.addrs.first().copied().unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0))
@@ -313,13 +489,15 @@ fn is_dialable(addr: SocketAddr) -> bool {
 }
 
 /// The unspecified address of the same family: the system chooses.
-const fn any_local(addr: SocketAddr) -> SocketAddr {
+pub(super) const fn any_local(addr: SocketAddr) -> SocketAddr {
     match addr {
         SocketAddr::V4(_) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
         SocketAddr::V6(_) => SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
     }
 }
 
+/// How long addresses alone are tried before relays are asked.
+const RELAYS_AFTER: Duration = Duration::from_millis(500);
 /// Dials under way at once.
 const MAX_DIALS: usize = 256;
 /// Addresses tried by one dial; the rest is ignored.

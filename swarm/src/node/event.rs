@@ -117,6 +117,16 @@ pub enum Event {
         /// Messages that were accepted and are not acknowledged.
         unfinished: Vec<Unfinished>,
     },
+    /// The relays at which this node has a place, or their vouchers, are others now: see
+    /// [`vouchers`](super::Node::vouchers). They belong into what the node publishes, in the same step.
+    RelaysChanged,
+    /// A relay gave this node no place, or took it back.
+    RelayRefused {
+        /// Which.
+        relay: PeerId,
+        /// Why.
+        code: relay::Code,
+    },
     /// The node has ended. It is the last event.
     Closed,
 }

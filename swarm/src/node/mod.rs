@@ -13,16 +13,19 @@
 //! | `publish.rs` | the messages of topics on their way into the sessions |
 //! | `topics.rs` | topics: who proved to be in them, and what is published there |
 //! | `lan.rs` | beacons on the local network |
+//! | `relays.rs`, `direct.rs` | circuits through relays, and the way from them to direct paths |
 //! | `naming.rs` | how a stream says what it is for, and a request how it ended |
 //! | `event.rs`, `config.rs` | what a node tells, and what its owner decides |
 
 mod candidates;
 mod config;
 mod dials;
+mod direct;
 mod event;
 mod lan;
 pub mod naming;
 mod publish;
+mod relays;
 mod topics;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -34,7 +37,7 @@ use std::time::{Duration, Instant};
 use crypto::{Identity, Seed};
 use peer::mux::{Protocol, ProtocolId, Protocols, Urgency};
 use peer::{Endpoint, Handle};
-use structs::{Datagram, Deadline, Epoch, Machine, Rejected, Transmit, TransmitBuf};
+use structs::{Datagram, Deadline, Epoch, Link, Machine, Path, Rejected, Transmit, TransmitBuf};
 
 pub use config::Config;
 pub use event::{Connection, Event};
@@ -46,6 +49,7 @@ use candidates::Candidates;
 use dials::Dials;
 use lan::Lan;
 use publish::Outbound;
+use relays::Relays;
 use topics::Topics;
 
 use crate::{DisconnectReason, JoinError, PeerId, TopicId};
@@ -62,6 +66,8 @@ pub struct ProtocolIds {
     pub stream: ProtocolId,
     /// Requests: a stream for each.
     pub request: ProtocolId,
+    /// What peers and their relays tell each other.
+    pub relay: ProtocolId,
 }
 
 /// All of one identity: see the [module documentation](self).
@@ -80,6 +86,7 @@ pub struct Node {
     lan: Option<Lan>,
     dials: Dials,
     candidates: Candidates,
+    relays: Relays,
     events: VecDeque<Event>,
     ending: bool,
     told_closed: bool,
@@ -91,6 +98,8 @@ pub struct Node {
 struct Session {
     peer: PeerId,
     addr: SocketAddr,
+    /// It goes through a relay, whose address that is.
+    relayed: bool,
     /// What topics have for it and its channel had no room for.
     outbound: Outbound,
     /// We said goodbye.
@@ -111,6 +120,8 @@ pub struct Stats {
     pub publications_dropped: u64,
     /// What came for topics.
     pub topics: topics::Counters,
+    /// What it did as a relay.
+    pub relay: relay::server::Stats,
 }
 
 impl fmt::Debug for Node {
@@ -132,6 +143,8 @@ impl Node {
         let session = config.session.protocols(protocols);
         let max_message = session.largest_message();
         let lan = config.lan.then(|| Lan::new(epoch, &seed.fork("lan")));
+        let identity = identity.into();
+        let relays = Relays::new(Arc::clone(&identity), config.serve, config.relays, epoch, seed, now);
         let endpoint = Endpoint::new(identity, session, epoch, &seed.fork("endpoint"), now);
         Self {
             protocols: ids,
@@ -145,6 +158,7 @@ impl Node {
             lan,
             dials: Dials::new(now),
             candidates: Candidates::new(),
+            relays,
             events: VecDeque::new(),
             ending: false,
             told_closed: false,
@@ -247,6 +261,7 @@ impl Node {
 
     /// Pairs the clocks anew, because the machine slept or its wall clock was set.
     pub fn set_epoch(&mut self, epoch: Epoch) {
+        self.relays.server.set_epoch(epoch);
         if let Some(lan) = &mut self.lan {
             lan.set_epoch(epoch);
         }
@@ -301,6 +316,7 @@ impl Node {
             dials: self.dials.len(),
             publications_dropped: self.publications_dropped,
             topics: self.topics.counters(),
+            relay: self.relays.server.stats(),
         }
     }
 
@@ -314,11 +330,16 @@ impl Node {
             peer::Event::Mux(event) => self.on_mux_event(handle, event),
             peer::Event::PathChanged(path) => {
                 if let Some(session) = self.sessions.get_mut(&handle) {
-                    session.addr = path.remote;
+                    (session.addr, session.relayed) = (path.remote, is_circuit(&path));
                     self.events.push_back(Event::Moved { session: handle, path });
                 }
+                self.relays_moved(handle);
             }
-            peer::Event::Observed(addr) => self.events.push_back(Event::Observed { session: handle, addr }),
+            // Through a circuit the other side sees the relay, which is no address of ours.
+            peer::Event::Observed(addr) if !self.is_relayed(handle) => {
+                self.events.push_back(Event::Observed { session: handle, addr });
+            }
+            peer::Event::Observed(_) => {}
             peer::Event::Closed(closed) => self.on_closed(handle, closed),
             _ => {}
         }
@@ -334,11 +355,13 @@ impl Node {
             return;
         }
         let addr = connected.path.remote;
-        self.sessions.insert(handle, Session { peer, addr, outbound: Outbound::default(), ending: false });
+        let relayed = is_circuit(&connected.path);
+        self.sessions.insert(handle, Session { peer, addr, relayed, outbound: Outbound::default(), ending: false });
         let earlier = self.by_peer.insert(peer, handle);
         if let Some(earlier) = earlier {
             // Its own end is told of later: from here on the newer one counts.
             self.topics.on_closed(earlier);
+            self.relays_disconnected(peer);
         }
         let exporter = self.endpoint.peer(handle).and_then(|session| session.exporter(TOPIC_EXPORTER));
         if let Some(exporter) = exporter {
@@ -347,6 +370,7 @@ impl Node {
         let connection = Connection { peer, addr, resumed: connected.resumed, cipher: connected.cipher };
         self.events.push_back(Event::Connected { session: handle, connection });
         self.dial_reached(handle, peer);
+        self.relays_connected(handle);
         self.flush_topics();
     }
 
@@ -382,6 +406,9 @@ impl Node {
                 }
             }
             Mux::Acked { protocol, .. } if protocol == self.protocols.topic => {}
+            Mux::Message { protocol } if protocol == self.protocols.relay => self.relays.on_readable(handle),
+            Mux::SendReady { protocol, .. } if protocol == self.protocols.relay => self.relay_writable(handle),
+            Mux::Acked { protocol, .. } if protocol == self.protocols.relay => {}
             event => return Some(event),
         }
         None
@@ -399,6 +426,7 @@ impl Node {
         if self.by_peer.get(&session.peer) == Some(&handle) {
             self.by_peer.remove(&session.peer);
             self.topics.on_closed(handle);
+            self.relays_disconnected(session.peer);
         }
         self.collect_topic_events();
         let (peer, reason) = (session.peer, DisconnectReason::from(&closed.reason));
@@ -475,7 +503,7 @@ impl Machine for Node {
     fn handle_datagram(&mut self, datagram: Datagram<'_>, now: Instant) -> Result<(), Rejected> {
         self.tick(now);
         if datagram.path.link != LAN_LINK {
-            return self.endpoint.handle_datagram(datagram, self.now);
+            return self.handle_from_anywhere(datagram);
         }
         let Some(lan) = &mut self.lan else { return Err(Rejected::Forbidden) };
         if let Some(addr) = lan.handle(datagram.payload, datagram.path.remote, self.now)? {
@@ -492,6 +520,8 @@ impl Machine for Node {
             lan.handle_timeout(self.now);
         }
         self.dial_postponed();
+        self.dial_through_relays();
+        self.relays_timeout();
     }
 
     fn poll_transmit(&mut self, out: &mut TransmitBuf, now: Instant) -> Option<Transmit> {
@@ -500,17 +530,19 @@ impl Machine for Node {
             out.push(&beacon);
             return out.finish(path, structs::Ecn::NotEct);
         }
-        self.endpoint.poll_transmit(out, self.now)
+        self.transmit(out)
     }
 
     fn poll_event(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.events.pop_front() {
-                return Some(event);
+            while let Some(event) = self.events.pop_front() {
+                if !self.is_dial_of_relay(&event) {
+                    return Some(event);
+                }
             }
             if let Some(event) = self.endpoint.poll_event() {
                 self.on_session_event(event.peer, event.event);
-            } else if self.paused || !self.read_topics() {
+            } else if !self.read_relays() && (self.paused || !self.read_topics()) {
                 break;
             }
         }
@@ -521,8 +553,14 @@ impl Machine for Node {
     fn poll_timeout(&self) -> Option<Deadline> {
         let postponed = self.dials.postponed().map(|at| Deadline { at, reason: "postponed dial" });
         let lan = Deadline::earliest(self.lan.as_ref().and_then(Lan::poll_timeout), postponed);
+        let lan = Deadline::earliest(lan, self.relays_deadline());
         Deadline::earliest(self.endpoint.poll_timeout(), lan)
     }
+}
+
+/// Whether a path leads through a relay.
+const fn is_circuit(path: &Path) -> bool {
+    matches!(path.link, Link::Circuit(_))
 }
 
 /// The protocols of every session, and their ids.
@@ -538,6 +576,7 @@ fn protocols() -> (Protocols, ProtocolIds) {
         message: register(MESSAGES, false),
         stream: register("setowire/stream", true),
         request: register("setowire/request", true),
+        relay: register(relay::PROTOCOL, false),
     };
     (protocols, ids)
 }
