@@ -251,7 +251,7 @@ fn a_relay_that_dies_takes_its_circuits_along_and_is_noticed_soon_under_traffic(
 
 fn wrap(web: &mut Web, path: Path, inner: &[u8]) -> Option<(Path, Vec<u8>)> {
     let mut out = TransmitBuf::new(4);
-    let transmit = Transmit { path, ecn: Ecn::NotEct, len: inner.len(), segment_size: inner.len() };
+    let transmit = Transmit { path, ecn: Ecn::NotEct, len: inner.len(), segment_size: inner.len(), ttl: None };
     let transmit = web.client.wrap(&transmit, inner, &mut out, web.now)?;
     Some((transmit.path, out.bytes().to_vec()))
 }
@@ -267,7 +267,7 @@ fn datagrams_are_wrapped_and_unwrapped() {
     assert!(wrap(&mut web, path, &[0xe0; 1201]).is_none(), "too long for a circuit");
     // A batch stays one.
     let mut out = TransmitBuf::new(4);
-    let transmit = Transmit { path, ecn: Ecn::NotEct, len: 250, segment_size: 100 };
+    let transmit = Transmit { path, ecn: Ecn::NotEct, len: 250, segment_size: 100, ttl: None };
     let transmit = web.client.wrap(&transmit, &[0xe0; 250], &mut out, web.now).unwrap();
     assert_eq!((transmit.len, transmit.segment_size), (277, 109));
 
