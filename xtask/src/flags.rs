@@ -61,7 +61,7 @@ mod grammar {
                 optional --quick
                 /// Only these peers, with commas between them.
                 optional --only names: String
-                /// Peers at this work only, with commas between several.
+                /// Peers at this work only, with commas between several. Those that begin with `path-` have to be named.
                 optional --work names: String
                 /// How often every peer does every work (default 5, with --quick 3).
                 optional --rounds n: u32

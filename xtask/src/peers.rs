@@ -5,6 +5,7 @@
 
 mod chart;
 mod environment;
+mod paths;
 mod session;
 mod summary;
 

@@ -48,6 +48,17 @@ async fn converse<C: Connection>(connection: C, work: Work, tally: Arc<Tally>) -
                 ended(&connection).await;
             }
         }
+        Work::Goodput => {
+            if let Some((_send, mut receive)) = connection.accept().await? {
+                let mut checker = Checker::new(0);
+                let mut buffer = vec![0; READ];
+                let (mut seen, mut wrong) = (0, 0);
+                while receive.drain(&mut buffer, |bytes| checker.take(bytes)).await? {
+                    tally.add(checker.offset - seen, checker.wrong - wrong);
+                    (seen, wrong) = (checker.offset, checker.wrong);
+                }
+            }
+        }
         Work::Messages { size, .. } => {
             let mut messages = connection.accept_messages().await?;
             let (mut next, mut done) = (0, false);

@@ -23,6 +23,8 @@ pub enum Mtu {
 pub enum Work {
     /// One stream, writes of 64 KiB, client to server.
     Bulk(Mtu),
+    /// One stream, writes of 64 KiB, client to server, for a while: for paths that take their time.
+    Goodput,
     /// Reliable messages in order with their boundaries, client to server, as fast as they are taken.
     Messages {
         /// Bytes of each.
@@ -49,7 +51,7 @@ pub enum Work {
 
 impl Work {
     /// All of them with their names, in the order of the table.
-    pub const ALL: [(&'static str, Self); 13] = [
+    pub const ALL: [(&'static str, Self); 14] = [
         ("bulk", Self::Bulk(Mtu::Internet)),
         ("bulk-free-mtu", Self::Bulk(Mtu::Free)),
         ("messages-64", Self::Messages { size: 64, gathered: false }),
@@ -63,6 +65,7 @@ impl Work {
         ("connects-resumed", Self::Connects { parallel: 1, resumed: true }),
         ("connects-32", Self::Connects { parallel: 32, resumed: false }),
         ("idle-1000", Self::Idle),
+        ("goodput", Self::Goodput),
     ];
 
     /// The limit on datagrams.

@@ -74,7 +74,7 @@ impl Library for Tcp {
     type Connection = TcpConnection;
 
     fn supports(work: Work) -> bool {
-        !matches!(work, Work::Datagrams) && !work.resumes()
+        !matches!(work, Work::Datagrams | Work::Goodput) && !work.resumes()
     }
 
     fn limits(settings: &Settings) -> Vec<(&'static str, String)> {

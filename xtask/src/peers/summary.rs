@@ -43,7 +43,7 @@ use Better::{Higher, Lower};
 const BULK: &str = "one stream, datagrams of at most 1452 bytes";
 const FREE: &str = "one stream, datagrams of any size";
 
-const FIGURES: [Figure; 22] = [
+const FIGURES: [Figure; 27] = [
     figure("bulk", "mb_per_s", BULK, "MB/s", 1.0, Higher, true),
     figure("bulk", "cpu_s_per_gib", "its CPU time, both ends", "s/GiB", 1.0, Lower, false),
     figure("bulk-free-mtu", "mb_per_s", FREE, "MB/s", 1.0, Higher, true),
@@ -66,6 +66,11 @@ const FIGURES: [Figure; 22] = [
     figure("idle-1000", "client_bytes", "memory of an idle connection, client", "KiB", 1.0 / 1024.0, Lower, false),
     figure("idle-1000", "idle_server_ms_per_s", "CPU of 1000 idle connections, server", "ms/s", 1.0, Lower, false),
     figure("idle-1000", "idle_client_ms_per_s", "CPU of 1000 idle connections, client", "ms/s", 1.0, Lower, false),
+    figure("path-loss-1", "mb_per_s", "50 ms, 1 % lost", "MB/s", 1.0, Higher, true),
+    figure("path-loss-5", "mb_per_s", "50 ms, 5 % lost", "MB/s", 1.0, Higher, true),
+    figure("path-rate", "mb_per_s", "50 ms, 100 Mbit/s", "MB/s", 1.0, Higher, true),
+    figure("path-rate-loss-1", "mb_per_s", "50 ms, 100 Mbit/s, 1 % lost", "MB/s", 1.0, Higher, true),
+    figure("path-rate-loss-5", "mb_per_s", "50 ms, 100 Mbit/s, 5 % lost", "MB/s", 1.0, Higher, true),
 ];
 
 impl Figure {

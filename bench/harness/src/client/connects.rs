@@ -18,8 +18,9 @@ const IDLE: u64 = 1000;
 /// How many of them are opened at a time.
 const IDLE_PARALLEL: u64 = 20;
 
-/// How long after the last request memory is looked at.
-const SETTLE: Duration = Duration::from_millis(1500);
+/// How long after the last request memory is looked at: longer than any of the libraries keeps what it needs only while
+/// something happens.
+const SETTLE: Duration = Duration::from_secs(12);
 
 /// A connection, a request, and the end of the connection; `parallel` at a time.
 pub(super) async fn connects<L: Library>(

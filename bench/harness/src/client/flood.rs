@@ -1,5 +1,7 @@
 //! Work in one direction, as fast as it is taken.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use serde_json::{Map, Value, json};
 
@@ -17,6 +19,9 @@ const WARM_MESSAGES: u64 = 10_000;
 
 /// Messages between two looks at the clock.
 const LOOK: u64 = 64;
+
+/// How long a stream over a slow path runs before it is measured.
+const FIND_PACE: Duration = Duration::from_secs(5);
 
 const GIB: f64 = 1_073_741_824.0;
 
@@ -54,6 +59,37 @@ pub(super) async fn bulk(
     figures.insert("mb_per_s".into(), json!(mb_per_s));
     figures.insert("cpu_s_per_gib".into(), json!(client + server));
     connection.close().await;
+    Ok(figures)
+}
+
+/// A stream of bytes over a slow path: what arrives in a given time, once the sender has found its pace.
+pub(super) async fn goodput(
+    connection: impl Connection,
+    control: &mut Control,
+    amount: Amount,
+) -> Result<Map<String, Value>> {
+    let (mut send, _receive) = connection.open().await?;
+    let writing = tokio::spawn(async move {
+        let mut buffer = vec![0x5a; WRITE];
+        for offset in (0..).step_by(WRITE) {
+            stamps::stamp(&mut buffer, offset, stamps::SPARSE);
+            if send.write_all(&buffer).await.is_err() {
+                break;
+            }
+        }
+    });
+    tokio::time::sleep(FIND_PACE).await;
+    let start = Start::now(control).await?;
+    let (before, _) = control.counts().await?;
+    tokio::time::sleep(amount.path).await;
+    let (after, wrong) = control.counts().await?;
+    let at = crate::machine::monotonic();
+    ensure!(!writing.is_finished(), "the stream ended before the time was over");
+    ensure!(wrong == 0, "{wrong} KiB were not as they had been sent");
+    let mut figures = start.end(control, at, after - before).await?;
+    let bytes_per_s = figures.get("per_s").and_then(Value::as_f64).unwrap_or(f64::NAN);
+    figures.insert("mb_per_s".into(), json!(bytes_per_s / 1e6));
+    writing.abort();
     Ok(figures)
 }
 
@@ -102,7 +138,7 @@ pub(super) async fn datagrams(
     let mut datagram = vec![0x5a; DATAGRAM];
     let mut number = 0;
     // Whether datagrams of that size are taken at all may take a round trip to know.
-    let mut wait = tokio::time::interval(std::time::Duration::from_millis(1));
+    let mut wait = tokio::time::interval(Duration::from_millis(1));
     while control.counts().await?.0 == 0 {
         stamps::number(&mut datagram, number);
         connection.send_datagram(&datagram).await?;

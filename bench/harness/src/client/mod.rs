@@ -33,16 +33,26 @@ pub struct Amount {
     pub time: Duration,
     /// How long connections are left idle.
     pub idle: Duration,
+    /// How long the goodput of a path is measured.
+    pub path: Duration,
 }
 
 impl Amount {
     /// For a comparison.
-    pub const FULL: Self =
-        Self { bytes: 1024 * 1024 * 1024, time: Duration::from_secs(1), idle: Duration::from_secs(5) };
+    pub const FULL: Self = Self {
+        bytes: 1024 * 1024 * 1024,
+        time: Duration::from_secs(1),
+        idle: Duration::from_secs(5),
+        path: Duration::from_secs(15),
+    };
 
     /// For an impression.
-    pub const QUICK: Self =
-        Self { bytes: 256 * 1024 * 1024, time: Duration::from_millis(500), idle: Duration::from_secs(1) };
+    pub const QUICK: Self = Self {
+        bytes: 256 * 1024 * 1024,
+        time: Duration::from_millis(500),
+        idle: Duration::from_secs(1),
+        path: Duration::from_secs(5),
+    };
 }
 
 /// Does the work; the figures by name.
@@ -57,6 +67,7 @@ pub async fn measure<L: Library>(
 ) -> Result<Map<String, Value>> {
     match work {
         Work::Bulk(_) => flood::bulk(L::dial(&dialer).await?, &mut control, amount).await,
+        Work::Goodput => flood::goodput(L::dial(&dialer).await?, &mut control, amount).await,
         Work::Messages { size, gathered } => {
             flood::messages(L::dial(&dialer).await?, &mut control, size, gathered, amount).await
         }
