@@ -22,6 +22,7 @@ fn main() -> io::Result<()> {
             "mux" => (0..=255).map(|n| noise(&[n], 64 + rng.below(1500), &mut rng)).collect(),
             "session" => (0..=255).map(|n| noise(&[n | 1], 32 + rng.below(400), &mut rng)).collect(),
             "nat" => traversal(&mut rng),
+            "relay" => (0..256).map(|_| noise(&[], 64 + rng.below(1500), &mut rng)).collect(),
             "v12_frame" => frames()?,
             "v12_peer" => (0..512).map(|n| conversation(n, PEER, &mut rng)).collect(),
             "v12_node" => (0..512).map(|n| conversation(n, NODE, &mut rng)).collect(),

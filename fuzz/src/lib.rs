@@ -12,6 +12,7 @@
 //! | `mux` | two multiplexers, and somebody who speaks for either |
 //! | `session` | two endpoints and a network that the input commands |
 //! | `nat` | messages, probes, STUN, votes, and two who punch |
+//! | `relay` | a relay and its clients, and strangers |
 //! | `frame`, `reassembly`, `reorder`, `chunks` | the parts of the framing of v12, most of them against a naive model |
 //! | `peer` | two peers, or one and a forger, and a network that the input commands |
 //! | `node` | two nodes and strangers, with commands and multicast |
@@ -35,6 +36,7 @@ mod peer;
 mod reassembly;
 mod record;
 mod recovery;
+mod relay;
 mod reorder;
 mod session;
 
@@ -51,6 +53,7 @@ pub use peer::v12_peer;
 pub use reassembly::v12_reassembly;
 pub use record::record;
 pub use recovery::recovery;
+pub use relay::relay;
 pub use reorder::v12_reorder;
 pub use session::session;
 
@@ -66,6 +69,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("mux", mux),
     ("session", session),
     ("nat", nat),
+    ("relay", relay),
     ("v12_frame", v12_frame),
     ("v12_reassembly", v12_reassembly),
     ("v12_reorder", v12_reorder),

@@ -49,6 +49,7 @@ replays!(
     mux,
     session,
     nat,
+    relay,
     v12_frame,
     v12_reassembly,
     v12_reorder,
