@@ -95,8 +95,10 @@ impl From<&peer::Reason> for DisconnectReason {
 pub struct PeerInfo {
     /// Who.
     pub id: PeerId,
-    /// Its best address.
+    /// Its best address; that of the relay, if it is reached through one.
     pub addr: SocketAddr,
+    /// The relay that it is reached through now, if it is.
+    pub relay: Option<PeerId>,
     /// How many addresses are known to lead to it, at most four.
     pub addrs: usize,
     /// Smoothed round-trip time of the best address.

@@ -106,12 +106,13 @@ impl Driver {
     }
 
     pub(super) fn peers(&self) -> Vec<PeerInfo> {
-        let info = |(_, id, session): (Handle, PeerId, &peer::Peer)| {
+        let info = |(handle, id, session): (Handle, PeerId, &peer::Peer)| {
             let stats = session.stats();
             let addr = session.path()?.remote;
             Some(PeerInfo {
                 id,
                 addr,
+                relay: self.node.relay_of(handle),
                 addrs: stats.paths,
                 rtt: stats.rtt.unwrap_or_default(),
                 proof: Proof::Key,
