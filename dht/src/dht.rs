@@ -14,13 +14,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use crypto::envelope::NodeKey;
 use crypto::{Rng, Seed};
 use structs::{
-    Datagram, Deadline, Deadlines, Ecn, Epoch, Machine, Path, Rejected, RejectedCounts, Transmit, TransmitBuf,
+    Datagram, Deadline, Deadlines, Ecn, Epoch, Lru, Machine, Path, Rejected, RejectedCounts, Transmit, TransmitBuf,
 };
 
 use crate::guard::Guard;
@@ -59,9 +60,10 @@ pub struct Dht {
     pub(crate) store: Store,
     pub(crate) upkeep: [Upkeep; 2],
     pub(crate) bootstrap: Bootstrap,
-    pub(crate) observed: Option<SocketAddr>,
     /// When caches were looked through.
     pub(crate) swept: Instant,
+    /// Where nodes of different addresses saw us.
+    observed: Lru<IpAddr, SocketAddr>,
     next_query: u64,
     /// Queries of the owner that did not end, or whose events were not taken.
     pub(crate) queries: usize,
@@ -135,8 +137,8 @@ impl Dht {
             store: Store::new(subnets, &seed.fork("store")),
             upkeep: [Upkeep::default(), Upkeep::default()],
             bootstrap: Bootstrap::default(),
-            observed: None,
             swept: now,
+            observed: Lru::new(NonZeroUsize::MIN.saturating_add(limits::MAX_OBSERVED - 1)),
             next_query: 0,
             queries: 0,
             outbox: VecDeque::new(),
@@ -392,12 +394,19 @@ impl Dht {
         echo
     }
 
-    pub(crate) fn report(&mut self, event: Event) {
-        // There is at most one such event; it is the latest that counts.
-        if let Event::Observed { .. } = event {
-            self.events.retain(|other| !matches!(other, Event::Observed { .. }));
+    /// A node says where it sees us: of interest if it said something else before, or nothing.
+    pub(crate) fn on_observed(&mut self, addr: SocketAddr, by: Contact, now: Instant) {
+        let observer = by.addr.ip();
+        if self.observed.peek(&observer, now) == Some(&addr) {
+            return;
         }
-        self.events.push_back(event);
+        // Without weights nothing is too heavy.
+        let _ = self.observed.insert(observer, addr, 0, now);
+        // Of each node it is the latest that counts.
+        self.events.retain(|other| !matches!(other, Event::Observed { by, .. } if by.addr.ip() == observer));
+        if self.events.iter().filter(|other| matches!(other, Event::Observed { .. })).count() < limits::MAX_OBSERVED {
+            self.events.push_back(Event::Observed { addr, by });
+        }
     }
 
     /// What follows when nobody waits for an answer any more.
@@ -505,5 +514,5 @@ impl fmt::Debug for Dht {
 }
 
 /// Where we are as long as nobody said more; and what leaves from whatever address the socket has.
-const UNSPECIFIED_V4: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-const UNSPECIFIED_V6: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+const UNSPECIFIED_V4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+const UNSPECIFIED_V6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);

@@ -75,7 +75,7 @@ pub enum Event {
         /// What it took.
         tally: Tally,
     },
-    /// Another node says that it sees us at an address that the one before did not see. It is the word of one.
+    /// A node says that it sees us at an address, for the first time or unlike before. It is the word of one.
     Observed {
         /// Where it sees us.
         addr: SocketAddr,

@@ -118,6 +118,9 @@ pub const LAST_RETRY: Duration = Duration::from_mins(1);
 /// Contacts and addresses to begin with that are remembered. More are refused.
 pub const MAX_BOOTSTRAP: usize = 64;
 
+/// Addresses whose word on where they see us is remembered, and told to the owner.
+pub const MAX_OBSERVED: usize = 16;
+
 /// The longest value, and salt and value of a signed one together (SPEC 11.5).
 pub const MAX_VALUE: usize = 1000;
 

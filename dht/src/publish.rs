@@ -115,6 +115,12 @@ impl Dht {
         true
     }
 
+    /// When something is published again; `None` while it is, and if it is not published at all.
+    #[must_use]
+    pub fn next_round(&self, id: QueryId) -> Option<Instant> {
+        self.due.get(&id)
+    }
+
     fn publish(&mut self, what: What, now: Instant) -> Result<QueryId, PublishError> {
         let now = self.at(now);
         let before = self.publications.iter().find(|(_, other)| other.what.is_same(&what)).map(|(id, _)| *id);

@@ -8,7 +8,7 @@ use structs::{Datagram, Rejected};
 use crate::dht::{Dht, Goal, Purpose, Search};
 use crate::message::{self, Answer, Echo, Front, Message, Outcome, Refused, Request, Transaction};
 use crate::store::{Page, Shown};
-use crate::subnet::is_usable;
+use crate::subnet::{is_public, is_usable};
 use crate::{Contact, Event, Family, Inserted, Item, Key, NodeId, Origin, Token, limits};
 
 impl Dht {
@@ -159,7 +159,9 @@ impl Dht {
 
     fn nodes_for(&self, asker: &Contact, target: &Key, family: Family) -> Vec<Contact> {
         let mut nodes = self.table(family).closest(target, limits::K + 1);
-        nodes.retain(|contact| contact.id != asker.id); // it knows itself
+        // It knows itself. And who asks from far away has no use for what is near here, nor business to know of it.
+        let far = is_public(asker.addr.ip());
+        nodes.retain(|contact| contact.id != asker.id && !(far && !is_public(contact.addr.ip())));
         nodes.truncate(limits::K);
         nodes
     }
@@ -217,9 +219,8 @@ impl Dht {
             self.join(family, now);
             self.retry_later(now);
         }
-        if is_usable(&answer.observed) && self.observed != Some(answer.observed) {
-            self.observed = Some(answer.observed);
-            self.report(Event::Observed { addr: answer.observed, by: from });
+        if is_usable(&answer.observed) {
+            self.on_observed(answer.observed, from, now);
         }
         match pending.purpose {
             Purpose::Lookup(id) => {
@@ -230,7 +231,7 @@ impl Dht {
                     }
                 }
             }
-            Purpose::Ping(id) => self.report(Event::PingDone { id, contact: from, answered: true }),
+            Purpose::Ping(id) => self.events.push_back(Event::PingDone { id, contact: from, answered: true }),
             Purpose::Check(_) => {}
             Purpose::More(id) => self.on_more(id, from, &pending.request, Some(answer.outcome), now),
         }

@@ -1,5 +1,6 @@
 //! Beginning, checking, refreshing: what a node does without being told.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub(crate) struct Bootstrap {
     contacts: Vec<Contact>,
     /// Addresses of nodes whose id is not known, and what their answer must repeat.
     addresses: Vec<(SocketAddr, Option<Echo>)>,
+    /// Addresses that were asked once, the oldest first.
+    greeted: VecDeque<(SocketAddr, Echo)>,
     /// When they are asked again; `None` while there are contacts.
     again: Option<Instant>,
     pause: Duration,
@@ -34,6 +37,10 @@ pub(crate) struct Bootstrap {
 impl Bootstrap {
     /// The hello that was sent to `addr` with this echo; its answer counts once.
     pub(crate) fn on_welcome(&mut self, echo: Echo, addr: SocketAddr) -> Option<()> {
+        if let Some(index) = self.greeted.iter().position(|greeted| *greeted == (addr, echo)) {
+            self.greeted.remove(index);
+            return Some(());
+        }
         let asked = self.addresses.iter_mut().find(|(asked, sent)| *asked == addr && *sent == Some(echo));
         asked.map(|(_, sent)| *sent = None)
     }
@@ -80,6 +87,23 @@ impl Dht {
         let echo = self.send_hello(addr);
         self.bootstrap.addresses.push((addr, Some(echo)));
         self.retry_later(now);
+        true
+    }
+
+    /// Asks once whether a node is at an address, where somebody is for certain, as at the other end of a session. Returns whether
+    /// it was asked: not if a contact is known there, nor more often than
+    /// [`VERIFIED_PER_SECOND`](limits::VERIFIED_PER_SECOND).
+    pub fn greet(&mut self, addr: SocketAddr, now: Instant) -> bool {
+        let now = self.at(now);
+        let known = self.tables.iter().any(|table| table.iter().any(|node| node.contact.addr == addr && node.failures == 0));
+        if self.is_closed() || known || !is_usable(&addr) || !self.guard.may_verify(now) {
+            return false;
+        }
+        let echo = self.send_hello(addr);
+        if self.bootstrap.greeted.len() >= limits::MAX_BOOTSTRAP {
+            self.bootstrap.greeted.pop_front();
+        }
+        self.bootstrap.greeted.push_back((addr, echo));
         true
     }
 
