@@ -90,6 +90,11 @@ pub(crate) struct Options {
     /// Contact this node of the BitTorrent Mainline DHT first, instead of four public ones; repeat for more
     #[arg(long, value_name = "HOST:PORT", value_parser = network::parse_node)]
     mainline: Vec<String>,
+
+    /// Look for the room in the distributed hash table of these chats too, and begin there at the node at HOST:PORT: any
+    /// chat that can be reached will do; repeat for more
+    #[arg(long, value_name = "HOST:PORT", value_parser = network::parse_node)]
+    bootstrap: Vec<String>,
 }
 
 /// Which room.

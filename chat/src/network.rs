@@ -80,6 +80,10 @@ pub(crate) async fn start(options: &Options, screen: &Screen) -> anyhow::Result<
         .agent(concat!("setowire-chat/", env!("CARGO_PKG_VERSION")))
         .lan(!options.no_lan)
         .seeds(options.dial.iter().map(|target| target.target.clone()));
+    for node in &options.bootstrap {
+        let target: DialTarget = node.parse().with_context(|| format!("--bootstrap {node}"))?;
+        builder = builder.bootstrap([target]);
+    }
     for addr in &options.bind {
         builder = builder.listen(*addr);
     }

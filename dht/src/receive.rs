@@ -161,7 +161,7 @@ impl Dht {
         let mut nodes = self.table(family).closest(target, limits::K + 1);
         // It knows itself. And who asks from far away has no use for what is near here, nor business to know of it.
         let far = is_public(asker.addr.ip());
-        nodes.retain(|contact| contact.id != asker.id && !(far && !is_public(contact.addr.ip())));
+        nodes.retain(|contact| contact.id != asker.id && (!far || is_public(contact.addr.ip())));
         nodes.truncate(limits::K);
         nodes
     }

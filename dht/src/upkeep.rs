@@ -95,7 +95,8 @@ impl Dht {
     /// [`VERIFIED_PER_SECOND`](limits::VERIFIED_PER_SECOND).
     pub fn greet(&mut self, addr: SocketAddr, now: Instant) -> bool {
         let now = self.at(now);
-        let known = self.tables.iter().any(|table| table.iter().any(|node| node.contact.addr == addr && node.failures == 0));
+        let known =
+            self.tables.iter().any(|table| table.iter().any(|node| node.contact.addr == addr && node.failures == 0));
         if self.is_closed() || known || !is_usable(&addr) || !self.guard.may_verify(now) {
             return false;
         }

@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 
 use crate::{PeerId, TopicId};
 
+pub use crate::reach::Reach;
+
 /// Where addresses of peers come from, beside multicast on the local network and what the application names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Source {
+    /// Our own distributed hash table.
+    Dht,
     /// The BitTorrent Mainline DHT.
     Mainline,
 }
@@ -17,6 +21,7 @@ pub enum Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Dht => "dht",
             Self::Mainline => "mainline",
         })
     }
@@ -86,6 +91,9 @@ pub enum SourceError {
         /// What it said.
         kind: io::ErrorKind,
     },
+    /// Nobody is known whom the source could ask.
+    #[error("nobody to ask is known")]
+    NobodyKnown,
     /// None of the nodes or servers that are known answered.
     #[error("nobody answered")]
     NobodyAnswered,

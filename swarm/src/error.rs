@@ -265,6 +265,14 @@ pub enum BindError {
     #[cfg(feature = "v12")]
     #[error("unusable seed: {0}")]
     Seed(#[source] crypto::v12::SeedError),
+    /// The file with nodes of the distributed hash table cannot be read, or is none. Remove it, or name another one.
+    #[error("cannot read {}: {kind}", .path.display())]
+    Cache {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        kind: io::ErrorKind,
+    },
     /// The operating system gave no entropy.
     #[error("the operating system gave no entropy")]
     Entropy,
@@ -420,6 +428,77 @@ impl From<framing::StreamCode> for RequestError {
             _ => Self::Rejected,
         }
     }
+}
+
+/// Why a value was not looked for in the distributed hash table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GetError {
+    /// This node does not take part in the table.
+    #[error("this node does not take part in the distributed hash table")]
+    NoTable,
+    /// No node of the table is known that could be asked. Name one to begin with, or wait for a peer.
+    #[error("no node of the distributed hash table is known")]
+    NobodyKnown,
+    /// The id is no Ed25519 key.
+    #[error("{signer} is not an identity key")]
+    BadKey {
+        /// The id that was given.
+        signer: PeerId,
+    },
+    /// The node is busy looking for others. Try again.
+    #[error("too many queries at a time")]
+    Busy,
+    /// The node has ended.
+    #[error("the node has ended")]
+    Closed,
+}
+
+/// Why a value was not put into the distributed hash table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PutError {
+    /// This node does not take part in the table.
+    #[error("this node does not take part in the distributed hash table")]
+    NoTable,
+    /// The value, or its salt, is too long. Nothing was sent.
+    #[error("{len} bytes where {max} fit")]
+    TooLarge {
+        /// How long it is.
+        len: usize,
+        /// How long it may be.
+        max: usize,
+    },
+    /// This node keeps as many values alive as it may. Withdraw one.
+    #[error("{limit} values are kept alive already")]
+    Full {
+        /// How many may be.
+        limit: usize,
+    },
+    /// No node of the table is known that could keep it. Name one to begin with, or wait for a peer.
+    #[error("no node of the distributed hash table is known")]
+    NobodyKnown,
+    /// Nodes were asked, and none answered.
+    #[error("none of {asked} nodes answered")]
+    NobodyAnswered {
+        /// How many were asked.
+        asked: u32,
+    },
+    /// Nobody keeps it.
+    #[error("no node keeps the value: {reason}")]
+    Refused {
+        /// What the closest that answered said.
+        reason: dht::Refused,
+    },
+    /// Something else was put in its place, or it was withdrawn, before it was known who keeps it.
+    #[error("another value took its place")]
+    Replaced,
+    /// The node is busy looking for others. Try again.
+    #[error("too many queries at a time")]
+    Busy,
+    /// The node has ended.
+    #[error("the node has ended")]
+    Closed,
 }
 
 /// Somebody takes the streams, requests, messages or datagrams in question already, and there can be one only.

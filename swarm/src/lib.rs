@@ -11,6 +11,7 @@ mod event;
 mod id;
 pub mod node;
 mod preset;
+mod reach;
 #[cfg(feature = "tokio")]
 mod seeds;
 mod ticket;
@@ -20,19 +21,20 @@ mod udp;
 #[cfg_attr(docsrs, doc(cfg(feature = "v12")))]
 pub mod v12;
 
+pub use ::dht::{Key, Refused};
 #[cfg(feature = "mainline")]
 #[cfg_attr(docsrs, doc(cfg(feature = "mainline")))]
 pub use driver::Mainline;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use driver::{
-    Answer, Builder, Datagrams, DialTarget, Driver, Events, Inbound, Incoming, Message, Messages, Overflow,
-    ParseTargetError, Peer, Published, Request, Requests, Responding, Stats, Stream, Swarm, SwarmEvent, Topic,
-    TopicEvent, TopicEvents,
+    Answer, Builder, Datagrams, Dht, DialTarget, Driver, Events, Inbound, Incoming, Message, Messages, Mutable,
+    Overflow, ParseTargetError, Peer, Published, Request, Requests, Responding, Stats, Stored, Stream, Swarm,
+    SwarmEvent, Topic, TopicEvent, TopicEvents,
 };
 pub use error::{
-    BindError, Closed, DialError, FetchError, JoinError, OpenError, RequestError, SendError, StoreError, StreamError,
-    Taken,
+    BindError, Closed, DialError, FetchError, GetError, JoinError, OpenError, PutError, RequestError, SendError,
+    StoreError, StreamError, Taken,
 };
 pub use event::{DialId, DisconnectReason, FetchId, PeerInfo, Proof, Security, Unsent};
 pub use id::{ParseIdError, PeerId, ShortId, TopicId};

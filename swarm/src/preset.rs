@@ -4,14 +4,15 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Preset {
-    /// Anywhere. Finds others by multicast on the local network, and by the addresses it is given. No third party is
-    /// contacted unless the builder is told to (`Builder::mainline`); should a later version do so by default, it will be
+    /// Anywhere. Finds others by multicast on the local network, by the addresses it is given, and in the distributed hash
+    /// table, which begins at its peers and leads to the nodes that these know. No third party is contacted unless the
+    /// builder is told to (`Builder::mainline`, `Builder::bootstrap`); should a later version do so by default, it will be
     /// here, and said here.
     #[default]
     Public,
-    /// On a local network: multicast only, and it stays so.
+    /// On a local network: multicast, and the distributed hash table as far as that network goes.
     Lan,
-    /// On this machine: bound to 127.0.0.1, with multicast on the loopback interface only.
+    /// On this machine: bound to 127.0.0.1, with multicast and the distributed hash table on the loopback interface only.
     Loopback,
     /// On a machine that others are given the address of: no multicast, introduces peers to each other, and takes as
     /// many as there may be.

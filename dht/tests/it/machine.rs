@@ -272,3 +272,86 @@ fn queries_are_bounded_and_a_closed_machine_says_so() {
     assert_eq!(give(&mut dht, "8.8.8.8:1".parse().unwrap(), &[0xd8; 100], now), Err(Rejected::Closed));
     assert!(dht.poll_event().is_none() && dht.poll_timeout().is_none());
 }
+
+/// Answers the only datagram that a node has for somebody.
+fn answer(dht: &mut Dht, other: &mut Stranger, observed: SocketAddr, now: Instant) {
+    let (_, datagram) = take(dht, now).into_iter().find(|(to, _)| *to == other.addr).unwrap();
+    let transaction = other.open(dht, &datagram).transaction();
+    let answer = Answer { token: Token::from_bytes([1; 8]), observed, outcome: Outcome::Pong };
+    let sealed = other.seal(dht, Token::NONE, &Message::Answer(transaction, answer).encode(0, 1200));
+    assert_eq!(give(dht, other.addr, &sealed, now), Ok(()));
+}
+
+#[test]
+fn who_is_greeted_is_asked_once_and_becomes_a_contact() {
+    let now = sim::clock::base();
+    let (mut dht, mut other) = (node(1, now), Stranger::new(2, "30.0.0.1:7"));
+    assert!(dht.greet(other.addr, now));
+    let (_, hello) = take(&mut dht, now).pop().unwrap();
+    let Ok(Front::Hello { echo, .. }) = Front::decode(&hello) else { panic!("{hello:?}") };
+    let welcome = Front::Welcome { echo, sender: other.id(), token: Token::from_bytes([1; 8]) }.encode();
+    assert_eq!(give(&mut dht, "30.0.0.2:7".parse().unwrap(), &welcome, now), Err(Rejected::Unsolicited));
+    assert_eq!(give(&mut dht, other.addr, &welcome, now), Ok(()));
+    assert_eq!(give(&mut dht, other.addr, &welcome, now), Err(Rejected::Unsolicited), "taken once");
+    let seen = "1.2.3.4:5".parse().unwrap();
+    answer(&mut dht, &mut other, seen, now);
+    assert_eq!(dht.table(Family::V4).len(), 1);
+    assert!(!dht.greet(other.addr, now), "it is known");
+    // Nobody is asked again by itself, and nobody very often.
+    let mut dht = node(1, now);
+    let asked = (0..100).filter(|n| dht.greet(SocketAddr::from(([30, 0, *n, 1], 7)), now)).count();
+    assert!((1..20).contains(&asked), "{asked}");
+    take(&mut dht, now);
+    assert_eq!(dht.poll_timeout(), None);
+}
+
+#[test]
+fn where_each_sees_us_is_told_once_until_it_changes() {
+    let now = sim::clock::base();
+    let mut dht = node(1, now);
+    let mut tell = |host: u8, seen: &str| {
+        let mut other = Stranger::new(u64::from(host), &format!("30.0.{host}.1:7"));
+        let contact = Contact { id: other.id(), addr: other.addr };
+        dht.ping(contact, now).unwrap();
+        answer(&mut dht, &mut other, seen.parse().unwrap(), now);
+        take(&mut dht, now);
+        let observed = |event| match event {
+            Event::Observed { addr, by } => Some((addr.to_string(), by)),
+            _ => None,
+        };
+        let events = std::iter::from_fn(|| dht.poll_event()).filter_map(observed).collect::<Vec<_>>();
+        assert!(events.iter().all(|(addr, by)| addr == seen && *by == contact));
+        events.len()
+    };
+    assert_eq!(tell(1, "1.2.3.4:5"), 1);
+    assert_eq!(tell(2, "1.2.3.4:5"), 1);
+    assert_eq!(tell(1, "1.2.3.4:5"), 0);
+    assert_eq!(tell(1, "1.2.3.4:6"), 1);
+}
+
+#[test]
+fn who_is_far_does_not_hear_of_who_is_near() {
+    let now = sim::clock::base();
+    let mut dht = node(1, now);
+    let addrs = ["192.168.1.7:7", "30.0.0.1:7"];
+    for (number, addr) in (10..).zip(addrs) {
+        let mut other = Stranger::new(number, addr);
+        dht.ping(Contact { id: other.id(), addr: other.addr }, now).unwrap();
+        answer(&mut dht, &mut other, "1.2.3.4:5".parse().unwrap(), now);
+    }
+    take(&mut dht, now);
+    let mut named = |addr: &str| {
+        let mut asker = Stranger::new(99, addr);
+        let sealed = asker.seal(&dht, Token::NONE, &find().encode(1036, 1200));
+        give(&mut dht, asker.addr, &sealed, now).unwrap();
+        let (_, datagram) = take(&mut dht, now).into_iter().find(|(to, _)| *to == asker.addr).unwrap();
+        let Message::Answer(_, Answer { outcome: Outcome::Nodes(nodes), .. }) = asker.open(&dht, &datagram) else {
+            panic!("no nodes")
+        };
+        let mut named: Vec<String> = nodes.iter().map(|contact| contact.addr.to_string()).collect();
+        named.sort_unstable();
+        named
+    };
+    assert_eq!(named("9.9.9.9:9"), ["30.0.0.1:7"]);
+    assert_eq!(named("192.168.1.8:9"), ["192.168.1.7:7", "30.0.0.1:7"]);
+}

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Driver;
 use super::handle::Swarm;
+use super::hash_table;
 use super::limits::COMMANDS;
 use super::shared::Shared;
 #[cfg(feature = "mainline")]
@@ -18,6 +20,7 @@ use super::source::{self, Mainline, MainlineSource};
 use super::source::{Announcer, Sources};
 use super::target::DialTarget;
 use crate::clock;
+use crate::discovery::Reach;
 use crate::node::{self, Node};
 use crate::udp::{Fragments, Udp};
 use crate::{BindError, PeerId, Preset};
@@ -36,6 +39,9 @@ pub struct Builder {
     max_peers: Option<NonZeroUsize>,
     lan: Option<bool>,
     seeds: Vec<DialTarget>,
+    dht: Option<bool>,
+    bootstrap: Vec<DialTarget>,
+    dht_cache: Option<PathBuf>,
     #[cfg(feature = "mainline")]
     mainline: Option<Mainline>,
     #[cfg(feature = "v12")]
@@ -110,6 +116,31 @@ impl Builder {
     /// More peers to dial, at the start and again with growing pauses (1 to 60 s) while nobody is connected.
     pub fn seeds<T: Into<DialTarget>>(mut self, targets: impl IntoIterator<Item = T>) -> Self {
         self.seeds.extend(targets.into_iter().map(Into::into));
+        self
+    }
+
+    /// Whether the node takes part in the distributed hash table, on the sockets of its sessions: it answers others there,
+    /// announces its topics and its addresses, and looks for peers. Default: yes, as far as the preset reaches. Nobody is
+    /// contacted for it but those named by [`bootstrap`](Self::bootstrap) and [`dht_cache`](Self::dht_cache), the peers of
+    /// sessions, and the nodes that these know.
+    pub fn dht(mut self, on: bool) -> Self {
+        self.dht = Some(on);
+        self
+    }
+
+    /// Nodes at which the distributed hash table begins, by address or by name: any node that others reach will do. They
+    /// are asked now and again as long as no other node is known. Nodes that know each other only are a network of their
+    /// own. What is beyond the reach of the preset is left out; an address of this machine or of a private network says
+    /// that the node is to be found there too.
+    pub fn bootstrap<T: Into<DialTarget>>(mut self, targets: impl IntoIterator<Item = T>) -> Self {
+        self.bootstrap.extend(targets.into_iter().map(Into::into));
+        self
+    }
+
+    /// A file in which a few nodes of the distributed hash table are kept, to begin with in the next run. It is made if
+    /// there is none, written every ten minutes and at the end, and whole at any moment.
+    pub fn dht_cache(mut self, path: impl Into<PathBuf>) -> Self {
+        self.dht_cache = Some(path.into());
         self
     }
 
@@ -199,8 +230,14 @@ impl Builder {
             return Err(BindError::NoRuntime);
         }
         let seed = Seed::from_os().or(Err(BindError::Entropy))?;
-        let config = self.resolve();
         let sockets = self.sockets()?;
+        let config = self.resolve(&sockets);
+        let contacts = match &self.dht_cache {
+            Some(path) => {
+                hash_table::read(path).map_err(|error| BindError::Cache { path: path.clone(), kind: error.kind() })?
+            }
+            None => Vec::new(),
+        };
         let identity = match self.identity {
             Some(identity) => identity,
             None => Identity::generate(&mut seed.fork("identity").rng()),
@@ -217,7 +254,9 @@ impl Builder {
             let (network, reach) = (self.network.unwrap_or_default(), Announcer::reach(&local));
             sources.start(MainlineSource::new(settings, Arc::clone(&identity), network, bind, reach));
         }
-        let shared = Shared::new(id, local, commands, ended, sources.reports(), seed.fork("handles").rng());
+        let (progress, of_table) = watch::channel(Vec::new());
+        let reports = sources.reports().into_iter().chain([of_table]).collect();
+        let shared = Shared::new(id, local, commands, ended, reports, seed.fork("handles").rng());
         let shared = Arc::new(shared);
         let epoch = clock::epoch();
         #[cfg_attr(not(feature = "v12"), expect(unused_mut, reason = "the other wire is named to it"))]
@@ -226,6 +265,7 @@ impl Builder {
         if let Some(legacy) = &legacy {
             node.set_v12_key(Some(*legacy.id().as_bytes()));
         }
+        node.bootstrap_with(&contacts, epoch.instant);
         let lan = self.lan.unwrap_or(self.preset != Preset::Server);
         let driver = Driver::new(
             node,
@@ -233,6 +273,7 @@ impl Builder {
             lan,
             self.seeds,
             (sources, announcer),
+            (self.bootstrap, self.dht_cache, progress),
             Arc::clone(&shared),
             requests,
             outcome,
@@ -262,7 +303,18 @@ impl Builder {
         Ok(sockets)
     }
 
-    fn resolve(&self) -> node::Config {
+    /// How far the node goes to find others.
+    fn reach(&self, sockets: &[Udp]) -> Reach {
+        let wanted = match self.preset {
+            Preset::Public | Preset::Server => Reach::World,
+            Preset::Lan => Reach::Network,
+            Preset::Loopback => Reach::Host,
+        };
+        let bound: Vec<SocketAddr> = sockets.iter().map(Udp::local).collect();
+        wanted.min(Announcer::reach(&bound))
+    }
+
+    fn resolve(&self, sockets: &[Udp]) -> node::Config {
         let mut session = self.session.clone().unwrap_or_else(|| {
             let base = peer::Config::default().datagram_queue(DATAGRAM_QUEUE);
             match self.preset {
@@ -283,7 +335,8 @@ impl Builder {
             session = session.idle(idle);
         }
         let lan = self.lan.unwrap_or(self.preset != Preset::Server);
-        node::Config::default().session(session).lan(lan)
+        let dht = self.dht.unwrap_or(true).then(|| self.reach(sockets));
+        node::Config::default().session(session).lan(lan).dht(dht)
     }
 }
 

@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ::dht::{Item, Key, Wanted};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Stats;
-use crate::{DialError, PeerId, PeerInfo, SendError, TopicId};
+use super::hash_table::Value;
+use crate::node::TableStats;
+use crate::{DialError, GetError, PeerId, PeerInfo, PutError, SendError, TopicId};
 
 /// One request. A reply whose receiver is gone is dropped; the work is done all the same.
 #[derive(Debug)]
@@ -31,6 +34,20 @@ pub(crate) enum Command {
         grace: Duration,
         reply: oneshot::Sender<()>,
     },
+    /// Addresses at which the distributed hash table may begin.
+    Bootstrap(Vec<SocketAddr>),
+    TableGet {
+        wanted: Wanted,
+        permit: OwnedSemaphorePermit,
+        reply: oneshot::Sender<Result<Option<Item>, GetError>>,
+    },
+    TablePut {
+        value: Value,
+        permit: OwnedSemaphorePermit,
+        reply: oneshot::Sender<Result<(Key, u32), PutError>>,
+    },
+    TableWithdraw(Key, oneshot::Sender<bool>),
+    TableStats(oneshot::Sender<Option<TableStats>>),
     /// The network has changed.
     Resume,
 }

@@ -46,6 +46,7 @@ impl Driver {
             _ => (false, Duration::ZERO),
         };
         if end {
+            self.table.save(&self.node);
             let stage = self.ending.map_or(Stage::Collect, |end| end.stage);
             // Beyond the range of the clock is no limit at all; a day is close enough.
             let at = now.checked_add(grace).unwrap_or(now + Duration::from_secs(86_400));

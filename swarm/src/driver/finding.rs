@@ -1,6 +1,6 @@
 //! What the net task has to do with the sources: it tells them what is wanted, and the node whom they found.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -36,7 +36,7 @@ impl Searches {
 impl Driver {
     /// Looks for a peer of which only the id is known, in every source, until it is connected or the time is over.
     pub(super) fn find(&mut self, peer: PeerId, reply: Reply, now: Instant) {
-        let error = if self.sources.is_empty() {
+        let error = if self.sources.is_empty() && !self.node.has_table() {
             DialError::NoAddress
         } else if !self.searches.0.contains_key(&peer) && self.searches.0.len() >= SEARCHES {
             DialError::TooMany { limit: SEARCHES }
@@ -85,7 +85,8 @@ impl Driver {
     }
 
     fn want_peers(&mut self) {
-        let peers = self.searches.0.keys().copied().collect();
+        let peers: BTreeSet<PeerId> = self.searches.0.keys().copied().collect();
+        self.node.find(&peers, clock::now());
         self.sources.want(|wanted| wanted.peers = peers);
     }
 
@@ -96,7 +97,11 @@ impl Driver {
             let is_wanted = match candidate.task {
                 Task::Lookup(topic) => self.topics.get(&topic).is_some_and(|wish| wish.lookup),
                 Task::Peer(peer) => self.searches.0.contains_key(&peer),
-                // Nodes of a hash table are for that table to ask.
+                // Nodes of our hash table are for that to ask.
+                Task::LookupNodes if self.ending.is_none() => {
+                    self.node.greet(&candidate.addrs, now);
+                    false
+                }
                 _ => false,
             };
             if is_wanted && self.ending.is_none() {

@@ -1,6 +1,7 @@
 //! The handles of a node and of a peer.
 
 mod peer;
+mod table;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::node::naming::Protocol;
 use crate::{BindError, Closed, DialError, JoinError, PeerId, PeerInfo, SendError, Taken, Ticket, TopicId, Unsent};
 
 pub use self::peer::Peer;
+pub use self::table::{Dht, Mutable, Stored};
 
 /// A running node. Cheap to clone; all clones are the same node.
 ///
@@ -387,6 +389,12 @@ impl Swarm {
     pub async fn network_changed(&self) {
         // A node that has ended has no paths.
         let _ = self.shared.commands.send(Command::Resume).await;
+    }
+
+    /// The distributed hash table.
+    #[must_use]
+    pub fn dht(&self) -> Dht {
+        Dht::new(Arc::clone(&self.shared))
     }
 
     /// What every source of addresses beyond the local network does, and what came of it.

@@ -252,6 +252,27 @@ pub(crate) fn interfaces(bound: &[SocketAddr]) -> Vec<Interface> {
     choose(&if_addrs::get_if_addrs().unwrap_or_default(), bound)
 }
 
+/// All addresses that sockets bound to `bound` are reached at, with their ports.
+pub(crate) fn addresses(bound: &[SocketAddr]) -> Vec<SocketAddr> {
+    let listed = if_addrs::get_if_addrs().unwrap_or_default();
+    let mut found = Vec::new();
+    for bound in bound {
+        if !bound.ip().is_unspecified() {
+            found.push(*bound);
+            continue;
+        }
+        for mut addr in listed.iter().filter_map(usable).map(|interface| interface.addr) {
+            if addr.is_ipv4() == bound.is_ipv4() {
+                addr.set_port(bound.port());
+                found.push(addr);
+            }
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
 fn choose(listed: &[if_addrs::Interface], bound: &[SocketAddr]) -> Vec<Interface> {
     let listed: Vec<Interface> = listed.iter().filter_map(usable).collect();
     let mut found: Vec<Interface> = Vec::new();

@@ -87,6 +87,15 @@ pub(crate) const SEARCHES: usize = 64;
 /// How long a peer is looked for whom somebody waits for.
 pub(crate) const SEARCH: Duration = Duration::from_secs(30);
 
+/// Queries of handles in the distributed hash table that run at a time. Beyond it the caller waits.
+pub(crate) const QUERIES: usize = 8;
+
+/// Values that handles keep alive in the distributed hash table. Beyond it they are refused.
+pub(crate) const VALUES: usize = 128;
+
+/// How often the contacts of the distributed hash table are written down for the next run, which is done at the end too.
+pub(crate) const CACHE_EVERY: Duration = Duration::from_secs(600);
+
 /// Peers whose last address is remembered, so that a request can reach them again.
 pub(crate) const REMEMBERED: usize = 1024;
 

@@ -16,6 +16,7 @@
 //! | `handle.rs`, `topic.rs`, `stream.rs`, `request.rs`, `messages.rs`, `events.rs` | the handles |
 //! | `builder.rs`, `target.rs` | how a node starts, whom it dials |
 //! | `lan.rs` | multicast |
+//! | `hash_table.rs` | the distributed hash table: where it begins, what handles ask of it |
 //! | `source/`, `finding.rs` | other ways to find peers, and what the driver has to do with them |
 //! | `limits.rs` | every bound |
 
@@ -28,6 +29,7 @@ mod ending;
 mod events;
 mod finding;
 mod handle;
+mod hash_table;
 mod lan;
 mod limits;
 mod messages;
@@ -51,6 +53,7 @@ mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -63,7 +66,7 @@ use tokio::time::Sleep;
 
 pub use self::builder::Builder;
 pub use self::events::{Events, Message, SwarmEvent};
-pub use self::handle::{Peer, Swarm};
+pub use self::handle::{Dht, Mutable, Peer, Stored, Swarm};
 pub use self::messages::{Datagrams, Messages};
 pub use self::queue::Overflow;
 pub use self::request::{Answer, Inbound, Request, Requests, Responding};
@@ -78,6 +81,7 @@ use self::command::Command;
 use self::conn::{Conn, Gone};
 use self::ending::{Closes, End};
 use self::finding::Searches;
+use self::hash_table::HashTable;
 use self::lan::Lan;
 use self::limits::{ASLEEP, COMMANDS_PER_TURN, INTERFACES_EVERY};
 use self::publications::Waiting;
@@ -86,6 +90,7 @@ use self::shared::{Shared, Wish};
 use self::sockets::socket_for;
 use self::source::{Announcer, Sources};
 use self::subscriber::{Roster, Subscriber};
+use crate::discovery::Progress;
 use crate::node::Node;
 use crate::seeds::Seeds;
 use crate::udp::Udp;
@@ -114,6 +119,7 @@ pub struct Driver {
 
     lan: Option<Lan>,
     lan_failed: bool,
+    table: HashTable,
     sources: Sources,
     announcer: Announcer,
     searches: Searches,
@@ -171,6 +177,7 @@ impl Driver {
         lan: bool,
         seeds: Vec<DialTarget>,
         (sources, announcer): (Sources, Announcer),
+        (bootstrap, cache, progress): (Vec<DialTarget>, Option<PathBuf>, watch::Sender<Vec<Progress>>),
         shared: Arc<Shared>,
         requests: mpsc::Receiver<Command>,
         outcome: watch::Sender<Option<Unsent>>,
@@ -185,6 +192,7 @@ impl Driver {
             send_errors: 0,
             lan_failed: matches!(lan, Some(Err(_))),
             lan: lan.and_then(Result::ok),
+            table: HashTable::new(bootstrap, cache, progress, byte, now),
             sources,
             announcer,
             searches: Searches::default(),
@@ -294,6 +302,7 @@ impl Driver {
         self.publish_waiting(now);
         self.pass_messages(now);
         self.end(now);
+        self.table.report(&mut self.node);
         let room = self.transmit(now);
         // What sending brought about.
         self.collect_work();
@@ -349,8 +358,8 @@ impl Driver {
         let publications = self.publications.front().map(|waiting| waiting.until);
         // Seeds and interfaces are of no interest to a node that ends.
         let house = match self.ending {
-            None => [Some(self.house_due), self.seeds.deadline(), self.searches.deadline()],
-            Some(_) => [None; 3],
+            None => [Some(self.house_due), self.seeds.deadline(), self.searches.deadline(), self.table.deadline()],
+            Some(_) => [None; 4],
         };
         [node, end, self.stall, self.due, publications].into_iter().chain(house).flatten().min()
     }
@@ -362,12 +371,7 @@ impl Driver {
         }
         if self.house_due <= now {
             self.house_due = now.checked_add(INTERFACES_EVERY).unwrap_or(now);
-            if let Some(lan) = &mut self.lan {
-                let bound: Vec<SocketAddr> = self.sockets.iter().map(Udp::local).collect();
-                let interfaces = lan::interfaces(&bound);
-                lan.follow(&interfaces);
-                self.node.set_interfaces(&interfaces, now);
-            }
+            self.follow_interfaces(now);
             self.tell_sources();
             self.shared.services.sweep();
             for handle in std::mem::take(&mut self.used) {
@@ -379,12 +383,25 @@ impl Driver {
                 self.node.with(*handle, now, |peer, _| session.sweep(peer));
             }
             self.dials.retain(|_, reply| !reply.is_closed());
+            self.sweep_table(now);
         }
         if self.searches.deadline().is_some_and(|at| at <= now) {
             self.end_searches(now);
         }
+        self.keep_table(now);
         let due = self.seeds.due(!self.roster.is_empty(), now).to_vec();
         due.iter().for_each(|seed| self.dial_target(seed));
+    }
+
+    /// Looks which networks this machine is in.
+    fn follow_interfaces(&mut self, now: Instant) {
+        let bound: Vec<SocketAddr> = self.sockets.iter().map(Udp::local).collect();
+        let interfaces = lan::interfaces(&bound);
+        if let Some(lan) = &mut self.lan {
+            lan.follow(&interfaces);
+            self.node.set_interfaces(&interfaces, now);
+        }
+        self.node.set_addresses(&interfaces, &lan::addresses(&bound), now);
     }
 
     /// Dials a peer that nobody waits for, once its names are looked up. If that fails now, it is tried again later.

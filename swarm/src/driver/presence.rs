@@ -10,6 +10,7 @@ use super::Driver;
 use super::conn::{Conn, Gone};
 use super::events::{Message, SwarmEvent};
 use super::session::Session;
+use crate::clock;
 use crate::node::Event;
 use crate::{DisconnectReason, PeerId, Security, TopicId};
 
@@ -81,6 +82,7 @@ impl Driver {
                 self.arrived = self.arrived.saturating_sub(1);
                 answer(&mut self.dials, &id, Ok(peer));
             }
+            Event::Table(event) => self.on_table_event(event, clock::now()),
             Event::DialFailed { id, error } => answer(&mut self.dials, &id, Err(error)),
             _ => {}
         }

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::command::Command;
 use super::conn::{Conn, Gone, Ready};
-use super::limits::{PUBLICATIONS, REMEMBERED, SEEDS, TOPICS};
+use super::limits::{PUBLICATIONS, QUERIES, REMEMBERED, SEEDS, TOPICS};
 use super::services::Services;
 use super::source::Reports;
 use super::subscriber::Subscriber;
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) services: Services,
     /// What each source tells about its tasks.
     sources: Vec<Reports>,
+    /// One permit per query of a handle in the distributed hash table.
+    pub(crate) queries: Arc<Semaphore>,
     /// One permit per publication that is under way.
     pub(crate) publications: Arc<Semaphore>,
     outcome: watch::Receiver<Option<Unsent>>,
@@ -97,6 +99,7 @@ impl Shared {
             commands,
             ready: Arc::default(),
             services: Services::default(),
+            queries: Arc::new(Semaphore::new(QUERIES)),
             publications: Arc::new(Semaphore::new(PUBLICATIONS)),
             outcome,
             closed: AtomicBool::new(false),
@@ -270,6 +273,7 @@ impl Shared {
         let old = std::mem::take(&mut *state);
         drop(state);
         self.publications.close();
+        self.queries.close();
         self.services.clear();
         for conn in old.conns.values() {
             drop(conn.close(Gone::Closed));

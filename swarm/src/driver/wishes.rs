@@ -101,6 +101,11 @@ impl Driver {
                 }
                 let _ = reply.send(());
             }
+            Command::Bootstrap(addrs) => drop(self.node.bootstrap(&addrs, now)),
+            Command::TableGet { wanted, permit, reply } => self.table_get(wanted, permit, reply, now),
+            Command::TablePut { value, permit, reply } => self.table_put(value, permit, reply, now),
+            Command::TableWithdraw(key, reply) => drop(reply.send(self.table_withdraw(&key, now))),
+            Command::TableStats(reply) => drop(reply.send(self.node.table_stats())),
             Command::Resume => self.node.handle_resume(now),
         }
     }

@@ -1,5 +1,7 @@
 //! What the owner of a node decides.
 
+use crate::discovery::Reach;
+
 /// The settings of a [`Node`](super::Node).
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -7,6 +9,7 @@ pub struct Config {
     pub(super) lan: bool,
     pub(super) serve: relay::Config,
     pub(super) relays: relay::client::Config,
+    pub(super) dht: Option<Reach>,
 }
 
 impl Default for Config {
@@ -16,6 +19,7 @@ impl Default for Config {
             lan: true,
             serve: relay::Config::off(),
             relays: relay::client::Config::default(),
+            dht: None,
         }
     }
 }
@@ -46,6 +50,15 @@ impl Config {
     #[must_use]
     pub const fn relays(mut self, config: relay::client::Config) -> Self {
         self.relays = config;
+        self
+    }
+
+    /// How far the node goes in the distributed hash table, where it announces its topics and its addresses and looks for
+    /// others; `None`: not at all, which is the default. Nobody beyond the reach is contacted, and no address is named that
+    /// does not reach as far.
+    #[must_use]
+    pub const fn dht(mut self, reach: Option<Reach>) -> Self {
+        self.dht = reach;
         self
     }
 }

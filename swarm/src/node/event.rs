@@ -99,6 +99,8 @@ pub enum Event {
         /// The content.
         data: Bytes,
     },
+    /// What became of a query in the distributed hash table.
+    Table(dht::Event),
     /// A peer names the key that it has on the v12 wire.
     V12Key {
         /// In this session.

@@ -7,6 +7,8 @@
 
 mod scope;
 
+pub(super) use scope::is_within;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::num::NonZeroUsize;
@@ -195,7 +197,7 @@ impl Lan {
     /// Whether it is for us to dial a neighbour, and not for him to dial us: both compare the same two addresses, theirs
     /// and ours in the network that they share.
     pub(crate) fn goes_first(&self, neighbour: SocketAddr) -> bool {
-        let shared = self.interfaces.iter().find(|interface| scope::is_within(neighbour.ip(), interface));
+        let shared = self.interfaces.iter().find(|interface| is_within(neighbour.ip(), interface));
         shared.is_none_or(|ours| (ours.addr.ip(), ours.addr.port()) < (neighbour.ip(), neighbour.port()))
     }
 

@@ -11,6 +11,7 @@
 //! | `dials.rs` | dials with several addresses, and what becomes of them |
 //! | `candidates.rs` | whom strangers name: who is dialled, and when again |
 //! | `publish.rs` | the messages of topics on their way into the sessions |
+//! | `finder.rs`, `table.rs` | the distributed hash table: what the node does there, and what its owner may ask |
 //! | `topics.rs` | topics: who proved to be in them, and what is published there |
 //! | `lan.rs` | beacons on the local network |
 //! | `relays.rs`, `direct.rs` | circuits through relays, and the way from them to direct paths |
@@ -22,10 +23,12 @@ mod config;
 mod dials;
 mod direct;
 mod event;
+mod finder;
 mod lan;
 pub mod naming;
 mod publish;
 mod relays;
+mod table;
 mod topics;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -35,18 +38,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crypto::{Identity, Seed};
+use framing::Kind;
 use peer::mux::{Protocol, ProtocolId, Protocols, Urgency};
 use peer::{Endpoint, Handle};
 use structs::{Datagram, Deadline, Epoch, Link, Machine, Path, Rejected, Transmit, TransmitBuf};
 
 pub use config::Config;
 pub use event::{Connection, Event};
+pub use finder::TableStats;
 pub use lan::{Interface, LAN_LINK, MAX_INTERFACES};
 pub use publish::Publication;
 pub use topics::Counters as TopicCounters;
 
 use candidates::Candidates;
 use dials::Dials;
+use finder::Finder;
 use lan::Lan;
 use publish::Outbound;
 use relays::Relays;
@@ -84,6 +90,8 @@ pub struct Node {
     /// The owner has no room for publications.
     paused: bool,
     lan: Option<Lan>,
+    identity: Arc<Identity>,
+    finder: Option<Finder>,
     dials: Dials,
     candidates: Candidates,
     relays: Relays,
@@ -144,8 +152,10 @@ impl Node {
         let max_message = session.largest_message();
         let lan = config.lan.then(|| Lan::new(epoch, &seed.fork("lan")));
         let identity = identity.into();
+        let finder = |reach| Finder::new(Arc::clone(&identity), reach, epoch, &seed.fork("dht"), now);
+        let finder = config.dht.map(finder);
         let relays = Relays::new(Arc::clone(&identity), config.serve, config.relays, epoch, seed, now);
-        let endpoint = Endpoint::new(identity, session, epoch, &seed.fork("endpoint"), now);
+        let endpoint = Endpoint::new(Arc::clone(&identity), session, epoch, &seed.fork("endpoint"), now);
         Self {
             protocols: ids,
             max_message,
@@ -156,6 +166,8 @@ impl Node {
             topic_readable: BTreeSet::new(),
             paused: false,
             lan,
+            finder,
+            identity,
             dials: Dials::new(now),
             candidates: Candidates::new(),
             relays,
@@ -222,6 +234,9 @@ impl Node {
         if let Some(lan) = &mut self.lan {
             lan.join(topic, announce, lookup, self.now)?;
         }
+        if let Some(finder) = &mut self.finder {
+            finder.join(topic, announce, lookup, self.now);
+        }
         self.flush_topics();
         Ok(())
     }
@@ -242,6 +257,9 @@ impl Node {
         self.topics.leave(topic);
         if let Some(lan) = &mut self.lan {
             lan.leave(topic);
+        }
+        if let Some(finder) = &mut self.finder {
+            finder.join(*topic, false, false, self.now);
         }
         self.flush_topics();
     }
@@ -264,6 +282,9 @@ impl Node {
         self.relays.server.set_epoch(epoch);
         if let Some(lan) = &mut self.lan {
             lan.set_epoch(epoch);
+        }
+        if let Some(finder) = &mut self.finder {
+            finder.set_epoch(epoch);
         }
     }
 
@@ -290,6 +311,7 @@ impl Node {
         self.tick(now);
         self.ending = true;
         self.lan = None;
+        self.finder = None;
         self.fail_dials();
         self.endpoint.close(LEAVING, "", grace, self.now);
     }
@@ -305,6 +327,9 @@ impl Node {
     pub fn handle_resume(&mut self, now: Instant) {
         self.tick(now);
         self.endpoint.handle_resume(self.now);
+        if let Some(finder) = &mut self.finder {
+            finder.restart(self.now);
+        }
     }
 
     /// Figures since the start. Takes time in proportion to the number of sessions.
@@ -337,6 +362,9 @@ impl Node {
             }
             // Through a circuit the other side sees the relay, which is no address of ours.
             peer::Event::Observed(addr) if !self.is_relayed(handle) => {
+                if let (Some(finder), Some(session)) = (&mut self.finder, self.sessions.get(&handle)) {
+                    finder.on_seen(addr, session.addr.ip(), self.now);
+                }
                 self.events.push_back(Event::Observed { session: handle, addr });
             }
             peer::Event::Observed(_) => {}
@@ -371,6 +399,9 @@ impl Node {
         self.events.push_back(Event::Connected { session: handle, connection });
         self.dial_reached(handle, peer);
         self.relays_connected(handle);
+        if let Some(finder) = self.finder.as_mut().filter(|_| !relayed) {
+            finder.on_session(addr, self.now);
+        }
         self.flush_topics();
     }
 
@@ -485,6 +516,11 @@ impl Node {
 
     fn collect_topic_events(&mut self) {
         while let Some(event) = self.topics.poll_event() {
+            if let topics::Event::Joined { topic, .. } | topics::Event::Left { topic, .. } = &event
+                && let Some(finder) = &mut self.finder
+            {
+                finder.on_neighbours(*topic, self.topics.neighbours(topic).count(), self.now);
+            }
             self.events.push_back(match event {
                 topics::Event::Joined { topic, conn, peer } => Event::Joined { topic, session: conn, peer },
                 topics::Event::Left { topic, conn, peer } => Event::Left { topic, session: conn, peer },
@@ -503,7 +539,10 @@ impl Machine for Node {
     fn handle_datagram(&mut self, datagram: Datagram<'_>, now: Instant) -> Result<(), Rejected> {
         self.tick(now);
         if datagram.path.link != LAN_LINK {
-            return self.handle_from_anywhere(datagram);
+            return match datagram.payload.first().copied().and_then(Kind::of) {
+                Some(Kind::Dht) if datagram.path.link == Link::Udp => self.on_table_datagram(datagram),
+                _ => self.handle_from_anywhere(datagram),
+            };
         }
         let Some(lan) = &mut self.lan else { return Err(Rejected::Forbidden) };
         if let Some(addr) = lan.handle(datagram.payload, datagram.path.remote, self.now)? {
@@ -519,6 +558,10 @@ impl Machine for Node {
         if let Some(lan) = &mut self.lan {
             lan.handle_timeout(self.now);
         }
+        if let Some(finder) = &mut self.finder {
+            finder.handle_timeout(self.now);
+        }
+        self.hear_finder();
         self.dial_postponed();
         self.dial_through_relays();
         self.relays_timeout();
@@ -530,10 +573,15 @@ impl Machine for Node {
             out.push(&beacon);
             return out.finish(path, structs::Ecn::NotEct);
         }
+        let now = self.now;
+        if let Some(transmit) = self.finder.as_mut().and_then(|finder| finder.poll_transmit(out, now)) {
+            return Some(transmit);
+        }
         self.transmit(out)
     }
 
     fn poll_event(&mut self) -> Option<Event> {
+        self.hear_finder();
         loop {
             while let Some(event) = self.events.pop_front() {
                 if !self.is_dial_of_relay(&event) {
@@ -553,7 +601,8 @@ impl Machine for Node {
     fn poll_timeout(&self) -> Option<Deadline> {
         let postponed = self.dials.postponed().map(|at| Deadline { at, reason: "postponed dial" });
         let lan = Deadline::earliest(self.lan.as_ref().and_then(Lan::poll_timeout), postponed);
-        let lan = Deadline::earliest(lan, self.relays_deadline());
+        let finder = self.finder.as_ref().and_then(Finder::poll_timeout);
+        let lan = Deadline::earliest(Deadline::earliest(lan, self.relays_deadline()), finder);
         Deadline::earliest(self.endpoint.poll_timeout(), lan)
     }
 }

@@ -14,6 +14,7 @@ mod abuse;
 #[cfg(feature = "v12")]
 mod both;
 mod cancel;
+mod dht;
 mod dial;
 mod ending;
 mod hostile;

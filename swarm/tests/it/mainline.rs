@@ -7,10 +7,15 @@ use mainline::Testnet;
 use swarm::discovery::{Source, SourceError, Task};
 use swarm::{DialError, Mainline, Swarm, Topic, TopicEvent, TopicId};
 
-use crate::support::{builder, node, within};
+use crate::support::{builder, within};
 
 fn testnet() -> Testnet {
     Testnet::builder(10).bind_address(Ipv4Addr::LOCALHOST).build().unwrap()
+}
+
+/// A node that has no other source.
+fn alone() -> swarm::Builder {
+    builder().dht(false)
 }
 
 fn settings(testnet: &Testnet) -> Mainline {
@@ -18,7 +23,7 @@ fn settings(testnet: &Testnet) -> Mainline {
 }
 
 async fn on_mainline(testnet: &Testnet) -> Swarm {
-    builder().mainline(settings(testnet)).bind().await.unwrap()
+    alone().mainline(settings(testnet)).bind().await.unwrap()
 }
 
 /// Waits until a task of a node was answered.
@@ -84,13 +89,13 @@ async fn a_peer_is_found_by_its_id() {
     let peer = within(b.dial(a.id())).await.unwrap();
     assert_eq!(peer.id(), a.id());
     // Its record says so, and nobody else could have.
-    let hidden = builder().mainline(settings(&testnet).record(false)).bind().await.unwrap();
+    let hidden = alone().mainline(settings(&testnet).record(false)).bind().await.unwrap();
     assert_eq!(hidden.discovery().of(Task::Record).iter().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_has_no_source_says_so_at_once() {
-    let (a, b) = (node().await, node().await);
+    let (a, b) = (alone().bind().await.unwrap(), alone().bind().await.unwrap());
     assert!(matches!(within(a.dial(b.id())).await, Err(DialError::NoAddress)));
     assert_eq!(a.discovery().to_string(), "no source");
 }
@@ -104,7 +109,7 @@ async fn what_keeps_it_from_working_can_be_read_and_it_tries_again() {
         // Beyond what a node of this machine may contact.
         ("192.0.2.1:6881", SourceError::NobodyAnswered),
     ] {
-        let swarm = builder().mainline(Mainline::default().bootstrap([bootstrap])).bind().await.unwrap();
+        let swarm = alone().mainline(Mainline::default().bootstrap([bootstrap])).bind().await.unwrap();
         let _topic = swarm.join("lobby").unwrap();
         let lookup = Task::Lookup("lobby".into());
         let progress = within(async {

@@ -7,7 +7,7 @@ use swarm::{Swarm, SwarmEvent};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
-use crate::support::{connected, node, within};
+use crate::support::{builder, connected, node, within};
 
 /// Stands between two nodes like a home router: what comes from inside leaves by a port that may change.
 struct Router {
@@ -114,7 +114,8 @@ async fn a_hundred_nodes_meet_in_one_process() {
     const NODES: usize = 100;
     let mut nodes: Vec<Swarm> = Vec::new();
     for _ in 0..NODES {
-        nodes.push(node().await);
+        // Who dials whom is said below.
+        nodes.push(builder().dht(false).bind().await.unwrap());
     }
     let topics: Vec<_> = nodes.iter().map(|node| node.join("all").unwrap()).collect();
     let mut at_hub = topics[0].events();

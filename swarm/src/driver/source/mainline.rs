@@ -24,9 +24,9 @@ use mainline::errors::{PutMutableError, PutQueryError};
 use mainline::{Dht, Id, MutableItem};
 use tokio::sync::Mutex;
 
-use super::reach::Reach;
 use super::{Found, Outcome, Pace, Source, Us};
 use crate::discovery::{self, SourceError, Task};
+use crate::reach::Reach;
 use crate::{PeerId, clock};
 
 /// Settings of the BitTorrent Mainline DHT as a way to find peers and to be found.

@@ -11,12 +11,10 @@
 //! | `run.rs` | the task of one source |
 //! | `schedule.rs` | when each of its tasks is due |
 //! | `us.rs` | what this node says of itself |
-//! | `reach.rs` | how far an address reaches |
 //! | `mainline.rs` | the BitTorrent Mainline DHT |
 
 #[cfg(feature = "mainline")]
 mod mainline;
-mod reach;
 mod run;
 mod schedule;
 mod us;
@@ -37,12 +35,12 @@ use tokio::task::JoinSet;
 pub use self::mainline::Mainline;
 #[cfg(feature = "mainline")]
 pub(crate) use self::mainline::MainlineSource;
-pub(crate) use self::reach::Reach;
 pub(crate) use self::schedule::Pace;
 pub(crate) use self::us::Announcer;
 use super::limits::CANDIDATES;
 use super::shared::Wish;
 use crate::discovery::{self, Progress, SourceError, Task};
+pub(crate) use crate::reach::Reach;
 use crate::{PeerId, TopicId};
 
 /// A way to find peers and to be found.

@@ -46,7 +46,7 @@ fn is_nobody_v4(ip: Ipv4Addr) -> bool {
 }
 
 /// Whether `ip` is in the network of an interface.
-pub(super) fn is_within(ip: IpAddr, interface: &Interface) -> bool {
+pub(in crate::node) fn is_within(ip: IpAddr, interface: &Interface) -> bool {
     let prefix = interface.prefix;
     match (ip, interface.addr.ip()) {
         (IpAddr::V4(ip), IpAddr::V4(ours)) => {

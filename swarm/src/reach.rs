@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 /// For how much of the world an address means the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Reach {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reach {
     /// One machine.
     Host,
     /// One local network.
@@ -15,7 +15,8 @@ pub(crate) enum Reach {
 
 impl Reach {
     /// That of an address; `None` for what nobody is at: unspecified, multicast, broadcast, reserved.
-    pub(crate) const fn of(ip: IpAddr) -> Option<Self> {
+    #[must_use]
+    pub const fn of(ip: IpAddr) -> Option<Self> {
         match ip.to_canonical() {
             IpAddr::V4(ip) => match ip.octets() {
                 [0 | 224..=255, ..] => None,
