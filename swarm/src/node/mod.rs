@@ -10,7 +10,7 @@
 //! | `mod.rs` | [`Node`]: its state, its commands, the machine's five methods |
 //! | `dials.rs` | dials with several addresses, and what becomes of them |
 //! | `candidates.rs` | whom strangers name: who is dialled, and when again |
-//! | `publish.rs` | the messages of topics on their way into the sessions |
+//! | `publish.rs` | the messages of topics on their way into the sessions and out of them |
 //! | `finder.rs`, `table.rs` | the distributed hash table: what the node does there, and what its owner may ask |
 //! | `topics.rs` | topics: who proved to be in them, and what is published there |
 //! | `lan.rs` | beacons on the local network |
@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 
 use crypto::{Identity, Seed};
 use framing::Kind;
-use peer::mux::{Protocol, ProtocolId, Protocols, Urgency};
+use peer::mux::{Protocol, ProtocolId, Protocols};
 use peer::{Endpoint, Handle};
 use structs::{Datagram, Deadline, Epoch, Link, Machine, Path, Rejected, Transmit, TransmitBuf};
 
@@ -463,74 +463,6 @@ impl Node {
         let (peer, reason) = (session.peer, DisconnectReason::from(&closed.reason));
         self.events.push_back(Event::Disconnected { session: handle, peer, reason, unfinished: closed.unfinished });
     }
-
-    /// Reads what one session has for topics, a bounded part of it: the rest waits in the session, whose credit makes
-    /// the other side wait.
-    fn read_topics(&mut self) -> bool {
-        let Some(handle) = self.topic_readable.pop_first() else { return false };
-        let (protocol, now) = (self.protocols.topic, self.now);
-        let mut messages = Vec::new();
-        let drained = self.endpoint.with(handle, now, |session, _| {
-            for _ in 0..TOPIC_MESSAGES {
-                let mut message = Vec::new();
-                if session.recv(protocol, &mut message).is_none() {
-                    return true;
-                }
-                messages.push(message);
-            }
-            false
-        });
-        if drained == Some(false) {
-            self.topic_readable.insert(handle);
-        }
-        for message in messages {
-            if self.topics.on_message(handle, &message).is_err() {
-                // What cannot be understood ends this protocol with this peer, and nothing else.
-                self.endpoint.with(handle, now, |session, _| session.fail_protocol(protocol));
-                self.topics.on_closed(handle);
-                self.topic_readable.remove(&handle);
-                break;
-            }
-        }
-        self.flush_topics();
-        true
-    }
-
-    /// What topics have to say goes into the sessions, and what they found out to the owner.
-    fn flush_topics(&mut self) {
-        let (protocol, now) = (self.protocols.topic, self.now);
-        while let Some((handle, frame)) = self.topics.poll_send() {
-            if self.sessions.get(&handle).is_some_and(|session| session.outbound.len() > 0) {
-                self.topics.blocked(handle);
-                continue;
-            }
-            match self.endpoint.with(handle, now, |session, _| session.send(protocol, &frame, Urgency::Normal)) {
-                Some(Ok(_)) => self.topics.sent(handle),
-                Some(Err(peer::mux::SendError::Blocked)) => self.topics.blocked(handle),
-                // The other side has no topics, or is gone.
-                _ => self.topics.on_closed(handle),
-            }
-        }
-        self.collect_topic_events();
-    }
-
-    fn collect_topic_events(&mut self) {
-        while let Some(event) = self.topics.poll_event() {
-            if let topics::Event::Joined { topic, .. } | topics::Event::Left { topic, .. } = &event
-                && let Some(finder) = &mut self.finder
-            {
-                finder.on_neighbours(*topic, self.topics.neighbours(topic).count(), self.now);
-            }
-            self.events.push_back(match event {
-                topics::Event::Joined { topic, conn, peer } => Event::Joined { topic, session: conn, peer },
-                topics::Event::Left { topic, conn, peer } => Event::Left { topic, session: conn, peer },
-                topics::Event::Message { topic, conn, from, data } => {
-                    Event::Publication { topic, session: conn, from, data }
-                }
-                topics::Event::V12Key { conn, key } => Event::V12Key { session: conn, key },
-            });
-        }
-    }
 }
 
 impl Machine for Node {
@@ -636,5 +568,3 @@ const MESSAGES: &str = "setowire/message";
 const TOPIC_EXPORTER: &[u8] = b"setowire topic v1";
 /// The code of a session that is closed because its owner leaves: no error (SPEC 8.9).
 const LEAVING: u64 = 0;
-/// Messages of one session read for topics at a time.
-const TOPIC_MESSAGES: usize = 64;
