@@ -19,7 +19,8 @@ SETTINGS = {
     'enable_dht': True, 'enable_lsd': False, 'enable_upnp': False, 'enable_natpmp': False, 'dht_bootstrap_nodes': '',
     'dht_restrict_routing_ips': False, 'dht_restrict_search_ips': False, 'dht_ignore_dark_internet': False,
     'dht_enforce_node_id': False, 'dht_prefer_verified_node_ids': False, 'alert_queue_size': 100_000,
-    'alert_mask': libtorrent.alert.category_t.dht_notification,
+    # The latter for what searches find.
+    'alert_mask': libtorrent.alert.category_t.dht_notification | libtorrent.alert.category_t.dht_operation_notification,
 }
 DAY = 86_400
 
