@@ -273,7 +273,7 @@ impl Finder {
             seen: [Family::V4, Family::V6].into_iter().filter_map(|family| self.addresses.seen(family)).collect(),
             told: self.told.clone(),
             out_of_scope: self.out_of_scope,
-            rejected: self.dht.rejected().clone(),
+            rejected: *self.dht.rejected(),
         }
     }
 

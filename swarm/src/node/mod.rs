@@ -416,6 +416,7 @@ impl Node {
 
     /// What else happened on the protocols of a session that an [`Event::Session`] was just told of: without asking all
     /// others in between, which costs more than most of what there is to tell.
+    #[cfg(feature = "tokio")]
     pub(crate) fn drain_session(&mut self, handle: Handle, mut each: impl FnMut(peer::mux::Event)) {
         while let Some(event) = self.endpoint.poll_mux_event(handle) {
             if let Some(event) = self.take_topic_event(handle, event) {

@@ -60,7 +60,7 @@ impl World {
     }
 
     fn find(&mut self, at: usize, key: &str) -> Option<String> {
-        let id = self.nodes[at].1.find(key, self.now).unwrap();
+        let Some(id) = self.nodes[at].1.find(key, self.now) else { panic!("it does not look for {key}") };
         for _ in 0..20 {
             self.run();
             let found = self.events.iter().find_map(|(by, event)| match event {
