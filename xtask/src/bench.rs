@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: the criterion benchmarks, with their medians as rows. What `cargo xtask bench peers` does is in
-//! `peers`.
+//! `cargo xtask bench`: the criterion benchmarks, with their medians as rows. What `cargo xtask bench peers` and `dht` do is in
+//! `peers` and `tables`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use xshell::cmd;
 
 use crate::report::{Report, Row, progress};
-use crate::{UsageError, flags, peers, steps, workspace};
+use crate::{UsageError, flags, peers, steps, tables, workspace};
 
 /// Runs the benchmarks of every layer that has some, or the comparison with other libraries.
 ///
@@ -21,7 +21,10 @@ pub(crate) fn run(flags: &flags::Bench) -> anyhow::Result<bool> {
     match flags.area.as_deref() {
         None | Some("layers") => layers(flags),
         Some("peers") => peers::run(flags),
-        Some(area) => Err(UsageError(format!("there is no benchmark `{area}`; there are `layers` and `peers`")).into()),
+        Some("dht") => tables::run(flags),
+        Some(area) => {
+            Err(UsageError(format!("there is no benchmark `{area}`; there are `layers`, `peers` and `dht`")).into())
+        }
     }
 }
 

@@ -55,7 +55,7 @@ mod grammar {
             }
             /// The criterion benchmarks, as rows; or other libraries at the same work, as a table.
             cmd bench {
-                /// What to measure: `layers` (the default) or `peers`.
+                /// What to measure: `layers` (the default), `peers`, or `dht`: tables of other libraries at the same work.
                 optional area: String
                 /// Fewer samples, fewer peers: good for an impression, not for a comparison.
                 optional --quick

@@ -20,6 +20,7 @@ mod readme;
 mod report;
 mod sim;
 mod steps;
+mod tables;
 mod test;
 mod tidy;
 mod tools;

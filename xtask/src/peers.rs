@@ -68,7 +68,9 @@ const QUICK: [&str; 4] = ["setowire", "quinn", "tcp", "udp"];
 pub(crate) fn run(flags: &flags::Bench) -> anyhow::Result<bool> {
     let peers = chosen(flags)?;
     let sh = workspace::shell()?;
-    build(&sh, &peers)?;
+    let mut packages: Vec<&str> = peers.iter().map(|peer| peer.package).collect();
+    packages.push("bench-harness");
+    build(&sh, &packages)?;
     let mut log = Log::new(flags.json.as_deref())?;
     let environment = environment::describe(&sh);
     log.write(&json!({ "environment": environment, "versions": versions(&sh, &peers)? }))?;
@@ -128,12 +130,12 @@ fn chosen(flags: &flags::Bench) -> anyhow::Result<Vec<&'static Peer>> {
         .collect()
 }
 
-/// Builds the programs of `peers` and nothing else, each by itself: in one build, what one library wants of a dependency
+/// Builds these packages and nothing else, each by itself: in one build, what one library wants of a dependency
 /// would be in the programs of the others too.
-fn build(sh: &Shell, peers: &[&Peer]) -> anyhow::Result<()> {
-    let mut packages: Vec<&str> = peers.iter().map(|peer| peer.package).collect();
-    packages.push("bench-harness");
-    packages.dedup();
+///
+/// # Errors
+/// With the command that failed.
+pub(crate) fn build(sh: &Shell, packages: &[&str]) -> anyhow::Result<()> {
     for package in packages {
         let command = cmd!(sh, "cargo build --release --locked --manifest-path {MANIFEST} -p {package}");
         let line = command.to_string();
@@ -144,7 +146,10 @@ fn build(sh: &Shell, peers: &[&Peer]) -> anyhow::Result<()> {
 }
 
 /// The folder the programs are in.
-fn programs(sh: &Shell) -> anyhow::Result<std::path::PathBuf> {
+///
+/// # Errors
+/// When cargo cannot be asked.
+pub(crate) fn programs(sh: &Shell) -> anyhow::Result<std::path::PathBuf> {
     let text = cmd!(sh, "cargo metadata --no-deps --locked --format-version 1 --manifest-path {MANIFEST}");
     let metadata: Value = serde_json::from_str(&text.quiet().read()?)?;
     let target = metadata["target_directory"].as_str().context("cargo names no target directory")?;
@@ -171,15 +176,15 @@ fn versions(sh: &Shell, peers: &[&Peer]) -> anyhow::Result<Vec<(&'static str, St
 
 /// The file of `--json`: one object per line, each with a member that says what it is.
 #[derive(Debug)]
-struct Log(Option<File>);
+pub(crate) struct Log(Option<File>);
 
 impl Log {
-    fn new(path: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn new(path: Option<&Path>) -> anyhow::Result<Self> {
         let open = |path: &Path| File::create(path).with_context(|| format!("cannot write {}", path.display()));
         Ok(Self(path.map(open).transpose()?))
     }
 
-    fn write(&mut self, line: &Value) -> anyhow::Result<()> {
+    pub(crate) fn write(&mut self, line: &Value) -> anyhow::Result<()> {
         match &mut self.0 {
             Some(file) => writeln!(file, "{line}").context("cannot write the JSON file"),
             None => Ok(()),

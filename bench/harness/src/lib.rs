@@ -22,6 +22,8 @@ pub mod machine;
 mod program;
 pub mod server;
 pub mod stamps;
+#[cfg(feature = "table")]
+pub mod table;
 pub mod tally;
 pub mod work;
 
