@@ -233,7 +233,9 @@ impl Lookup {
             return;
         }
         let distance = self.subnets.key_of(&contact).distance(&self.target);
-        let place = self.candidates.partition_point(|candidate| candidate.distance < distance);
+        // One node may be named at several addresses, which are as far away as each other.
+        let order = (distance, contact.addr);
+        let place = self.candidates.partition_point(|candidate| (candidate.distance, candidate.contact.addr) < order);
         let known = self.candidates.get(place).filter(|candidate| candidate.contact == contact);
         let named = known.and_then(|known| known.named.get(path).copied().flatten());
         // Who was named by somebody doubtful has a chance if somebody else knows him, too.
@@ -293,3 +295,32 @@ impl State {
 }
 
 const PATHS: usize = limits::PATHS as usize;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_node_named_at_two_addresses_is_asked_at_each_once_and_waited_for_once() {
+        let node = |id: u8, port: u16| Contact { id: NodeId::from_bytes([id; 32]), addr: ([10, 0, 0, 1], port).into() };
+        let start = [node(1, 1), node(2, 1), node(3, 1)];
+        let own = (NodeId::from_bytes([0; 32]), Subnets::Public);
+        let mut lookup = Lookup::new(Key::from_bytes([9; 32]), Family::V4, own, &start, Distance::MAX);
+        while lookup.next().is_some() {}
+        let twins = [node(7, 1), node(7, 2), node(7, 3)];
+        let mut asked = Vec::new();
+        for from in &start {
+            lookup.on_answer(from, &twins);
+            asked.extend(std::iter::from_fn(|| lookup.next()));
+        }
+        asked.sort_by_key(|contact| contact.addr);
+        assert_eq!(asked, twins);
+        assert!(!lookup.is_done());
+        lookup.on_late(&twins[1]);
+        lookup.on_failure(&twins[1]);
+        lookup.on_answer(&twins[0], &twins);
+        lookup.on_failure(&twins[2]);
+        assert!(lookup.is_done() && lookup.next().is_none());
+        assert_eq!(lookup.found().closest.len(), 4);
+    }
+}

@@ -43,7 +43,8 @@ impl Dht {
         if !self.server {
             return Err(Rejected::Forbidden);
         }
-        if !self.guard.may_ask(from.addr.ip(), now) {
+        // Who is waited for cannot be silenced by those who spend in his name.
+        if !self.guard.may_ask(from.addr.ip(), now) && !self.requests.is_asked(&from) {
             return Err(Rejected::LimitReached);
         }
         let token = self.tokens.token(&from.id, from.addr, now);

@@ -330,6 +330,8 @@ impl Machine for Server {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.tick(now);
+        // The line moves with the next batch: until somebody takes that, there is nothing to wake up for.
+        self.all_ready = self.all_ready.filter(|at| *at > self.now);
         while let Some(timer) = self.deadlines.pop_due(self.now) {
             match timer {
                 Timer::Reservation(peer) => self.release(&peer),

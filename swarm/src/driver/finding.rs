@@ -105,7 +105,10 @@ impl Driver {
                 _ => false,
             };
             if is_wanted && self.ending.is_none() {
-                self.node.suggest_candidate(candidate.peer, &candidate.addrs, now);
+                match (candidate.task, candidate.peer) {
+                    (Task::Peer(_), Some(peer)) => self.node.suggest_wanted(peer, &candidate.addrs, now),
+                    (_, peer) => self.node.suggest_candidate(peer, &candidate.addrs, now),
+                };
             }
         }
         true

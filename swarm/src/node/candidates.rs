@@ -24,12 +24,17 @@ impl Candidates {
         Self { rests: Lru::new(MAX_REMEMBERED).time_to_live(OURSELVES) }
     }
 
+    /// An address is dialled now, whatever it did before.
+    fn begin(&mut self, addr: SocketAddr, now: Instant) {
+        self.rest(addr, DIALLED, now);
+    }
+
     /// Whether an address may be dialled now. If so, it rests from here on.
     fn try_begin(&mut self, addr: SocketAddr, now: Instant) -> bool {
         if self.rests.peek(&addr, now).is_some_and(|until| now < *until) {
             return false;
         }
-        self.rest(addr, DIALLED, now);
+        self.begin(addr, now);
         true
     }
 
@@ -56,14 +61,28 @@ impl Node {
     pub fn suggest_candidate(&mut self, peer: Option<PeerId>, addrs: &[SocketAddr], now: Instant) -> usize {
         self.tick(now);
         let now = self.now;
-        if self.ending || peer.is_some_and(|peer| peer == self.id() || self.session(&peer).is_some()) {
-            return 0;
-        }
         let ready: Vec<SocketAddr> =
             addrs.iter().copied().filter(|addr| self.candidates.try_begin(*addr, now)).collect();
+        self.dial_candidates(peer, &ready)
+    }
+
+    /// As [`suggest_candidate`](Self::suggest_candidate), with somebody who is looked for by his id: what others said of his
+    /// addresses, and what came of that, does not count.
+    pub fn suggest_wanted(&mut self, peer: PeerId, addrs: &[SocketAddr], now: Instant) -> usize {
+        self.tick(now);
+        let now = self.now;
+        addrs.iter().for_each(|addr| self.candidates.begin(*addr, now));
+        self.dial_candidates(Some(peer), addrs)
+    }
+
+    fn dial_candidates(&mut self, peer: Option<PeerId>, ready: &[SocketAddr]) -> usize {
+        if self.ending || peer.is_some_and(|peer| peer == self.id() || self.session(&peer).is_some()) {
+            ready.iter().for_each(|addr| self.candidates.forget(*addr));
+            return 0;
+        }
         // A key is tried at all of its addresses at once; without one each is somebody else.
         let dials: Vec<&[SocketAddr]> = match peer {
-            Some(_) => vec![&ready],
+            Some(_) => vec![ready],
             None => ready.chunks(1).collect(),
         };
         let mut dialled = 0;

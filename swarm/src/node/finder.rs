@@ -58,8 +58,8 @@ pub(super) struct Finder {
 /// What the finder tells the node.
 #[derive(Debug)]
 pub(super) enum News {
-    /// Somebody says to be there.
-    Found(PeerId, Vec<SocketAddr>),
+    /// Somebody says to be there, who was looked for by his id or not.
+    Found { peer: PeerId, addrs: Vec<SocketAddr>, wanted: bool },
     /// What became of a query of the owner.
     Owner(Event),
 }
@@ -470,7 +470,7 @@ impl Finder {
         if let Some(job) = task.and_then(|task| self.jobs.get_mut(&task)) {
             self.progressed = true;
             job.progress.found = job.progress.found.saturating_add(addrs.len() as u64);
-            self.news.push_back(News::Found(peer, addrs));
+            self.news.push_back(News::Found { peer, addrs, wanted: matches!(task, Some(Task::Peer(_))) });
         }
     }
 }

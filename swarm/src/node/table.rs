@@ -117,7 +117,10 @@ impl Node {
         let now = self.now;
         while let Some(news) = self.finder.as_mut().and_then(super::Finder::poll_news) {
             match news {
-                News::Found(peer, addrs) => {
+                News::Found { peer, addrs, wanted: true } => {
+                    self.suggest_wanted(peer, &addrs, now);
+                }
+                News::Found { peer, addrs, .. } => {
                     self.suggest_candidate(Some(peer), &addrs, now);
                 }
                 News::Owner(event) => self.events.push_back(Event::Table(event)),

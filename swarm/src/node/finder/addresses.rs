@@ -84,8 +84,12 @@ impl Addresses {
 
     /// Somebody sees us at an address. It counts if both can be reached from everywhere.
     pub(super) fn on_seen(&mut self, seen: SocketAddr, by: IpAddr) {
-        let seen = SocketAddr::new(seen.ip().to_canonical(), seen.port());
+        let (seen, by) = (SocketAddr::new(seen.ip().to_canonical(), seen.port()), by.to_canonical());
         if !subnet::is_public(seen.ip()) || !subnet::is_public(by) || seen.port() == 0 {
+            return;
+        }
+        // Nobody sees the other family, and voters of one are cheaper than those of the other.
+        if seen.is_ipv4() != by.is_ipv4() {
             return;
         }
         let voter = voter(by);
