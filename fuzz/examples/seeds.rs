@@ -23,6 +23,10 @@ fn main() -> io::Result<()> {
             "session" => (0..=255).map(|n| noise(&[n | 1], 32 + rng.below(400), &mut rng)).collect(),
             "nat" => traversal(&mut rng),
             "relay" => (0..256).map(|_| noise(&[], 64 + rng.below(1500), &mut rng)).collect(),
+            "dht_message" => hash_table(&mut rng),
+            "dht_table" => (0..=255).map(|n| noise(&[n], 32 + rng.below(600), &mut rng)).collect(),
+            "dht_store" => (0..=255).map(|_| noise(&[], 32 + rng.below(600), &mut rng)).collect(),
+            "dht_node" => (0..=255).map(|_| noise(&[], 32 + rng.below(500), &mut rng)).collect(),
             "v12_frame" => frames()?,
             "v12_peer" => (0..512).map(|n| conversation(n, PEER, &mut rng)).collect(),
             "v12_node" => (0..512).map(|n| conversation(n, NODE, &mut rng)).collect(),
@@ -44,6 +48,60 @@ fn native() -> io::Result<Vec<Vec<u8>>> {
         |tags: u8| [&[0xde, 1, 0, 0][..], &[7; 16], &[0x1f, 0x90, tags], &vec![tags; usize::from(tags) * 16]].concat();
     seeds.extend([1, 4, 64].map(beacon));
     Ok(seeds)
+}
+
+/// A body and a front of every kind, and records.
+fn hash_table(rng: &mut Rng) -> Vec<Vec<u8>> {
+    use dht::message::{Answer, Echo, Front, Message, Outcome, Refused, Request, Transaction};
+    use dht::{Announcement, Contact, Family, Item, Key, Kind, NodeId, Relay, SignedValue, Token};
+
+    let identity = crypto::Identity::from_seed([1; 32]);
+    let (key, family) = (Key::from_bytes([1; 32]), Family::V4);
+    let addr = ([9, 8, 7, 6], 5).into();
+    let relay = Relay { peer: identity.peer_id(), addr };
+    let unix = std::time::Duration::from_secs(1_800_000_000);
+    let life = std::time::Duration::from_secs(7200);
+    let announcement = Announcement::sign(&identity, key, unix, life, &[addr; 2], &[relay]).expect("within limits");
+    let announcement = announcement.as_bytes().clone();
+    let signed = Item::Signed(SignedValue::sign(&identity, b"salt", 4, b"value").expect("within limits"));
+    let requests = [
+        Request::Ping,
+        Request::Find { target: key, family: Family::V6 },
+        Request::Peers { key, family: None, start: 7 },
+        Request::Peers { key, family: Some(family), start: 7 },
+        Request::Get { kind: Kind::Peer, key, family },
+        Request::Announce { key, announcement: announcement.clone() },
+        Request::Put { kind: Kind::Signed, item: signed.to_bytes() },
+        Request::Put { kind: Kind::Value, item: [7; 100].into() },
+    ];
+    let nodes = |count| vec![Contact { id: NodeId::from_bytes([5; 32]), addr }; count];
+    let announcements = vec![announcement.clone(); 3];
+    let outcomes = [
+        Outcome::Pong,
+        Outcome::Nodes(nodes(20)),
+        Outcome::Peers { total: 100, next: 9, announcements, nodes: nodes(8) },
+        Outcome::Item { item: signed.to_answer(), nodes: nodes(2) },
+        Outcome::Stored { seconds: 7200 },
+        Outcome::Refused(Refused::Quota),
+    ];
+    let transaction = Transaction([3; 8]);
+    let mut seeds: Vec<Vec<u8>> = Vec::new();
+    seeds.extend(requests.map(|request| Message::Request(transaction, request).encode(0, usize::MAX)));
+    seeds.extend(outcomes.map(|outcome| {
+        let answer = Answer { token: Token::from_bytes([4; 8]), observed: addr, outcome };
+        Message::Answer(transaction, answer).encode(0, usize::MAX)
+    }));
+    let (echo, sender, token) = (Echo([1; 8]), NodeId::from_bytes([2; 32]), Token::from_bytes([3; 8]));
+    seeds.push([Front::Sealed { sender, token, echo, client: true }.encode(), vec![7; 60]].concat());
+    seeds.push(Front::Hello { echo, sender }.encode());
+    seeds.push(Front::Welcome { echo, sender, token }.encode());
+    seeds.push(Front::Retry { echo, token }.encode());
+    seeds.push(dht::save(&nodes(3)));
+    // The first byte of a record is that of its key.
+    seeds.extend([&announcement[..], &signed.to_bytes()].map(|bytes| [&[1], bytes].concat()));
+    let cut: Vec<Vec<u8>> = seeds.iter().map(|seed| seed[..rng.below(seed.len() as u64) as usize].to_vec()).collect();
+    seeds.extend(cut);
+    seeds
 }
 
 /// Everything in a folder of vectors that goes over the network.

@@ -13,6 +13,9 @@
 //! | `session` | two endpoints and a network that the input commands |
 //! | `nat` | messages, probes, STUN, votes, and two who punch |
 //! | `relay` | a relay and its clients, and strangers |
+//! | `dht_message` | the datagrams and records of the distributed hash table |
+//! | `dht_table`, `dht_store` | the contacts of a node, and what it keeps for others, against models |
+//! | `dht_node` | three nodes of it, a network that the input commands, and a stranger |
 //! | `frame`, `reassembly`, `reorder`, `chunks` | the parts of the framing of v12, most of them against a naive model |
 //! | `peer` | two peers, or one and a forger, and a network that the input commands |
 //! | `node` | two nodes and strangers, with commands and multicast |
@@ -25,6 +28,10 @@
 mod account;
 mod actors;
 mod chunks;
+mod dht_message;
+mod dht_node;
+mod dht_store;
+mod dht_table;
 mod frame;
 mod handshake;
 mod input;
@@ -43,6 +50,10 @@ mod session;
 use std::{env, fs, io};
 
 pub use chunks::v12_chunks;
+pub use dht_message::dht_message;
+pub use dht_node::dht_node;
+pub use dht_store::dht_store;
+pub use dht_table::dht_table;
 pub use frame::v12_frame;
 pub use handshake::handshake;
 pub use mux::mux;
@@ -70,6 +81,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("session", session),
     ("nat", nat),
     ("relay", relay),
+    ("dht_message", dht_message),
+    ("dht_table", dht_table),
+    ("dht_store", dht_store),
+    ("dht_node", dht_node),
     ("v12_frame", v12_frame),
     ("v12_reassembly", v12_reassembly),
     ("v12_reorder", v12_reorder),
