@@ -36,9 +36,11 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// beginning with `* `. Lines of standard input are messages, or commands: /msg, /peers, /invite, /nat, /help, /quit.
 /// The end of input leaves, as Ctrl-C does.
 ///
-/// People in the same room find each other by themselves, on the local network and through the BitTorrent Mainline DHT,
-/// which is a network of strangers all over the internet: it learns your address, and the room only if its name can be
-/// guessed. With --lan nobody beyond the local network is contacted.
+/// People in the same room find each other by themselves: on the local network, through the BitTorrent Mainline DHT,
+/// which is a network of strangers all over the internet, and through a table that these chats keep among themselves,
+/// which begins at those you talk to. Who keeps a part of either learns your address, and the room only if its name can be
+/// guessed; in the table of the chats also your id. With --lan nobody beyond the local network is contacted but those
+/// of --dial.
 #[derive(Debug, Parser)]
 #[command(version, after_help = "exit status: 0 when you leave, 1 on failure, 2 on wrong usage")]
 pub(crate) struct Options {
@@ -91,8 +93,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "HOST:PORT", value_parser = network::parse_node)]
     mainline: Vec<String>,
 
-    /// Look for the room in the distributed hash table of these chats too, and begin there at the node at HOST:PORT: any
-    /// chat that can be reached will do; repeat for more
+    /// Begin at this node of the table that these chats keep among themselves, and in which the room is looked for in any
+    /// case: any chat that can be reached will do; repeat for more. With --lan, nodes beyond the local network are left
+    /// out
     #[arg(long, value_name = "HOST:PORT", value_parser = network::parse_node)]
     bootstrap: Vec<String>,
 }

@@ -194,8 +194,8 @@ impl Item {
 
 /// A value that its signer can change, by one with a higher sequence.
 ///
-/// Who takes the sequence that it read and adds one learns by [`Refused::Conflict`](crate::Refused::Conflict) or
-/// [`Refused::Older`](crate::Refused::Older) if another holder of the key was faster.
+/// Who takes the sequence that it read and adds one learns by [`Refused::Conflict`] or
+/// [`Refused::Older`] if another holder of the key was faster.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SignedValue {
     key: Key,

@@ -54,7 +54,7 @@ pub const MAX_LOOKUP_IN_FLIGHT: usize = 48;
 /// How often a request is sent, with the same transaction. With a tenth of the datagrams lost, one in 150 fails.
 pub const MAX_TRIES: u8 = 3;
 
-/// Nodes that one path of a lookup asks at most: with honest answers a whole lookup asks about 30.
+/// Nodes that one path of a lookup asks at most: with honest answers a whole lookup asks 40 to 50.
 pub const MAX_ASKED_IN_PATH: u32 = 48;
 
 /// Contacts that one path of a lookup remembers. Above it the farthest that was not asked goes.

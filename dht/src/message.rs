@@ -55,7 +55,7 @@ pub enum Front {
         /// To be shown in requests.
         token: Token,
     },
-    /// Answers a sealed datagram without a valid token, which was not opened: try again with this one.
+    /// Answers a sealed request without a valid token, opened or not: try again with this one.
     Retry {
         /// That of the sealed datagram.
         echo: Echo,

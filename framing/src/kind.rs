@@ -28,7 +28,7 @@ pub enum Kind {
     RespR,
     /// D8 to DB: the distributed hash table.
     Dht,
-    /// DC and DD: probes between addresses.
+    /// DC: probes between addresses; DD is reserved.
     Probe,
     /// DE: a beacon on the local network.
     Beacon,

@@ -101,7 +101,7 @@ impl Plan {
             (Method::Simple, 1)
                 if strays_i.max(strays_r) != MayTake::DoesNot && strays_i.min(strays_r) != MayTake::Does =>
             {
-                simple(first.other(), false)
+                simple(Self::early(initiator, responder).unwrap_or(first).other(), false)
             }
             (Method::Simple, 2) if strays_i == MayTake::Unknown && strays_r == MayTake::Unknown => simple(first, true),
             _ => None,

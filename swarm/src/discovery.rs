@@ -39,9 +39,9 @@ pub enum Task {
     Record,
     /// Looking for a peer of which nothing but the id is known.
     Peer(PeerId),
-    /// Saying that this node is one of our own distributed hash table.
+    /// Saying that this node is one of our own distributed hash table. No source is asked for it yet.
     AnnounceNode,
-    /// Looking for nodes of our own distributed hash table.
+    /// Looking for nodes of our own distributed hash table. No source is asked for it yet.
     LookupNodes,
 }
 

@@ -30,7 +30,10 @@ pub(crate) fn run(flags: &flags::Bench) -> anyhow::Result<bool> {
 
 fn layers(flags: &flags::Bench) -> anyhow::Result<bool> {
     if flags.only.is_some() || flags.work.is_some() || flags.rounds.is_some() || flags.svg.is_some() {
-        return Err(UsageError("--only, --work, --rounds and --svg go with `cargo xtask bench peers`".into()).into());
+        return Err(UsageError(
+            "--only and --rounds go with `cargo xtask bench peers` and `dht`, --work and --svg with `peers`".into(),
+        )
+        .into());
     }
     let sh = workspace::shell()?;
     let mut report = Report::new(flags.json.as_deref(), true)?;

@@ -57,13 +57,13 @@ mod grammar {
             cmd bench {
                 /// What to measure: `layers` (the default), `peers`, or `dht`: tables of other libraries at the same work.
                 optional area: String
-                /// Fewer samples, fewer peers: good for an impression, not for a comparison.
+                /// Fewer samples, peers or topics: good for an impression, not for a comparison.
                 optional --quick
-                /// Only these peers, with commas between them.
+                /// Only these peers or tables, with commas between them.
                 optional --only names: String
                 /// Peers at this work only, with commas between several. Those that begin with `path-` have to be named.
                 optional --work names: String
-                /// How often every peer does every work (default 5, with --quick 3).
+                /// How often each does every work (default 5; with --quick 3, of `dht` 1).
                 optional --rounds n: u32
                 /// Draw peers' figures to this file.
                 optional --svg path: PathBuf

@@ -68,7 +68,7 @@ impl Swarm {
     }
 
     /// A node with a fresh identity on a port of the system's choice, which finds others by multicast on the local
-    /// network. No third party is contacted.
+    /// network, and in the distributed hash table once it has peers. No third party is contacted.
     ///
     /// # Errors
     ///
@@ -152,7 +152,8 @@ impl Swarm {
     }
 
     /// Connects to a peer. All addresses are tried at once, of names too; a peer who is connected is not dialled again.
-    /// One of whom only the id is known is looked for, for half a minute, where the node has a way to (`Builder::mainline`).
+    /// One of whom only the id is known is looked for, for half a minute, in the distributed hash table and, with
+    /// `Builder::mainline`, on the Mainline DHT.
     ///
     /// ```no_run
     /// # async fn example(swarm: swarm::Swarm, id: swarm::PeerId) -> Result<(), Box<dyn std::error::Error>> {
