@@ -55,6 +55,8 @@ codes! {
     SILENT = 0x80, "the relay did not answer";
     /// There is no session with the relay. Never sent.
     UNREACHABLE = 0x81, "the relay could not be reached";
+    /// A circuit is open, and the peer does not answer there. Never sent.
+    NO_ANSWER = 0x82, "the peer did not answer through it";
 }
 
 impl fmt::Display for Code {

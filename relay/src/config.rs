@@ -17,6 +17,7 @@ pub struct Config {
     pub(crate) circuits: usize,
     pub(crate) circuits_by_peer: usize,
     pub(crate) circuits_by_address: usize,
+    pub(crate) circuits_by_pair: usize,
     pub(crate) rate: u32,
     pub(crate) burst: u32,
     pub(crate) total_rate: u32,
@@ -36,6 +37,7 @@ impl Default for Config {
             circuits: 64,
             circuits_by_peer: 16,
             circuits_by_address: 32,
+            circuits_by_pair: 4,
             rate: 64 * 1024,
             burst: 256 * 1024,
             total_rate: 1024 * 1024,
@@ -83,6 +85,14 @@ impl Config {
         let most = MAX_WAITING - MAX_UNREAD;
         self.circuits_by_peer = if peer < most { peer } else { most };
         self.circuits_by_address = address;
+        self
+    }
+
+    /// How many circuits may lead from one address (an IPv6 /64) to one peer. Default: 4. More let one party take all that the
+    /// peer may have.
+    #[must_use]
+    pub const fn circuits_by_pair(mut self, most: usize) -> Self {
+        self.circuits_by_pair = most;
         self
     }
 

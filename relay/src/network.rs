@@ -36,6 +36,12 @@ pub struct Place {
 }
 
 impl Place {
+    /// Whether two are at one address.
+    #[must_use]
+    pub const fn is_same(&self, other: &Self) -> bool {
+        self.address == other.address
+    }
+
     /// Whether two are in one network.
     #[must_use]
     pub const fn is_near(&self, other: &Self) -> bool {

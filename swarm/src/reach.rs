@@ -14,6 +14,13 @@ pub enum Reach {
 }
 
 impl Reach {
+    /// Whether an address, whose meaning reaches so far, may be named by somebody at another one: nobody at an address that
+    /// means the same everywhere has anything to say of the private network of somebody else.
+    #[must_use]
+    pub fn may_be_named_by(addr: IpAddr, by: IpAddr) -> bool {
+        Self::of(addr).zip(Self::of(by)).is_some_and(|(addr, by)| addr >= by)
+    }
+
     /// That of an address; `None` for what nobody is at: unspecified, multicast, broadcast, reserved.
     #[must_use]
     pub const fn of(ip: IpAddr) -> Option<Self> {
@@ -39,6 +46,14 @@ impl Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_afar_names_addresses_nearby() {
+        let may = |addr: &str, by: &str| Reach::may_be_named_by(addr.parse().unwrap(), by.parse().unwrap());
+        assert!(may("9.9.9.9", "8.8.8.8") && may("9.9.9.9", "10.0.0.1") && may("10.0.0.2", "10.0.0.1"));
+        assert!(!may("10.0.0.2", "8.8.8.8") && !may("127.0.0.1", "10.0.0.1") && !may("224.0.0.1", "127.0.0.1"));
+        assert!(may("127.0.0.1", "::1") && !may("::ffff:127.0.0.1", "9.9.9.9"));
+    }
 
     #[test]
     fn addresses_reach_as_far_as_their_ranges_say() {

@@ -65,7 +65,7 @@ impl Client {
     /// Opens circuits to a peer through the relays at which it has places: the first at once, the next when that failed or took
     /// a second, and one more when the first is open, so that another one is there when its relay dies.
     ///
-    /// Each comes with [`Event::Opened`]; [`Event::Failed`] says that there is none. `session` tells the path of the open session
+    /// Each comes with [`Event::Opened`]; the last event is [`Event::Done`], or [`Event::Failed`] if there is none. `session` tells the path of the open session
     /// with a relay.
     ///
     /// # Errors
@@ -151,9 +151,11 @@ impl Client {
             }
         }
         let Some(attempt) = self.attempts.remove(&id) else { return };
-        if attempt.opened == 0 {
-            self.events.push_back(Event::Failed { attempt: id, peer: attempt.target, reasons: attempt.reasons() });
-        }
+        let peer = attempt.target;
+        self.events.push_back(match attempt.opened {
+            0 => Event::Failed { attempt: id, peer, reasons: attempt.reasons() },
+            _ => Event::Done { attempt: id, peer },
+        });
     }
 
     /// Sets the state of the tries at a relay that `which` picks, and goes on with their attempts.

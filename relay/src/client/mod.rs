@@ -1,7 +1,7 @@
 //! The client: places at relays for those who look for us, and circuits to those whom we look for.
 //!
 //! The invariant: a circuit ends with the relay that carries it, and whatever ends is told: a place by [`Event::Changed`], a
-//! circuit by [`Event::Closed`], an attempt by [`Event::Failed`].
+//! circuit by [`Event::Closed`], an attempt by [`Event::Failed`] or, if it opened circuits, [`Event::Done`].
 //!
 //! | file | content |
 //! |---|---|
@@ -125,6 +125,13 @@ pub enum Event {
         peer: PeerId,
         /// Why.
         reasons: Vec<(PeerId, Code)>,
+    },
+    /// An attempt that opened circuits is over: no other comes of it.
+    Done {
+        /// Which.
+        attempt: AttemptId,
+        /// To whom.
+        peer: PeerId,
     },
     /// Somebody has opened a circuit to us. To refuse it, [`close`](Client::close) it.
     Incoming {

@@ -10,7 +10,7 @@ use structs::{Path, Rejected, TokenBucket};
 use super::circuit::{Circuit, End, Side};
 use super::{Client, Event, Reservation, Server, Timer};
 use crate::message::{Message, Notice, Request};
-use crate::{CircuitId, Code, limits};
+use crate::{CircuitId, Code, Place, limits};
 
 impl Server {
     /// Takes in a control message of a peer, whose session goes over `path` now.
@@ -159,7 +159,9 @@ impl Server {
         if self.circuits.len() >= config.circuits {
             return Err(Code::FULL);
         }
-        if !self.circuits_by.has_room(place, config.circuits_by_address, usize::MAX) {
+        if !self.circuits_by.has_room(place, config.circuits_by_address, usize::MAX)
+            || self.circuits_between(place, &to) >= config.circuits_by_pair
+        {
             return Err(Code::SHARE);
         }
         if many(&from) || many(&to) {
@@ -189,6 +191,16 @@ impl Server {
         let addr = shown.then_some(target_path.remote);
         self.tell(&from, &Notice::Opened { request, circuit: ours, addr });
         Ok(())
+    }
+
+    /// Circuits that were begun at the address of `place` and lead to a peer; none where places do not count.
+    fn circuits_between(&self, place: Option<Place>, to: &PeerId) -> usize {
+        let (Some(place), Some(target)) = (place, self.clients.get(to)) else { return 0 };
+        let between = |number: &&u64| {
+            let open = self.circuits.get(*number).filter(|open| open.end(Side::Target).peer == *to);
+            open.and_then(|open| open.place).is_some_and(|other| other.is_same(&place))
+        };
+        target.circuits.iter().filter(between).count()
     }
 
     fn new_id(&mut self, number: u64, side: Side) -> CircuitId {

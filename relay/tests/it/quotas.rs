@@ -128,6 +128,21 @@ fn diallers_of_one_address_share_a_bound() {
 }
 
 #[test]
+fn one_address_does_not_take_all_circuits_of_a_peer() {
+    let mut lab = Lab::new(Config::default());
+    (1..=2).for_each(|target| drop(lab.reserve(target)));
+    let mut connect = |dialler: u16, from: u16, target: u16| {
+        let request = Request::Connect { request: 1, show: false, target: id(target) };
+        lab.ask_from(dialler, addr(from), request).unwrap();
+        !lab.notices().iter().any(|(_, notice)| matches!(notice, Notice::NotOpened { code: Code(3), .. }))
+    };
+    assert!((10..14).all(|dialler| connect(dialler, 50, 1)));
+    assert!(!connect(14, 50, 1), "the fifth from one address");
+    assert!(connect(10, 50, 1), "its own may be replaced");
+    assert!(connect(14, 50, 2) && connect(15, 51, 1));
+}
+
+#[test]
 fn addresses_are_told_only_of_those_who_want_it() {
     let mut lab = Lab::new(Config::default());
     lab.ask(2, Request::Reserve { show: false }).unwrap();

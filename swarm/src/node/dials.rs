@@ -209,11 +209,12 @@ impl Node {
             via.at = None;
             let relays = via.relays.clone();
             let attempt = self.connect_via(peer, &relays);
-            let Some(via) = self.dials.dials.get_mut(&id).and_then(|dial| dial.via.as_mut()) else { continue };
-            match attempt {
-                Some(attempt) => via.attempt = Some(attempt),
-                None => via.failed = Some(Code::UNREACHABLE),
+            if let Some(via) = self.dials.dials.get_mut(&id).and_then(|dial| dial.via.as_mut()) {
+                via.attempt = attempt;
+                via.failed = attempt.is_none().then_some(Code::UNREACHABLE);
             }
+            // Not before: the attempt may be over at once.
+            self.drive_relays();
             self.fail_unrelayed();
         }
     }
@@ -241,14 +242,20 @@ impl Node {
         }
     }
 
+    /// Whether somebody waits for a peer.
+    pub(super) fn is_dialled(&self, peer: &PeerId) -> bool {
+        self.dials.dials.values().any(|dial| dial.expected == Some(*peer))
+    }
+
     /// The addresses at which dials try to reach a peer.
     pub(super) fn addrs_dialled(&self, peer: &PeerId) -> Vec<SocketAddr> {
         let of = self.dials.dials.values().filter(|dial| dial.expected == Some(*peer));
         of.flat_map(|dial| &dial.addrs).copied().take(MAX_ADDRESSES).collect()
     }
 
-    /// An attempt to open circuits came to nothing.
-    pub(super) fn attempt_failed(&mut self, attempt: AttemptId, code: Code) {
+    /// An attempt to open circuits is over: it came to nothing, or, [`Code::NO_ANSWER`], to circuits that lead to the peer if
+    /// it answers there.
+    pub(super) fn attempt_over(&mut self, attempt: AttemptId, code: Code) {
         for via in self.dials.dials.values_mut().filter_map(|dial| dial.via.as_mut()) {
             if via.attempt == Some(attempt) {
                 (via.attempt, via.failed) = (None, Some(code));
@@ -440,7 +447,11 @@ impl Node {
                 via.at = via.at.map(|at| at.min(now));
             }
             if dial.is_over() {
-                let error = dial.unrelayed(now).unwrap_or_else(|| error(dial));
+                // What somebody said counts for more than that nobody did.
+                let error = match error(dial) {
+                    silence @ DialError::NoAnswer { .. } => dial.unrelayed(now).unwrap_or(silence),
+                    error => error,
+                };
                 for addr in dial.addrs.iter().filter(|_| dial.suggested) {
                     candidates.failed(*addr, matches!(error, DialError::Ourselves { .. }), now);
                     if let Some(lan) = lan {
@@ -476,9 +487,10 @@ impl Dial {
         Some(DialError::Unrelayed { after, relays: via.relays.len(), reason: via.failed? })
     }
 
-    /// The address to name in an error; dials without one are not begun.
+    /// The address to name in an error; that of a relay, if the peer has none.
     fn first(&self) -> SocketAddr {
-        self.addrs.first().copied().unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0))
+        let relay = || self.via.as_ref()?.relays.iter().find_map(|named| named.addrs.first());
+        self.addrs.first().or_else(relay).copied().unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0))
     }
 }
 

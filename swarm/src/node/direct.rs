@@ -12,6 +12,7 @@ use structs::Path;
 
 use super::dials::any_local;
 use super::{Node, is_circuit};
+use crate::PeerId;
 
 /// Where peers behind relays may be, and when that is tried.
 #[derive(Debug, Default)]
@@ -28,11 +29,7 @@ struct Search {
 }
 
 impl Hints {
-    /// Remembers where a peer may be.
-    pub(super) fn add(&mut self, peer: crypto::PeerId, addrs: impl Iterator<Item = SocketAddr>) {
-        if self.addrs.len() >= MAX_PEERS && !self.addrs.contains_key(&peer) {
-            return;
-        }
+    fn add(&mut self, peer: crypto::PeerId, addrs: impl Iterator<Item = SocketAddr>) {
         let known = self.addrs.entry(peer).or_default();
         for addr in addrs {
             if known.len() < MAX_ADDRESSES && !known.contains(&addr) {
@@ -52,6 +49,17 @@ impl Hints {
 }
 
 impl Node {
+    /// Remembers where a peer may be. Those with whom there is no session make room for others.
+    pub(super) fn hint(&mut self, peer: crypto::PeerId, addrs: impl Iterator<Item = SocketAddr>) {
+        let known = &self.relays.hints.addrs;
+        if known.len() >= MAX_PEERS && !known.contains_key(&peer) {
+            let is_idle = |peer: &&crypto::PeerId| self.session(&PeerId::from(**peer)).is_none();
+            let Some(idle) = known.keys().find(is_idle).copied() else { return };
+            self.relays.hints.forget(&idle);
+        }
+        self.relays.hints.add(peer, addrs);
+    }
+
     /// Begins to look for a direct path if a session goes through a relay, and stops if it does not.
     pub(super) fn seek_direct(&mut self, session: Handle) {
         let Some((peer, path)) = self.endpoint.peer(session).and_then(|s| Some((s.id()?, s.path()?))) else { return };

@@ -14,11 +14,12 @@
 //! | `finder.rs`, `table.rs` | the distributed hash table: what the node does there, and what its owner may ask |
 //! | `topics.rs` | topics: who proved to be in them, and what is published there |
 //! | `lan.rs` | beacons on the local network |
-//! | `relays.rs`, `direct.rs` | circuits through relays, and the way from them to direct paths |
+//! | `relays.rs`, `circuits.rs`, `direct.rs` | circuits through relays, which of them are needed, and the way from them to direct paths |
 //! | `naming.rs` | how a stream says what it is for, and a request how it ended |
 //! | `event.rs`, `config.rs` | what a node tells, and what its owner decides |
 
 mod candidates;
+mod circuits;
 mod config;
 mod dials;
 mod direct;
@@ -389,7 +390,7 @@ impl Node {
         if let Some(earlier) = earlier {
             // Its own end is told of later: from here on the newer one counts.
             self.topics.on_closed(earlier);
-            self.relays_disconnected(peer);
+            self.relays_replaced(peer);
         }
         let exporter = self.endpoint.peer(handle).and_then(|session| session.exporter(TOPIC_EXPORTER));
         if let Some(exporter) = exporter {

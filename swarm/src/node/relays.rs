@@ -17,6 +17,7 @@ use relay::client::{self, AttemptId, Named};
 use relay::{Client, Code, Server, Voucher};
 use structs::{Datagram, Deadline, Epoch, Machine, Path, Rejected, Transmit, TransmitBuf};
 
+use super::circuits::Circuits;
 use super::direct::Hints;
 use super::event::Event;
 use super::{Node, is_circuit};
@@ -32,6 +33,7 @@ pub(super) struct Relays {
     /// Dials of relays, which nobody else waits for.
     dials: BTreeMap<DialId, crypto::PeerId>,
     pub(super) hints: Hints,
+    pub(super) circuits: Circuits,
     /// A batch on its way into a circuit.
     batch: Vec<u8>,
 }
@@ -52,6 +54,7 @@ impl Relays {
             readable: BTreeSet::new(),
             dials: BTreeMap::new(),
             hints: Hints::default(),
+            circuits: Circuits::default(),
             batch: Vec::new(),
         }
     }
@@ -190,12 +193,21 @@ impl Node {
         let Ok(key) = crypto::PeerId::try_from(peer) else { return };
         self.relays.client.disconnected(&key, self.now);
         self.relays.server.disconnected(&key, self.now);
-        self.relays.hints.forget(&key);
         let circuits: Vec<Path> = self.relays.client.circuits_to(&key).collect();
         for circuit in circuits {
-            self.relays.client.close(circuit.link, Code::NONE, self.now);
+            self.close_circuit(&key, &circuit);
         }
+        self.relays.hints.forget(&key);
         self.drive_relays();
+    }
+
+    /// A newer session with a peer takes the place of the one before, whose circuits may be its own.
+    pub(super) fn relays_replaced(&mut self, peer: PeerId) {
+        if let Ok(key) = crypto::PeerId::try_from(peer) {
+            self.relays.client.disconnected(&key, self.now);
+            self.relays.server.disconnected(&key, self.now);
+            self.drive_relays();
+        }
     }
 
     /// A session has room for messages of relays again.
@@ -247,6 +259,7 @@ impl Node {
         }
         self.relays.client.handle_timeout(self.now);
         self.relays.server.handle_timeout(self.now);
+        self.check_circuits();
         self.try_direct();
         self.drive_relays();
     }
@@ -258,19 +271,18 @@ impl Node {
         let asked = self.relays_asked_at().map(|at| Deadline { at, reason: "dial through relays" });
         let direct = self.relays.hints.deadline().map(|at| Deadline { at, reason: "direct path" });
         let machines = Deadline::earliest(self.relays.client.poll_timeout(), self.relays.server.poll_timeout());
-        Deadline::earliest(machines, Deadline::earliest(asked, direct))
+        let circuits = self.relays.circuits.deadline().map(|at| Deadline { at, reason: "unused circuit" });
+        Deadline::earliest(Deadline::earliest(machines, circuits), Deadline::earliest(asked, direct))
     }
 
-    /// Opens circuits to a peer.
+    /// Begins to open circuits to a peer. What comes of it is heard with the next [`drive_relays`](Self::drive_relays).
     pub(super) fn connect_via(&mut self, peer: PeerId, relays: &[Named]) -> Option<AttemptId> {
         let key = crypto::PeerId::try_from(peer).ok()?;
         let paths: Vec<Option<Path>> = relays.iter().map(|named| self.direct_path(&named.relay)).collect();
         let session = |relay: &crypto::PeerId| {
             relays.iter().zip(&paths).find(|(named, _)| named.relay == *relay).and_then(|(_, path)| *path)
         };
-        let attempt = self.relays.client.connect(key, relays, session, self.now).ok();
-        self.drive_relays();
-        attempt
+        self.relays.client.connect(key, relays, session, self.now).ok()
     }
 
     /// Whether an event is the end of a dial that only the client of relays waits for.
@@ -333,20 +345,21 @@ impl Node {
                 },
             },
             Client::Opened { peer, path, addr, .. } => {
+                let believed = self.watch_circuit(peer, path, addr.map(|addr| addr.ip()));
                 let addrs = self.addrs_dialled(&PeerId::from(peer));
-                self.relays.hints.add(peer, addr.into_iter().chain(addrs));
+                self.hint(peer, addr.filter(|_| believed).into_iter().chain(addrs));
                 self.dial_circuit(peer, path);
             }
-            Client::Incoming { peer, addr, .. } => self.relays.hints.add(peer, addr.into_iter()),
+            Client::Incoming { peer, path, addr, .. } => {
+                let believed = self.watch_circuit(peer, path, addr.map(|addr| addr.ip()));
+                self.hint(peer, addr.filter(|_| believed).into_iter());
+            }
             Client::Failed { attempt, reasons, .. } => {
                 let code = reasons.last().map_or(Code::UNREACHABLE, |(_, code)| *code);
-                self.attempt_failed(attempt, code);
+                self.attempt_over(attempt, code);
             }
-            Client::Closed { peer, path, .. } => {
-                if let Some(handle) = self.session(&PeerId::from(peer)) {
-                    self.endpoint.with(handle, self.now, |session, now| session.lose_path(&path, now));
-                }
-            }
+            Client::Done { attempt, .. } => self.attempt_over(attempt, Code::NO_ANSWER),
+            Client::Closed { peer, path, .. } => self.circuit_closed(&peer, &path),
             Client::Changed => self.events.push_back(Event::RelaysChanged),
             Client::Refused { relay, code } => {
                 self.events.push_back(Event::RelayRefused { relay: PeerId::from(relay), code });

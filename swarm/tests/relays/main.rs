@@ -65,6 +65,14 @@ fn connect(world: &mut World<Site>, a: sim::MachineId, b: sim::MachineId, relays
     world.elapsed() - start
 }
 
+/// Why a dial failed.
+fn failure(world: &World<Site>, of: sim::MachineId) -> Option<DialError> {
+    world.events(of).iter().find_map(|timed| match &timed.event {
+        Event::DialFailed { error, .. } => Some(error.clone()),
+        _ => None,
+    })
+}
+
 fn relay_of(world: &World<Site>, of: sim::MachineId, peer: PeerId) -> Option<PeerId> {
     let node = &world.get(of)?.node;
     node.relay_of(node.session(&peer)?)
@@ -241,10 +249,7 @@ fn a_dial_that_no_relay_helps_says_why() {
     let nobody = id(99);
     world.with(a, |site, now| site.node.dial_via(nobody, &[], &[named], now)).unwrap().unwrap();
     world.run_for(secs(12));
-    let failed = world.events(a).iter().find_map(|timed| match &timed.event {
-        Event::DialFailed { error, .. } => Some(error.clone()),
-        _ => None,
-    });
+    let failed = failure(&world, a);
     let Some(DialError::Unrelayed { relays: 1, reason: Code::NOT_HERE, .. }) = failed else { panic!("{failed:?}") };
     // One that does not relay says so, too.
     let b = world.ids().nth(2).unwrap();
@@ -257,6 +262,68 @@ fn a_dial_that_no_relay_helps_says_why() {
         world.events(b).iter().any(|timed| refused(&timed.event))
     };
     assert!(world.run_until(refused, secs(30)), "{:?}", world.events(b));
+}
+
+#[test]
+fn a_dial_ends_when_its_circuit_leads_to_nobody() {
+    let (mut world, a, b) = world(2, Link::perfect().delay(ms(20)), 7);
+    let relays: Vec<_> =
+        (0..2).map(|number| named(number, world.addr(world.ids().nth(number as usize).unwrap()).unwrap())).collect();
+    // The relays do not know it yet.
+    world.kill(b);
+    let peer = id(b.index());
+    world.with(a, |site, now| site.node.dial_via(peer, &[], &relays, now)).unwrap().unwrap();
+    assert!(world.run_until(|world| failure(world, a).is_some(), secs(15)), "it hangs");
+    let failed = failure(&world, a);
+    let Some(DialError::Unrelayed { relays: 2, reason: Code::NO_ANSWER, .. }) = failed else { panic!("{failed:?}") };
+}
+
+#[test]
+fn a_dial_whose_relays_are_nowhere_ends_at_once() {
+    let (mut world, a, _) = world(0, Link::perfect(), 8);
+    let nowhere = relay::client::Named { relay: key(77), addrs: Vec::new() };
+    world.with(a, |site, now| site.node.dial_via(id(99), &[], &[nowhere], now)).unwrap().unwrap();
+    world.run_for(ms(1));
+    let failed = failure(&world, a);
+    let Some(DialError::Unrelayed { reason: Code::UNREACHABLE, .. }) = failed else { panic!("{failed:?}") };
+}
+
+fn circuits(world: &World<Site>) -> usize {
+    world.ids().next().and_then(|relay| world.get(relay)).unwrap().node.stats().relay.circuits
+}
+
+#[test]
+fn a_circuit_without_a_session_is_closed_by_whom_it_leads_to() {
+    let (mut world, a, b) = world(1, Link::perfect().delay(ms(20)), 9);
+    let relay = named(0, world.addr(world.ids().next().unwrap()).unwrap());
+    let peer = id(b.index());
+    world.with(a, |site, now| site.node.dial_via(peer, &[], &[relay], now)).unwrap().unwrap();
+    assert!(world.run_until(|world| circuits(world) == 1, secs(5)));
+    // Nothing of a handshake has left.
+    world.kill(a);
+    world.run_for(secs(14));
+    assert_eq!(circuits(&world), 1);
+    // Long before the relay can know that the other end is gone.
+    world.run_for(secs(2));
+    assert_eq!(circuits(&world), 0);
+}
+
+#[test]
+fn a_circuit_that_is_not_needed_any_more_is_closed_and_the_session_stays() {
+    let (mut world, a, b) = world(1, Link::perfect().delay(ms(20)), 10);
+    connect(&mut world, a, b, 1);
+    world.run_for(Duration::from_mins(5));
+    assert_eq!(circuits(&world), 1, "one in use stays");
+    world.mend(a, b);
+    let direct = |world: &World<Site>| relay_of(world, a, id(b.index())).is_none();
+    assert!(world.run_until(direct, Duration::from_mins(6)));
+    world.run_for(secs(50));
+    assert_eq!(circuits(&world), 1, "the direct way may not last");
+    world.run_for(secs(40));
+    assert_eq!(circuits(&world), 0);
+    let mut talk = Talk::new(&world, a, b);
+    talk.go_on(&mut world, secs(1));
+    talk.finish(&mut world);
 }
 
 #[test]
