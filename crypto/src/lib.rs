@@ -13,6 +13,7 @@ mod peer_id;
 #[doc(hidden)]
 pub mod raw;
 pub mod record;
+pub mod rendezvous;
 mod replay;
 mod reset;
 mod rng;

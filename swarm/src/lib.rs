@@ -8,10 +8,12 @@ pub mod discovery;
 mod driver;
 mod error;
 mod event;
+pub mod hosts;
 mod id;
 pub mod node;
 mod preset;
 mod reach;
+pub mod rendezvous;
 #[cfg(feature = "tokio")]
 mod seeds;
 mod ticket;

@@ -5,6 +5,7 @@ mod envelope;
 mod handshake;
 mod identity;
 mod record;
+mod rendezvous;
 mod rng;
 mod seed;
 #[cfg(feature = "v12")]
