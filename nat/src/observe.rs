@@ -128,6 +128,17 @@ impl Observations {
         self.known_mut(family).filtering = class;
     }
 
+    /// Says which port the socket has, where that was not known before.
+    pub const fn set_port(&mut self, port: u16) {
+        self.port = port;
+    }
+
+    /// When an address was first sent to, if that is remembered: what [`Observation::opened`] is to be.
+    #[must_use]
+    pub fn opened(&self, remote: SocketAddr) -> Option<Instant> {
+        self.flows.get(&SocketAddr::new(remote.ip().to_canonical(), remote.port())).copied()
+    }
+
     /// Forgets everything, when the host is in another network or the socket is another one.
     pub fn reset(&mut self, port: u16) {
         *self = Self::new(self.scope, port);
@@ -148,26 +159,34 @@ impl Observations {
         self.flows.insert(remote, now);
     }
 
-    /// To be called for an authentic datagram that began a conversation: what the NAT lets in without our having sent anything.
-    pub fn heard_from(&mut self, remote: SocketAddr) {
+    /// What a datagram that comes from an address, without having been asked for, says of the filter. It is to be asked before
+    /// anything is sent there, and [believed](Self::let_in) once the datagram turns out to be authentic.
+    #[must_use]
+    pub fn filter_passed_by(&self, remote: SocketAddr) -> Option<Filtering> {
         let ip = remote.ip().to_canonical();
         if self.forgotten.is_some() || (self.scope == Scope::Public && !is_public(ip)) {
-            return;
+            return None;
         }
-        let known = |filter: fn(&SocketAddr, &SocketAddr) -> bool| {
-            let remote = SocketAddr::new(ip, remote.port());
-            self.flows.keys().any(|flow| filter(flow, &remote))
-        };
-        let class = if !known(|flow, remote| flow.ip() == remote.ip()) {
-            Filtering::EndpointIndependent
-        } else if !known(|flow, remote| flow == remote) {
-            Filtering::AddressDependent
-        } else {
-            return;
-        };
-        let entry = self.known_mut(Family::of(ip));
+        let remote = SocketAddr::new(ip, remote.port());
+        if self.flows.contains_key(&remote) {
+            return None;
+        }
+        let near = self.flows.keys().any(|flow| flow.ip() == remote.ip());
+        Some(if near { Filtering::AddressDependent } else { Filtering::EndpointIndependent })
+    }
+
+    /// Says that the NAT let in what only passes such a filter.
+    pub fn let_in(&mut self, family: Family, class: Filtering) {
+        let entry = self.known_mut(family);
         if entry.filtering != Filtering::EndpointIndependent {
             entry.filtering = class;
+        }
+    }
+
+    /// To be called for an authentic datagram that began a conversation: what the NAT lets in without our having sent anything.
+    pub fn heard_from(&mut self, remote: SocketAddr) {
+        if let Some(class) = self.filter_passed_by(remote) {
+            self.let_in(Family::of(remote.ip()), class);
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::PeerId;
+use crate::nat::Way;
 
 /// A dial under way; the event that ends it carries the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,6 +98,8 @@ pub struct PeerInfo {
     pub id: PeerId,
     /// Its best address; that of the relay, if it is reached through one.
     pub addr: SocketAddr,
+    /// How it is reached now, and why not directly if it is not.
+    pub path: Way,
     /// The relay that it is reached through now, if it is.
     pub relay: Option<PeerId>,
     /// How many addresses are known to lead to it, at most four.

@@ -10,6 +10,7 @@ mod error;
 mod event;
 pub mod hosts;
 mod id;
+pub mod nat;
 pub mod node;
 mod preset;
 mod reach;
@@ -39,6 +40,7 @@ pub use error::{
     StoreError, StreamError, Taken,
 };
 pub use event::{DialId, DisconnectReason, FetchId, PeerInfo, Proof, Security, Unsent};
+pub use self::nat::Nat;
 pub use id::{ParseIdError, PeerId, ShortId, TopicId};
 pub use node::naming::Protocol;
 pub use preset::Preset;

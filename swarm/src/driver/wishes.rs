@@ -117,6 +117,7 @@ impl Driver {
             Some(PeerInfo {
                 id,
                 addr,
+                path: self.node.way(handle),
                 relay: self.node.relay_of(handle),
                 addrs: stats.paths,
                 rtt: stats.rtt.unwrap_or_default(),

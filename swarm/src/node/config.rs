@@ -10,6 +10,9 @@ pub struct Config {
     pub(super) serve: relay::Config,
     pub(super) relays: relay::client::Config,
     pub(super) dht: Option<Reach>,
+    pub(super) observers: nat::Scope,
+    pub(super) direct: bool,
+    pub(super) serve_stun: bool,
 }
 
 impl Default for Config {
@@ -20,6 +23,9 @@ impl Default for Config {
             serve: relay::Config::off(),
             relays: relay::client::Config::default(),
             dht: None,
+            observers: nat::Scope::Public,
+            direct: true,
+            serve_stun: false,
         }
     }
 }
@@ -50,6 +56,28 @@ impl Config {
     #[must_use]
     pub const fn relays(mut self, config: relay::client::Config) -> Self {
         self.relays = config;
+        self
+    }
+
+    /// Who is believed about where this node is. Default: those who have public addresses, about public ones.
+    #[must_use]
+    pub const fn observers(mut self, scope: nat::Scope) -> Self {
+        self.observers = scope;
+        self
+    }
+
+    /// Whether direct paths are looked for to peers that are reached through relays, for which both tell each other their
+    /// addresses. Default: yes.
+    #[must_use]
+    pub const fn direct(mut self, on: bool) -> Self {
+        self.direct = on;
+        self
+    }
+
+    /// Whether STUN Binding requests are answered. Default: no.
+    #[must_use]
+    pub const fn serve_stun(mut self, on: bool) -> Self {
+        self.serve_stun = on;
         self
     }
 

@@ -1,104 +1,209 @@
-//! The way from a circuit to a direct path: the addresses at which a peer may be are tried while its session goes through a
-//! relay, less and less often.
+//! The way from a circuit to a direct path: when it is looked for, and why there is none yet.
 //!
-//! A try is three small packets to each address, and goes to addresses that our owner named or the relay saw the peer at.
+//! While a session goes through a relay, its dialler punches (see `punching.rs`), at once and then after pauses that grow; both
+//! ends also try addresses that no NAT is in front of, with three small packets each: private ones that the relay sees the peer
+//! at, and those that our owner dialled, unless the peer's NAT has them, in which such a packet does harm.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use framing::Role;
+use nat::scope::{is_public, same_site};
 use peer::Handle;
 use structs::Path;
 
 use super::dials::any_local;
 use super::{Node, is_circuit};
 use crate::PeerId;
+use crate::nat::{Way, Why};
 
 /// Where peers behind relays may be, and when that is tried.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
-    addrs: BTreeMap<crypto::PeerId, Vec<SocketAddr>>,
-    sought: BTreeMap<Handle, Search>,
+    known: BTreeMap<crypto::PeerId, Known>,
+    searches: BTreeMap<Handle, Search>,
+}
+
+/// What is known of where one peer is.
+#[derive(Debug, Default)]
+struct Known {
+    /// Where relays see it.
+    stated: Vec<SocketAddr>,
+    /// Where it was dialled.
+    dialled: Vec<SocketAddr>,
 }
 
 #[derive(Debug)]
 struct Search {
     peer: crypto::PeerId,
-    next: Instant,
+    /// When it is tried next; `None` while it is.
+    next: Option<Instant>,
     pause: Duration,
+    why: Why,
 }
 
 impl Hints {
-    fn add(&mut self, peer: crypto::PeerId, addrs: impl Iterator<Item = SocketAddr>) {
-        let known = self.addrs.entry(peer).or_default();
-        for addr in addrs {
-            if known.len() < MAX_ADDRESSES && !known.contains(&addr) {
-                known.push(addr);
-            }
-        }
-    }
-
     pub(super) fn forget(&mut self, peer: &crypto::PeerId) {
-        self.addrs.remove(peer);
-        self.sought.retain(|_, search| search.peer != *peer);
+        self.known.remove(peer);
+        self.searches.retain(|_, search| search.peer != *peer);
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.sought.values().map(|search| search.next).min()
+        self.searches.values().filter_map(|search| search.next).min()
+    }
+
+    /// Where somebody else than the peer sees the peer.
+    pub(super) fn stated(&self, peer: &crypto::PeerId) -> Vec<IpAddr> {
+        self.known.get(peer).into_iter().flat_map(|known| &known.stated).map(SocketAddr::ip).collect()
+    }
+
+    /// What is worth a few packets.
+    fn tried(&self, peer: &crypto::PeerId) -> Vec<SocketAddr> {
+        let Some(known) = self.known.get(peer) else { return Vec::new() };
+        let near = known.stated.iter().filter(|addr| !is_public(addr.ip()));
+        let behind = |addr: &&SocketAddr| {
+            is_public(addr.ip()) && known.stated.iter().any(|stated| same_site(stated.ip(), addr.ip()))
+        };
+        near.chain(known.dialled.iter().filter(|addr| !behind(addr))).copied().collect()
     }
 }
 
 impl Node {
-    /// Remembers where a peer may be. Those with whom there is no session make room for others.
-    pub(super) fn hint(&mut self, peer: crypto::PeerId, addrs: impl Iterator<Item = SocketAddr>) {
-        let known = &self.relays.hints.addrs;
+    /// Remembers where a relay sees a peer, and where it was dialled. Those with whom there is no session make room for others.
+    pub(super) fn hint(&mut self, peer: crypto::PeerId, stated: Option<SocketAddr>, dialled: &[SocketAddr]) {
+        let known = &self.relays.hints.known;
         if known.len() >= MAX_PEERS && !known.contains_key(&peer) {
             let is_idle = |peer: &&crypto::PeerId| self.session(&PeerId::from(**peer)).is_none();
             let Some(idle) = known.keys().find(is_idle).copied() else { return };
             self.relays.hints.forget(&idle);
         }
-        self.relays.hints.add(peer, addrs);
+        let known = self.relays.hints.known.entry(peer).or_default();
+        let add = |list: &mut Vec<SocketAddr>, addr: SocketAddr| {
+            // The newest counts for most: its NAT may have given it another address.
+            list.retain(|other| *other != addr);
+            if list.len() >= MAX_ADDRESSES {
+                list.remove(0);
+            }
+            list.push(addr);
+        };
+        if let Some(addr) = stated {
+            add(&mut known.stated, addr);
+        }
+        dialled.iter().for_each(|addr| add(&mut known.dialled, *addr));
     }
 
     /// Begins to look for a direct path if a session goes through a relay, and stops if it does not.
     pub(super) fn seek_direct(&mut self, session: Handle) {
         let Some((peer, path)) = self.endpoint.peer(session).and_then(|s| Some((s.id()?, s.path()?))) else { return };
-        let hints = &mut self.relays.hints;
-        if is_circuit(&path) && hints.addrs.contains_key(&peer) {
-            hints.sought.entry(session).or_insert(Search { peer, next: self.now, pause: FIRST_PAUSE });
+        if is_circuit(&path) {
+            let next = if self.outside.is_asking() { self.now + PATIENCE } else { self.now };
+            let search = Search { peer, next: Some(next), pause: FIRST_PAUSE, why: Why::Trying };
+            self.relays.hints.searches.entry(session).or_insert(search);
             self.try_direct();
         } else {
-            hints.sought.remove(&session);
+            self.relays.hints.searches.remove(&session);
+            self.stop_punching(session);
         }
     }
 
-    /// Tries the addresses that are due.
+    /// Tries what is due.
     pub(super) fn try_direct(&mut self) {
         let now = self.now;
-        let mut due = Vec::new();
-        for (session, search) in self.relays.hints.sought.iter_mut().filter(|(_, search)| search.next <= now) {
-            due.push((*session, search.peer));
-            search.next = now + search.pause;
-            search.pause = (search.pause * 2).min(LONGEST_PAUSE);
-        }
+        let due = |(session, search): (&Handle, &Search)| {
+            search.next.is_some_and(|at| at <= now).then_some((*session, search.peer))
+        };
+        let due: Vec<(Handle, crypto::PeerId)> = self.relays.hints.searches.iter().filter_map(due).collect();
         for (session, peer) in due {
-            let addrs = self.relays.hints.addrs.get(&peer).cloned().unwrap_or_default();
-            let tried = self.endpoint.with(session, now, |session, now| {
+            let addrs = self.relays.hints.tried(&peer);
+            let role = self.endpoint.with(session, now, |session, now| {
                 for addr in addrs {
                     session.add_path(Path::udp(any_local(addr), addr), now);
                 }
+                session.role()
             });
-            if tried.is_none() {
-                self.relays.hints.sought.remove(&session);
+            let begun = match role {
+                None => {
+                    self.relays.hints.searches.remove(&session);
+                    continue;
+                }
+                // Who was dialled waits for the other's offer.
+                Some(Role::Responder) => None,
+                Some(Role::Dialler) => Some(self.begin_punching(session)),
+            };
+            let Some(search) = self.relays.hints.searches.get_mut(&session) else { continue };
+            match begun {
+                Some(Ok(())) => (search.next, search.why) = (None, Why::Trying),
+                Some(Err(why)) => {
+                    search.why = why;
+                    search.postpone(now);
+                }
+                None => search.postpone(now),
             }
         }
+    }
+
+    /// An attempt is over, or cannot be made.
+    pub(super) fn punching_over(&mut self, session: Handle, why: Why) {
+        if let Some(search) = self.relays.hints.searches.get_mut(&session) {
+            search.why = why;
+            search.postpone(self.now);
+        }
+    }
+
+    /// The other side begins an attempt.
+    pub(super) fn punching_begun(&mut self, session: Handle) {
+        if let Some(search) = self.relays.hints.searches.get_mut(&session) {
+            search.why = Why::Trying;
+        }
+    }
+
+    /// Something was learnt of our NAT: what failed may work now.
+    pub(super) fn search_anew(&mut self) {
+        let soon = self.now + SOON;
+        for search in self.relays.hints.searches.values_mut() {
+            search.next = search.next.map(|at| at.min(soon));
+        }
+    }
+
+    /// The network is another one: everything is tried from the beginning.
+    pub(super) fn search_again(&mut self) {
+        for search in self.relays.hints.searches.values_mut() {
+            search.pause = FIRST_PAUSE;
+        }
+        self.search_anew();
+    }
+
+    /// How a session reaches its peer.
+    #[must_use]
+    pub fn way(&self, session: Handle) -> Way {
+        let path = self.endpoint.peer(session).and_then(peer::Peer::path);
+        match (self.relay_of(session), path) {
+            (Some(relay), _) => {
+                let known = self.relays.hints.searches.get(&session).map(|search| search.why);
+                Way::Relayed { relay, why: known.unwrap_or(Why::Trying) }
+            }
+            (None, Some(path)) if self.is_punched(session, &path) => Way::Punched,
+            _ => Way::Direct,
+        }
+    }
+}
+
+impl Search {
+    fn postpone(&mut self, now: Instant) {
+        self.next = Some(now + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 }
 
 /// Peers whose addresses are remembered: those with circuits.
 const MAX_PEERS: usize = 64;
-/// Addresses of each.
+/// Addresses of each, of either kind.
 const MAX_ADDRESSES: usize = 4;
 /// How long after the first try the second comes, and the longest pause.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+const FIRST_PAUSE: Duration = Duration::from_secs(8);
+const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+/// How long after something was learnt.
+const SOON: Duration = Duration::from_millis(200);
+/// How long STUN servers that are being asked are waited for.
+const PATIENCE: Duration = Duration::from_millis(800);

@@ -7,6 +7,7 @@ use crypto::Cipher;
 use peer::{Handle, Unfinished, mux};
 use structs::Path;
 
+use crate::nat::Nat;
 use crate::{DialError, DialId, DisconnectReason, PeerId, TopicId};
 
 /// How a session began.
@@ -128,6 +129,23 @@ pub enum Event {
         relay: PeerId,
         /// Why.
         code: relay::Code,
+    },
+    /// What is known of where others see this node, and of its NAT, is something else now.
+    Nat(Box<Nat>),
+    /// So many more UDP sockets are wanted, of IPv4 and with a port each: [`Link::Socket`](structs::Link::Socket) with the numbers
+    /// from `first` on. [`sockets_opened`](super::Node::sockets_opened) says that they are there.
+    OpenSockets {
+        /// The number of the first.
+        first: u32,
+        /// How many.
+        count: u16,
+    },
+    /// These sockets are not needed any more.
+    CloseSockets {
+        /// The number of the first.
+        first: u32,
+        /// How many.
+        count: u16,
     },
     /// The node has ended. It is the last event.
     Closed,

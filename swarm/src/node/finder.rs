@@ -60,6 +60,8 @@ pub(super) struct Finder {
 pub(super) enum News {
     /// Somebody says to be there, who was looked for by his id or not.
     Found { peer: PeerId, addrs: Vec<SocketAddr>, wanted: bool },
+    /// A node at `by` sees us at an address.
+    Seen { seen: SocketAddr, by: SocketAddr },
     /// What became of a query of the owner.
     Owner(Event),
 }
@@ -410,7 +412,10 @@ impl Finder {
 
     fn on_event(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Observed { addr, by } => self.on_seen(addr, by.addr.ip(), now),
+            Event::Observed { addr, by } => {
+                self.on_seen(addr, by.addr.ip(), now);
+                self.news.push_back(News::Seen { seen: addr, by: by.addr });
+            }
             Event::Peer { id, announcement } => {
                 let task = self.queries.get(&id).copied();
                 self.on_found(task, announcement.peer().into(), announcement.addresses());

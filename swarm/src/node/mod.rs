@@ -15,6 +15,8 @@
 //! | `topics.rs` | topics: who proved to be in them, and what is published there |
 //! | `lan.rs` | beacons on the local network |
 //! | `relays.rs`, `circuits.rs`, `direct.rs` | circuits through relays, which of them are needed, and the way from them to direct paths |
+//! | `punching.rs`, `fresh.rs` | attempts to punch through NATs, and the sockets for them |
+//! | `outside.rs` | where others see the node, and what that says of its NAT |
 //! | `naming.rs` | how a stream says what it is for, and a request how it ended |
 //! | `event.rs`, `config.rs` | what a node tells, and what its owner decides |
 
@@ -25,9 +27,12 @@ mod dials;
 mod direct;
 mod event;
 mod finder;
+mod fresh;
 mod lan;
 pub mod naming;
+mod outside;
 mod publish;
+mod punching;
 mod relays;
 mod table;
 mod topics;
@@ -55,7 +60,9 @@ use candidates::Candidates;
 use dials::Dials;
 use finder::Finder;
 use lan::Lan;
+use outside::Outside;
 use publish::Outbound;
+use punching::Punches;
 use relays::Relays;
 use topics::Topics;
 
@@ -75,6 +82,8 @@ pub struct ProtocolIds {
     pub request: ProtocolId,
     /// What peers and their relays tell each other.
     pub relay: ProtocolId,
+    /// What peers tell each other who look for a direct path.
+    pub punch: ProtocolId,
 }
 
 /// All of one identity: see the [module documentation](self).
@@ -96,6 +105,8 @@ pub struct Node {
     dials: Dials,
     candidates: Candidates,
     relays: Relays,
+    outside: Outside,
+    punches: Punches,
     events: VecDeque<Event>,
     ending: bool,
     told_closed: bool,
@@ -156,6 +167,8 @@ impl Node {
         let finder = |reach| Finder::new(Arc::clone(&identity), reach, epoch, &seed.fork("dht"), now);
         let finder = config.dht.map(finder);
         let relays = Relays::new(Arc::clone(&identity), config.serve, config.relays, epoch, seed, now);
+        let outside = Outside::new(config.observers, config.serve_stun, seed, now);
+        let punches = Punches::new(config.direct, seed);
         let endpoint = Endpoint::new(Arc::clone(&identity), session, epoch, &seed.fork("endpoint"), now);
         Self {
             protocols: ids,
@@ -172,6 +185,8 @@ impl Node {
             dials: Dials::new(now),
             candidates: Candidates::new(),
             relays,
+            outside,
+            punches,
             events: VecDeque::new(),
             ending: false,
             told_closed: false,
@@ -328,6 +343,8 @@ impl Node {
     pub fn handle_resume(&mut self, now: Instant) {
         self.tick(now);
         self.endpoint.handle_resume(self.now);
+        self.outside.restart(self.now);
+        self.search_again();
         if let Some(finder) = &mut self.finder {
             finder.restart(self.now);
         }
@@ -366,6 +383,11 @@ impl Node {
                 if let (Some(finder), Some(session)) = (&mut self.finder, self.sessions.get(&handle)) {
                     finder.on_seen(addr, session.addr.ip(), self.now);
                 }
+                if let Some(path) = self.endpoint.peer(handle).and_then(peer::Peer::path)
+                    && path.link == Link::Udp
+                {
+                    self.on_seen(addr, path.remote);
+                }
                 self.events.push_back(Event::Observed { session: handle, addr });
             }
             peer::Event::Observed(_) => {}
@@ -385,6 +407,10 @@ impl Node {
         }
         let addr = connected.path.remote;
         let relayed = is_circuit(&connected.path);
+        if connected.path.link == Link::Udp {
+            self.outside.on_proved(addr);
+            self.tell_nat(false);
+        }
         self.sessions.insert(handle, Session { peer, addr, relayed, outbound: Outbound::default(), ending: false });
         let earlier = self.by_peer.insert(peer, handle);
         if let Some(earlier) = earlier {
@@ -442,6 +468,9 @@ impl Node {
             Mux::Message { protocol } if protocol == self.protocols.relay => self.relays.on_readable(handle),
             Mux::SendReady { protocol, .. } if protocol == self.protocols.relay => self.relay_writable(handle),
             Mux::Acked { protocol, .. } if protocol == self.protocols.relay => {}
+            Mux::Message { protocol } if protocol == self.protocols.punch => self.punches.on_readable(handle),
+            Mux::SendReady { protocol, .. } if protocol == self.protocols.punch => self.punch_writable(),
+            Mux::Acked { protocol, .. } if protocol == self.protocols.punch => {}
             event => return Some(event),
         }
         None
@@ -449,6 +478,7 @@ impl Node {
 
     fn on_closed(&mut self, handle: Handle, closed: peer::Closed) {
         self.dial_ended(handle, &closed.reason);
+        self.punching_closed(handle);
         self.topic_readable.remove(&handle);
         let Some(session) = self.sessions.remove(&handle) else { return };
         if let Some(lan) = &mut self.lan {
@@ -499,6 +529,8 @@ impl Machine for Node {
         self.dial_postponed();
         self.dial_through_relays();
         self.relays_timeout();
+        self.punches_timeout();
+        self.outside_timeout();
     }
 
     fn poll_transmit(&mut self, out: &mut TransmitBuf, now: Instant) -> Option<Transmit> {
@@ -508,10 +540,13 @@ impl Machine for Node {
             return out.finish(path, structs::Ecn::NotEct);
         }
         let now = self.now;
-        if let Some(transmit) = self.finder.as_mut().and_then(|finder| finder.poll_transmit(out, now)) {
-            return Some(transmit);
+        let transmit = self.finder.as_mut().and_then(|finder| finder.poll_transmit(out, now));
+        let transmit = transmit.or_else(|| self.outside.poll_transmit(out, now));
+        let transmit = transmit.or_else(|| self.punch_transmit(out)).or_else(|| self.transmit(out))?;
+        if transmit.path.link == Link::Udp {
+            self.outside.on_sent(transmit.path.remote, now);
         }
-        self.transmit(out)
+        Some(transmit)
     }
 
     fn poll_event(&mut self) -> Option<Event> {
@@ -524,7 +559,7 @@ impl Machine for Node {
             }
             if let Some(event) = self.endpoint.poll_event() {
                 self.on_session_event(event.peer, event.event);
-            } else if !self.read_relays() && (self.paused || !self.read_topics()) {
+            } else if !self.read_relays() && !self.read_punching() && (self.paused || !self.read_topics()) {
                 break;
             }
         }
@@ -537,7 +572,8 @@ impl Machine for Node {
         let lan = Deadline::earliest(self.lan.as_ref().and_then(Lan::poll_timeout), postponed);
         let finder = self.finder.as_ref().and_then(Finder::poll_timeout);
         let lan = Deadline::earliest(Deadline::earliest(lan, self.relays_deadline()), finder);
-        Deadline::earliest(self.endpoint.poll_timeout(), lan)
+        let punches = Deadline::earliest(self.punches_deadline(), self.outside.poll_timeout());
+        Deadline::earliest(Deadline::earliest(self.endpoint.poll_timeout(), lan), punches)
     }
 }
 
@@ -560,10 +596,13 @@ fn protocols() -> (Protocols, ProtocolIds) {
         stream: register("setowire/stream", true),
         request: register("setowire/request", true),
         relay: register(relay::PROTOCOL, false),
+        punch: register(PUNCHING, false),
     };
     (protocols, ids)
 }
 
+/// The protocol of those who look for a direct path.
+const PUNCHING: &str = "setowire/punch";
 /// The protocol of messages and datagrams.
 const MESSAGES: &str = "setowire/message";
 /// What the keys that prove membership are derived for.

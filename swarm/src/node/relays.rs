@@ -15,7 +15,7 @@ use peer::Handle;
 use peer::mux::{SendError, Urgency};
 use relay::client::{self, AttemptId, Named};
 use relay::{Client, Code, Server, Voucher};
-use structs::{Datagram, Deadline, Epoch, Machine, Path, Rejected, Transmit, TransmitBuf};
+use structs::{Datagram, Deadline, Epoch, Link, Machine, Path, Rejected, Transmit, TransmitBuf};
 
 use super::circuits::Circuits;
 use super::direct::Hints;
@@ -118,9 +118,16 @@ impl Node {
     /// A datagram that is no beacon.
     pub(super) fn handle_from_anywhere(&mut self, datagram: Datagram<'_>) -> Result<(), Rejected> {
         let now = self.now;
-        match datagram.payload.first().copied().and_then(Kind::of) {
+        let kind = datagram.payload.first().copied().and_then(Kind::of);
+        self.note_beginning(kind, &datagram.path);
+        match kind {
             // What came out of a circuit is for a session.
             _ if is_circuit(&datagram.path) => Err(Rejected::Nested),
+            Some(Kind::Probe) => self.on_probe(datagram),
+            None if nat::stun::is_stun(datagram.payload) => match datagram.path.link {
+                Link::Udp => self.on_stun(datagram),
+                _ => self.on_fresh(datagram),
+            },
             Some(Kind::ToRelay) => self.relays.server.handle_datagram(datagram, now),
             Some(Kind::FromRelay) => {
                 let (path, payload) = self.relays.client.unwrap(&datagram.path, datagram.payload, now)?;
@@ -347,12 +354,12 @@ impl Node {
             Client::Opened { peer, path, addr, .. } => {
                 let believed = self.watch_circuit(peer, path, addr.map(|addr| addr.ip()));
                 let addrs = self.addrs_dialled(&PeerId::from(peer));
-                self.hint(peer, addr.filter(|_| believed).into_iter().chain(addrs));
+                self.hint(peer, addr.filter(|_| believed), &addrs);
                 self.dial_circuit(peer, path);
             }
             Client::Incoming { peer, path, addr, .. } => {
                 let believed = self.watch_circuit(peer, path, addr.map(|addr| addr.ip()));
-                self.hint(peer, addr.filter(|_| believed).into_iter());
+                self.hint(peer, addr.filter(|_| believed), &[]);
             }
             Client::Failed { attempt, reasons, .. } => {
                 let code = reasons.last().map_or(Code::UNREACHABLE, |(_, code)| *code);

@@ -50,6 +50,7 @@ impl Node {
     /// Names the networks that this machine is in, and all addresses that it has there, with the ports of our sockets.
     pub fn set_addresses(&mut self, interfaces: &[Interface], addrs: &[SocketAddr], now: Instant) {
         self.ask_finder(now, |finder, now| finder.set_addresses(interfaces, addrs, now));
+        self.outside_addresses(addrs);
     }
 
     /// Looks for these peers by their ids, and for no others any more. Whatever is found is dialled.
@@ -123,6 +124,7 @@ impl Node {
                 News::Found { peer, addrs, .. } => {
                     self.suggest_candidate(Some(peer), &addrs, now);
                 }
+                News::Seen { seen, by } => self.on_seen(seen, by),
                 News::Owner(event) => self.events.push_back(Event::Table(event)),
             }
         }

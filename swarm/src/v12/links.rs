@@ -82,6 +82,7 @@ impl PeerLink {
         Some(PeerInfo {
             id: self.peer_id()?,
             addr: self.peer.path().map_or(self.addr, |path| path.remote),
+            path: crate::nat::Way::Direct,
             relay: None,
             addrs: self.peer.path_count(),
             rtt: self.peer.rtt(),

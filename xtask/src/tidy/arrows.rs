@@ -15,7 +15,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("nat", &["framing", "crypto", "structs"]),
     ("relay", &["framing", "crypto", "structs"]),
     ("sim", &["structs", "crypto"]),
-    ("swarm", &["peer", "dht", "relay", "framing", "crypto", "structs"]),
+    ("swarm", &["peer", "dht", "nat", "relay", "framing", "crypto", "structs"]),
     ("chat", &["swarm"]),
     ("xtask", &[]),
 ];

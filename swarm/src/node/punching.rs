@@ -1,0 +1,518 @@
+//! Attempts to find a direct path for sessions that go through relays.
+//!
+//! The machine of one attempt is [`nat::Punch`]. Its messages travel in the session, its probes beside it: from the socket of the
+//! sessions, or from others that the driver opens when it is asked to. What is found becomes a path of the session, which proves
+//! it again and moves there.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use crypto::Seed;
+use nat::message::{EndCode, Message};
+use nat::scope::{Family, Subnet, is_public};
+use nat::{Candidate, CandidateKind, Pace, Punch, Setup, limits};
+use peer::Handle;
+use peer::mux::{SendError, Urgency};
+use structs::{Datagram, Deadline, Link, Lru, Machine, Path, Rejected, Transmit, TransmitBuf};
+
+use super::event::Event;
+use super::fresh::Fresh;
+use super::{Node, is_circuit};
+use crate::nat::Why;
+
+/// All attempts of a node, and the sockets that they left behind.
+#[derive(Debug)]
+pub(super) struct Punches {
+    on: bool,
+    seed: Seed,
+    count: u64,
+    attempts: BTreeMap<Handle, Attempt>,
+    pace: Pace,
+    next_socket: u32,
+    readable: BTreeSet<Handle>,
+    /// Sockets by which sessions go, and since when.
+    kept: BTreeMap<u32, (Handle, Instant)>,
+    check_at: Option<Instant>,
+    /// Paths that were found.
+    found: BTreeMap<Handle, (Link, SocketAddr)>,
+    /// When each peer made us take part.
+    takes: Lru<crypto::PeerId, [Option<Instant>; TAKES]>,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    punch: Punch,
+    ours: bool,
+    birthday: bool,
+    /// The networks that are sent to.
+    networks: Vec<Subnet>,
+    first_socket: u32,
+    /// How many sockets were opened.
+    opened: u16,
+    opening: Option<Opening>,
+    fresh: Option<Box<Fresh>>,
+    /// Messages that the session had no room for.
+    outgoing: VecDeque<Vec<u8>>,
+    punched: bool,
+}
+
+/// Sockets that the driver was asked for.
+#[derive(Debug, Clone, Copy)]
+struct Opening {
+    first: u32,
+    observed: bool,
+}
+
+impl Punches {
+    pub(super) fn new(on: bool, seed: &Seed) -> Self {
+        Self {
+            on,
+            seed: seed.fork("punches"),
+            count: 0,
+            attempts: BTreeMap::new(),
+            pace: Pace::default(),
+            next_socket: 0,
+            readable: BTreeSet::new(),
+            kept: BTreeMap::new(),
+            check_at: None,
+            found: BTreeMap::new(),
+            takes: Lru::new(NonZeroUsize::MIN.saturating_add(MAX_PEERS - 1)),
+        }
+    }
+
+    pub(super) fn on_readable(&mut self, session: Handle) {
+        self.readable.insert(session);
+    }
+
+    /// Whether a peer may make us take part once more.
+    fn may_take(&mut self, peer: crypto::PeerId, now: Instant) -> bool {
+        let mut takes = self.takes.get(&peer, now).copied().unwrap_or_default();
+        let oldest = takes.iter_mut().min_by_key(|at| **at);
+        let Some(oldest) = oldest.filter(|at| at.is_none_or(|at| now >= at + TAKES_IN)) else { return false };
+        *oldest = Some(now);
+        // Without weights nothing is too heavy.
+        let _ = self.takes.insert(peer, takes, 0, now);
+        true
+    }
+
+    /// Whether too much is sent to a network already.
+    fn is_crowded(&self, networks: &[Subnet]) -> bool {
+        let running = |network: &Subnet| {
+            self.attempts.values().filter(|a| !a.punch.is_closed() && a.networks.contains(network)).count()
+        };
+        self.attempts.len() >= MAX_ATTEMPTS || networks.iter().any(|network| running(network) >= ATTEMPTS_OF_NETWORK)
+    }
+
+    fn next_seed(&mut self) -> Seed {
+        self.count += 1;
+        self.seed.fork(&self.count.to_string())
+    }
+
+    fn attempt_of(&mut self, datagram: &[u8]) -> Option<&mut Attempt> {
+        let id = datagram.get(4..12)?;
+        self.attempts.values_mut().find(|attempt| attempt.punch.attempt().is_some_and(|own| own.0 == id))
+    }
+}
+
+impl Node {
+    /// Begins an attempt over a session that goes through a relay.
+    pub(super) fn begin_punching(&mut self, session: Handle) -> Result<(), Why> {
+        let now = self.now;
+        let Some((peer, path)) = self.endpoint.peer(session).and_then(|s| Some((s.id()?, s.path()?))) else {
+            return Err(Why::Trying);
+        };
+        if !self.punches.on {
+            return Err(Why::Off);
+        }
+        if self.punches.attempts.contains_key(&session) {
+            return Ok(());
+        }
+        let mut setup = self.setup(&peer, &path);
+        if setup.stated.is_empty() && !setup.local {
+            return Err(Why::Hidden);
+        }
+        let networks: Vec<Subnet> = setup.stated.iter().copied().map(Subnet::of).collect();
+        if self.punches.is_crowded(&networks) {
+            return Err(Why::Trying);
+        }
+        setup.birthday = self.punches.pace.begin(now);
+        let seed = self.punches.next_seed();
+        let birthday = setup.birthday;
+        let first_socket = setup.first_socket;
+        let punch = Punch::initiate(setup, &seed, now);
+        self.insert_attempt(session, Attempt::new(punch, true, birthday, networks, first_socket));
+        Ok(())
+    }
+
+    fn insert_attempt(&mut self, session: Handle, attempt: Attempt) {
+        self.punches.next_socket = self.punches.next_socket.wrapping_add(SOCKETS.into());
+        self.punches.attempts.insert(session, attempt);
+        self.drive_punches();
+    }
+
+    /// What we bring to an attempt.
+    fn setup(&self, peer: &crypto::PeerId, path: &Path) -> Setup {
+        let own = self.outside.own();
+        let near = path.remote.ip().is_loopback();
+        let host = own.iter().filter(|addr| near || !addr.ip().is_loopback());
+        let mut candidates: Vec<Candidate> =
+            host.map(|addr| Candidate { kind: CandidateKind::Host, addr: *addr }).collect();
+        let seen: Vec<SocketAddr> =
+            [Family::V4, Family::V6].into_iter().filter_map(|family| self.outside.reflexive(family)).collect();
+        candidates.extend(seen.iter().map(|addr| Candidate { kind: CandidateKind::Reflexive, addr: *addr }));
+        let mapped = self.outside.forwarded().iter();
+        candidates.extend(mapped.map(|addr| Candidate { kind: CandidateKind::Mapped, addr: *addr }));
+        let sockets = if own.iter().any(SocketAddr::is_ipv4) { SOCKETS } else { 0 };
+        Setup {
+            report: self.outside.report(),
+            candidates,
+            seen: seen.iter().map(SocketAddr::ip).collect(),
+            stated: self.relays.hints.stated(peer),
+            local: is_circuit(path) && !is_public(path.remote.ip()),
+            birthday: false,
+            first_socket: self.punches.next_socket,
+            max_sockets: sockets,
+        }
+    }
+
+    /// Reads what one session has of this.
+    pub(super) fn read_punching(&mut self) -> bool {
+        let Some(session) = self.punches.readable.pop_first() else { return false };
+        let (protocol, now) = (self.protocols.punch, self.now);
+        let mut message = Vec::new();
+        for turn in 0.. {
+            let received = self.endpoint.with(session, now, |session, _| session.recv(protocol, &mut message));
+            let Some(Some(_)) = received else { break };
+            if self.on_punch_message(session, &message).is_err_and(|reason| reason == Rejected::Malformed) {
+                self.endpoint.with(session, now, |session, _| session.fail_protocol(protocol));
+                break;
+            }
+            if turn >= MESSAGES {
+                self.punches.readable.insert(session);
+                break;
+            }
+        }
+        self.drive_punches();
+        true
+    }
+
+    fn on_punch_message(&mut self, session: Handle, bytes: &[u8]) -> Result<(), Rejected> {
+        let now = self.now;
+        let message = Message::decode(bytes).or(Err(Rejected::Malformed))?;
+        let begins = matches!(&message, Message::Offer(offer) if offer.round == 0);
+        let same = self.punches.attempts.get(&session).is_some_and(|attempt| {
+            attempt.ours || attempt.punch.attempt().is_none_or(|known| known == message.attempt())
+        });
+        if !begins || same {
+            let attempt = self.punches.attempts.get_mut(&session).ok_or(Rejected::Unsolicited)?;
+            return attempt.punch.handle_message(bytes, now);
+        }
+        let Some((peer, path)) = self.endpoint.peer(session).and_then(|s| Some((s.id()?, s.path()?))) else {
+            return Err(Rejected::Closed);
+        };
+        // The other side begins anew: what it began before is over for it.
+        self.end_attempt(session);
+        let mut setup = self.setup(&peer, &path);
+        let networks: Vec<Subnet> = setup.stated.iter().copied().map(Subnet::of).collect();
+        let hidden = setup.stated.is_empty() && !setup.local;
+        let takes_part = self.punches.on
+            && !hidden
+            && !self.punches.is_crowded(&networks)
+            && self.punches.may_take(peer, now);
+        if !takes_part {
+            let end = Message::End { attempt: message.attempt(), why: EndCode::Refused }.encode();
+            // What finds no room is not answered, which says the same a little later.
+            let protocol = self.protocols.punch;
+            let _ = self.endpoint.with(session, now, |session, _| session.send(protocol, &end, Urgency::Urgent));
+            let why = if !self.punches.on { Why::Off } else if hidden { Why::Hidden } else { Why::Trying };
+            self.punching_over(session, why);
+            return Err(Rejected::LimitReached);
+        }
+        setup.birthday = self.punches.pace.begin(now);
+        let seed = self.punches.next_seed();
+        let (birthday, first_socket) = (setup.birthday, setup.first_socket);
+        let mut punch = Punch::respond(setup, &seed, now);
+        let result = punch.handle_message(bytes, now);
+        self.punching_begun(session);
+        self.insert_attempt(session, Attempt::new(punch, false, birthday, networks, first_socket));
+        result
+    }
+
+    /// A probe, or an answer of a STUN server to a socket of an attempt.
+    pub(super) fn on_probe(&mut self, datagram: Datagram<'_>) -> Result<(), Rejected> {
+        let now = self.now;
+        let attempt = self.punches.attempt_of(datagram.payload).ok_or(Rejected::Unsolicited)?;
+        let result = attempt.punch.handle_datagram(datagram, now);
+        self.drive_punches();
+        result
+    }
+
+    /// An answer of a STUN server to a socket of an attempt.
+    pub(super) fn on_fresh(&mut self, datagram: Datagram<'_>) -> Result<(), Rejected> {
+        let now = self.now;
+        let fresh = self.punches.attempts.values_mut().filter_map(|attempt| attempt.fresh.as_mut());
+        let mut of_link = fresh.filter(|fresh| fresh.link() == datagram.path.link);
+        let result = of_link.next().ok_or(Rejected::Unsolicited)?.handle(datagram, now);
+        self.drive_punches();
+        result
+    }
+
+    /// Says that the driver opened sockets that [`Event::OpenSockets`] asked for: those from `first` on, at these addresses. Fewer
+    /// than were asked for are fewer chances, and none is a reason to go on without.
+    pub fn sockets_opened(&mut self, first: u32, locals: &[SocketAddr], now: Instant) {
+        self.tick(now);
+        let now = self.now;
+        let count = u16::try_from(locals.len()).unwrap_or(u16::MAX);
+        let wanted = |attempt: &&mut Attempt| attempt.opening.is_some_and(|opening| opening.first == first);
+        let Some(attempt) = self.punches.attempts.values_mut().find(wanted) else {
+            return self.close_sockets(first, count);
+        };
+        let Some(opening) = attempt.opening.take() else { return };
+        attempt.opened = attempt.opened.saturating_add(count);
+        match locals.first() {
+            Some(local) if opening.observed => {
+                let fresh = Fresh::new(&self.outside, Link::Socket(first), *local, &self.punches.seed, now);
+                attempt.fresh = Some(Box::new(fresh));
+            }
+            _ if attempt.punch.sockets_opened(count, &[], None, now).is_err() => {
+                // It waits no longer.
+                attempt.opened = attempt.opened.saturating_sub(count);
+                self.close_sockets(first, count);
+            }
+            _ => {}
+        }
+        self.drive_punches();
+    }
+
+    /// The session needs no attempt any more.
+    pub(super) fn stop_punching(&mut self, session: Handle) {
+        if let Some(attempt) = self.punches.attempts.get_mut(&session)
+            // Who was told of the path still has to say so.
+            && !attempt.punched
+        {
+            attempt.punch.close();
+            self.drive_punches();
+        }
+    }
+
+    /// The session is over.
+    pub(super) fn punching_closed(&mut self, session: Handle) {
+        self.end_attempt(session);
+        self.punches.found.remove(&session);
+        self.punches.readable.remove(&session);
+        self.check_kept();
+    }
+
+    pub(super) fn punch_writable(&mut self) {
+        self.drive_punches();
+    }
+
+    /// Forgets an attempt, and closes its sockets but for one that is used.
+    fn end_attempt(&mut self, session: Handle) {
+        let Some(attempt) = self.punches.attempts.remove(&session) else { return };
+        if attempt.birthday {
+            self.punches.pace.end(attempt.punch.probes_sent());
+        }
+        self.close_unused(attempt.first_socket, attempt.opened);
+    }
+
+    fn close_unused(&mut self, first: u32, opened: u16) {
+        let mut from = first;
+        let end = first.saturating_add(opened.into());
+        let kept: Vec<u32> = self.punches.kept.range(first..end).map(|(number, _)| *number).collect();
+        for stop in kept.into_iter().chain([end]) {
+            self.close_sockets(from, u16::try_from(stop.saturating_sub(from)).unwrap_or(u16::MAX));
+            from = stop.saturating_add(1);
+        }
+    }
+
+    fn close_sockets(&mut self, first: u32, count: u16) {
+        if count > 0 {
+            self.events.push_back(Event::CloseSockets { first, count });
+        }
+    }
+
+    /// Does what the attempts want, and carries their messages into the sessions.
+    pub(super) fn drive_punches(&mut self) {
+        let sessions: Vec<Handle> = self.punches.attempts.keys().copied().collect();
+        for session in sessions {
+            self.drive_attempt(session);
+        }
+    }
+
+    fn drive_attempt(&mut self, session: Handle) {
+        let now = self.now;
+        while let Some(attempt) = self.punches.attempts.get_mut(&session) {
+            if attempt.fresh.as_ref().is_some_and(|fresh| fresh.is_over(now)) {
+                if let Some(fresh) = attempt.fresh.take() {
+                    let first = fresh.link();
+                    let (count, candidates, report) = fresh.finish(&self.outside);
+                    let taken = attempt.punch.sockets_opened(count, &candidates, report, now);
+                    if (taken.is_err() || count == 0)
+                        && let Link::Socket(first) = first
+                    {
+                        attempt.opened = attempt.opened.saturating_sub(1);
+                        self.close_sockets(first, 1);
+                    }
+                }
+                continue;
+            }
+            if let Some(event) = attempt.punch.poll_event() {
+                self.on_punch_event(session, event);
+                continue;
+            }
+            while let Some(message) = attempt.punch.poll_message() {
+                attempt.outgoing.push_back(message);
+            }
+            let Some(message) = attempt.outgoing.front() else {
+                if attempt.punch.is_closed() {
+                    self.end_attempt(session);
+                }
+                return;
+            };
+            let protocol = self.protocols.punch;
+            let sent = self.endpoint.with(session, now, |peer, _| peer.send(protocol, message, Urgency::Urgent));
+            match sent {
+                Some(Ok(_)) => drop(attempt.outgoing.pop_front()),
+                Some(Err(SendError::Blocked)) => return,
+                // The other side does not do this, or is gone.
+                _ => {
+                    self.end_attempt(session);
+                    self.punching_over(session, Why::Off);
+                }
+            }
+        }
+    }
+
+    fn on_punch_event(&mut self, session: Handle, event: nat::Event) {
+        let now = self.now;
+        match event {
+            nat::Event::OpenSockets { first, count, observed } => {
+                if let Some(attempt) = self.punches.attempts.get_mut(&session) {
+                    attempt.opening = Some(Opening { first, observed });
+                    self.events.push_back(Event::OpenSockets { first, count });
+                }
+            }
+            nat::Event::Punched { link, remote } => {
+                let Some(attempt) = self.punches.attempts.get_mut(&session) else { return };
+                attempt.punched = true;
+                let (first, opened) = (attempt.first_socket, attempt.opened);
+                if let Link::Socket(number) = link {
+                    self.punches.kept.insert(number, (session, now));
+                    self.punches.check_at.get_or_insert(now + CHECK_EVERY);
+                }
+                self.close_unused(first, opened);
+                if let Some(attempt) = self.punches.attempts.get_mut(&session) {
+                    attempt.opened = 0;
+                }
+                self.punches.found.insert(session, (link, remote));
+                let path = Path { link, local: unspecified(remote), remote };
+                self.endpoint.with(session, now, |session, now| session.add_path(path, now));
+                self.punching_over(session, Why::Unproved);
+            }
+            nat::Event::Failed(failure) => self.punching_over(session, Why::Failed(failure)),
+            _ => {}
+        }
+    }
+
+    /// Whether a path is one that was punched.
+    pub(super) fn is_punched(&self, session: Handle, path: &Path) -> bool {
+        self.punches.found.get(&session) == Some(&(path.link, path.remote))
+    }
+
+    /// Closes the sockets that no session goes by any more.
+    fn check_kept(&mut self) {
+        let now = self.now;
+        let unused = |(number, (session, since)): (&u32, &(Handle, Instant))| {
+            let mut paths = self.endpoint.peer(*session).into_iter().flat_map(peer::Peer::paths);
+            let young = self.sessions.contains_key(session) && now < *since + CHECK_EVERY;
+            (!young && !paths.any(|path| path.link == Link::Socket(*number))).then_some(*number)
+        };
+        let unused: Vec<u32> = self.punches.kept.iter().filter_map(unused).collect();
+        for number in unused {
+            self.punches.kept.remove(&number);
+            self.close_sockets(number, 1);
+        }
+        self.punches.check_at = (!self.punches.kept.is_empty()).then_some(now + CHECK_EVERY);
+    }
+
+    pub(super) fn punch_transmit(&mut self, out: &mut TransmitBuf) -> Option<Transmit> {
+        let now = self.now;
+        self.punches.attempts.values_mut().find_map(|attempt| {
+            let fresh = attempt.fresh.as_mut().and_then(|fresh| fresh.poll_transmit(out, now));
+            fresh.or_else(|| attempt.punch.poll_transmit(out, now))
+        })
+    }
+
+    pub(super) fn punches_timeout(&mut self) {
+        let now = self.now;
+        for attempt in self.punches.attempts.values_mut() {
+            attempt.punch.handle_timeout(now);
+            if let Some(fresh) = &mut attempt.fresh {
+                fresh.handle_timeout(now);
+            }
+        }
+        if self.punches.check_at.is_some_and(|at| at <= now) {
+            self.check_kept();
+        }
+        self.drive_punches();
+    }
+
+    pub(super) fn punches_deadline(&self) -> Option<Deadline> {
+        let of = |attempt: &Attempt| {
+            let fresh = attempt.fresh.as_ref().and_then(|fresh| fresh.poll_timeout());
+            Deadline::earliest(attempt.punch.poll_timeout(), fresh)
+        };
+        let attempts = self.punches.attempts.values().filter_map(of).min_by_key(|deadline| deadline.at);
+        let check = self.punches.check_at.map(|at| Deadline { at, reason: "sockets of sessions" });
+        Deadline::earliest(attempts, check)
+    }
+}
+
+impl Attempt {
+    const fn new(
+        punch: Punch,
+        ours: bool,
+        birthday: bool,
+        networks: Vec<Subnet>,
+        first_socket: u32,
+    ) -> Self {
+        Self {
+            punch,
+            ours,
+            birthday,
+            networks,
+            first_socket,
+            opened: 0,
+            opening: None,
+            fresh: None,
+            outgoing: VecDeque::new(),
+            punched: false,
+        }
+    }
+}
+
+const fn unspecified(remote: SocketAddr) -> SocketAddr {
+    let ip = match remote {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(ip, 0)
+}
+
+/// Attempts at a time, and how many of them may send to one network (IPv4 /24, IPv6 /48).
+const MAX_ATTEMPTS: usize = 16;
+const ATTEMPTS_OF_NETWORK: usize = 2;
+/// How often in [`TAKES_IN`] one peer makes us take part in an attempt.
+const TAKES: usize = 4;
+const TAKES_IN: Duration = Duration::from_mins(1);
+/// Peers of whom that is counted.
+const MAX_PEERS: usize = 256;
+/// Sockets that one attempt may ask for.
+const SOCKETS: u16 = limits::SPRAY_SOCKETS + limits::MAX_ROUNDS as u16;
+/// Messages of one session read at a time.
+const MESSAGES: usize = 8;
+/// How often sockets are looked at that sessions go by, and how long a path has to prove itself.
+const CHECK_EVERY: Duration = Duration::from_secs(15);
