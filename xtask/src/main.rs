@@ -12,6 +12,7 @@ mod flags;
 mod fuzz;
 mod interop;
 mod model;
+mod natlab;
 mod network;
 mod peers;
 mod process;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Some(XtaskCmd::Tidy(flags)) => tidy::run(&flags),
         Some(XtaskCmd::Bench(flags)) => bench::run(&flags),
         Some(XtaskCmd::Sim(flags)) => sim::run(&flags),
+        Some(XtaskCmd::Natlab(flags)) => natlab::run(&flags),
         Some(XtaskCmd::Fuzz(flags)) => fuzz::run(&flags),
         Some(XtaskCmd::Model(flags)) => model::run(&flags),
         Some(XtaskCmd::Doctor(flags)) => doctor::run(&flags),

@@ -43,6 +43,20 @@ pub(crate) const IP: Tool = Tool {
     how_to_get: "apt-get install iproute2",
 };
 
+pub(crate) const NFT: Tool = Tool {
+    name: "nft",
+    version: &["--version"],
+    wanted_by: "natlab (NATs; it installs it by itself where it can)",
+    how_to_get: "apt-get install nftables",
+};
+
+pub(crate) const CONNTRACK: Tool = Tool {
+    name: "conntrack",
+    version: &["--version"],
+    wanted_by: "natlab (NATs; it installs it by itself where it can)",
+    how_to_get: "apt-get install conntrack",
+};
+
 pub(crate) const CARGO_FUZZ: Tool = Tool {
     name: "cargo-fuzz",
     version: &["--version"],
@@ -65,7 +79,7 @@ pub(crate) const VERIFPAL: Tool = Tool {
 };
 
 /// All of them.
-pub(crate) const ALL: [&Tool; 7] = [&GIT, &RUSTFMT, &CLIPPY, &PYTHON, &IP, &CARGO_FUZZ, &VERIFPAL];
+pub(crate) const ALL: [&Tool; 9] = [&GIT, &RUSTFMT, &CLIPPY, &PYTHON, &IP, &NFT, &CONNTRACK, &CARGO_FUZZ, &VERIFPAL];
 
 impl Tool {
     /// Where it is, if it is in one of the folders of `PATH`.
