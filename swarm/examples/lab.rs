@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use swarm::discovery::Task;
+use swarm::nat::Way;
 use swarm::{Builder, DialTarget, Peer, PeerId, Preset, Protocol, Swarm, SwarmEvent};
 use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
 
@@ -178,15 +179,16 @@ async fn dial(swarm: &Swarm, target: DialTarget, settle: Duration) {
     tell("settled", &with(way, json!({ "ms": ms() })));
 }
 
-/// How a peer is reached now: `direct`, `relay`, or not (`none`).
+/// How a peer is reached now: `direct`, `punched`, `relay` (and why), or not (`none`).
 async fn path(peer: &Peer) -> Value {
-    match peer.info().await {
-        Some(info) => {
-            let way = if info.relay.is_some() { "relay" } else { "direct" };
-            json!({ "path": way, "addr": info.addr.to_string(), "rtt_ms": info.rtt.as_secs_f64() * 1000.0 })
-        }
-        None => json!({ "path": "none" }),
-    }
+    let Some(info) = peer.info().await else { return json!({ "path": "none" }) };
+    let (way, why) = match info.path {
+        Way::Direct => ("direct", None),
+        Way::Punched => ("punched", None),
+        Way::Relayed { why, .. } => ("relay", Some(why.to_string())),
+        _ => ("other", None),
+    };
+    json!({ "path": way, "why": why, "addr": info.addr.to_string(), "rtt_ms": info.rtt.as_secs_f64() * 1000.0 })
 }
 
 /// Sends messages that begin with their number.

@@ -24,6 +24,7 @@ mod udp;
 #[cfg_attr(docsrs, doc(cfg(feature = "v12")))]
 pub mod v12;
 
+pub use self::nat::Nat;
 pub use ::dht::{Key, Refused};
 #[cfg(feature = "mainline")]
 #[cfg_attr(docsrs, doc(cfg(feature = "mainline")))]
@@ -40,7 +41,6 @@ pub use error::{
     StoreError, StreamError, Taken,
 };
 pub use event::{DialId, DisconnectReason, FetchId, PeerInfo, Proof, Security, Unsent};
-pub use self::nat::Nat;
 pub use id::{ParseIdError, PeerId, ShortId, TopicId};
 pub use node::naming::Protocol;
 pub use preset::Preset;

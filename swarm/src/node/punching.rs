@@ -217,16 +217,20 @@ impl Node {
         let mut setup = self.setup(&peer, &path);
         let networks: Vec<Subnet> = setup.stated.iter().copied().map(Subnet::of).collect();
         let hidden = setup.stated.is_empty() && !setup.local;
-        let takes_part = self.punches.on
-            && !hidden
-            && !self.punches.is_crowded(&networks)
-            && self.punches.may_take(peer, now);
+        let takes_part =
+            self.punches.on && !hidden && !self.punches.is_crowded(&networks) && self.punches.may_take(peer, now);
         if !takes_part {
             let end = Message::End { attempt: message.attempt(), why: EndCode::Refused }.encode();
             // What finds no room is not answered, which says the same a little later.
             let protocol = self.protocols.punch;
             let _ = self.endpoint.with(session, now, |session, _| session.send(protocol, &end, Urgency::Urgent));
-            let why = if !self.punches.on { Why::Off } else if hidden { Why::Hidden } else { Why::Trying };
+            let why = if !self.punches.on {
+                Why::Off
+            } else if hidden {
+                Why::Hidden
+            } else {
+                Why::Trying
+            };
             self.punching_over(session, why);
             return Err(Rejected::LimitReached);
         }
@@ -472,13 +476,7 @@ impl Node {
 }
 
 impl Attempt {
-    const fn new(
-        punch: Punch,
-        ours: bool,
-        birthday: bool,
-        networks: Vec<Subnet>,
-        first_socket: u32,
-    ) -> Self {
+    const fn new(punch: Punch, ours: bool, birthday: bool, networks: Vec<Subnet>, first_socket: u32) -> Self {
         Self {
             punch,
             ours,
