@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use dht::Family;
 use tokio::sync::oneshot;
 
 use super::limits::{CANDIDATES, SEARCH, SEARCHES};
+use super::source::Interest;
 use super::{Driver, lan};
 use crate::discovery::Task;
 use crate::udp::Udp;
@@ -120,13 +122,17 @@ impl Driver {
             return;
         }
         let bound: Vec<SocketAddr> = self.sockets.iter().map(Udp::local).collect();
-        let addrs = lan::interfaces(&bound).into_iter().map(|interface| interface.addr);
-        let us = self.announcer.us(addrs, clock::epoch());
+        // Where others see us comes first: it is the only one that counts behind a NAT.
+        let interfaces = lan::interfaces(&bound).into_iter().map(|interface| interface.addr);
+        let us = self.announcer.us(self.node.told(), interfaces, clock::epoch());
+        // Mainline is IPv4.
+        let nodes = Interest { announce: self.node.is_open(Family::V4), lookup: self.node.wants_contacts(Family::V4) };
         let is_alone = self.roster.is_empty();
         let is_left = is_alone && !std::mem::replace(&mut self.was_alone, is_alone);
         self.was_alone = is_alone;
         self.sources.want(|wanted| {
             wanted.us = us;
+            wanted.nodes = nodes;
             wanted.record = true;
             wanted.restarts += u64::from(is_left);
         });

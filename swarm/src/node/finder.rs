@@ -148,7 +148,7 @@ impl Finder {
 
     /// A session with somebody at this address is open, so it is there, and may be in the table too.
     pub(super) fn on_session(&mut self, addr: SocketAddr, now: Instant) {
-        if self.scope.may_contact(addr) && self.dht.table(Family::of(&addr)).len() < ENOUGH_CONTACTS {
+        if self.scope.may_contact(addr) && self.wants_contacts(Family::of(&addr)) {
             self.dht.greet(addr, now);
             self.settle(now);
         }
@@ -231,6 +231,21 @@ impl Finder {
 
     pub(super) const fn has_contacts(&self) -> bool {
         self.has_contacts
+    }
+
+    /// Whether more nodes of a family are welcome from whoever names some.
+    pub(super) fn wants_contacts(&self, family: Family) -> bool {
+        self.dht.table(family).len() < ENOUGH_CONTACTS
+    }
+
+    /// The addresses that we say we have.
+    pub(super) fn told(&self) -> &[SocketAddr] {
+        &self.told
+    }
+
+    /// Whether others reach us at an address of this family without having been spoken to.
+    pub(super) fn is_open(&self, family: Family) -> bool {
+        self.addresses.is_open(&self.scope, family)
     }
 
     pub(super) const fn has_progressed(&mut self) -> bool {

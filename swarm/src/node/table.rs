@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use ::dht::{Contact, Item, PublishError, QueryError, QueryId, SignedValue, Wanted};
+use ::dht::{Contact, Family, Item, PublishError, QueryError, QueryId, SignedValue, Wanted};
 use framing::EncodeError;
 use structs::{Datagram, Rejected};
 
@@ -34,6 +34,25 @@ impl Node {
     #[must_use]
     pub fn has_contacts(&self) -> bool {
         self.finder.as_ref().is_some_and(super::Finder::has_contacts)
+    }
+
+    /// Whether the table has room for nodes of a family, from whoever names some.
+    #[must_use]
+    pub fn wants_contacts(&self, family: Family) -> bool {
+        self.finder.as_ref().is_some_and(|finder| finder.wants_contacts(family))
+    }
+
+    /// The addresses that this node says it has, in the order of how sure they are: 8 at most.
+    #[must_use]
+    pub fn told(&self) -> &[SocketAddr] {
+        self.finder.as_ref().map(super::Finder::told).unwrap_or_default()
+    }
+
+    /// Whether strangers reach the table of this node by an address of this family: as far as is known there is no NAT
+    /// before it.
+    #[must_use]
+    pub fn is_open(&self, family: Family) -> bool {
+        self.finder.as_ref().is_some_and(|finder| finder.is_open(family))
     }
 
     /// Whether [`progress`](Self::progress) says something else than before this was asked last.

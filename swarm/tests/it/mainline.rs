@@ -94,6 +94,31 @@ async fn a_peer_is_found_by_its_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_table_of_nodes_that_know_nobody_begins_there() {
+    let testnet = testnet();
+    let node = async || builder().mainline(settings(&testnet).record(false)).bind().await.unwrap();
+    let a = node().await;
+    answered(&a, Task::AnnounceNode).await;
+    let b = node().await;
+    for swarm in [&a, &b] {
+        within(async {
+            while swarm.dht().stats().await.unwrap().unwrap().live[0] == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+    // So what is kept in the one table is found by the other.
+    let stored = within(b.dht().put_immutable("from b")).await.unwrap();
+    assert_eq!(within(a.dht().get_immutable(stored.key)).await.unwrap().as_deref(), Some(&b"from b"[..]));
+    // Who takes no part in our table says nothing there and looks for nobody.
+    let alone = on_mainline(&testnet).await;
+    answered(&alone, Task::Record).await;
+    let tasks = [Task::AnnounceNode, Task::LookupNodes];
+    assert!(tasks.iter().all(|task| alone.discovery().of(*task).iter().count() == 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_has_no_source_says_so_at_once() {
     let (a, b) = (alone().bind().await.unwrap(), alone().bind().await.unwrap());
     assert!(matches!(within(a.dial(b.id())).await, Err(DialError::NoAddress)));

@@ -34,7 +34,9 @@ use crate::{PeerId, clock};
 /// What it does, while the node runs: it contacts the bootstrap nodes, and through them strangers all over the internet,
 /// from a UDP socket of its own (IPv4 only). It tells them, for each topic that is announced, the port of this node under
 /// a name that follows from the topic and the day; and, unless [`record`](Self::record) says otherwise, the signed
-/// addresses of this node under its id. So whoever knows the topic, or the id, learns the address of this machine. Who
+/// addresses of this node under its id. A node that takes part in the distributed hash table of this project
+/// (`Builder::dht`) also looks there for others of that while it knows few, and says that it is one if there is no NAT before
+/// it. So whoever knows the topic, or the id, learns the address of this machine. Who
 /// stores it learns the address, not the topic, unless its name can be guessed.
 #[derive(Debug, Clone)]
 pub struct Mainline {

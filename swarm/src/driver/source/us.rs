@@ -34,17 +34,28 @@ impl Announcer {
         if sockets.iter().all(|addr| addr.ip().is_loopback()) { Reach::Host } else { Reach::World }
     }
 
-    /// What is to be said, given the addresses of this machine. The record is signed anew only if they have changed, or
-    /// an hour later.
-    pub(crate) fn us(&mut self, addrs: impl IntoIterator<Item = SocketAddr>, epoch: Epoch) -> Us {
-        let mut addresses: Vec<SocketAddr> =
-            addrs.into_iter().filter(|addr| addr.port() != 0 && Reach::of(addr.ip()) == Some(self.reach)).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses.truncate(MAX_RECORD_ADDRESSES);
+    /// What is to be said, given where others see us and the addresses of this machine. The record is signed anew only if
+    /// they have changed, or an hour later.
+    pub(crate) fn us(
+        &mut self,
+        seen: &[SocketAddr],
+        interfaces: impl IntoIterator<Item = SocketAddr>,
+        epoch: Epoch,
+    ) -> Us {
+        let mut interfaces: Vec<SocketAddr> = interfaces.into_iter().collect();
+        interfaces.sort_unstable();
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for addr in seen.iter().copied().chain(interfaces) {
+            let is_worth_it = addr.port() != 0 && Reach::of(addr.ip()) == Some(self.reach);
+            if is_worth_it && !addresses.contains(&addr) && addresses.len() < MAX_RECORD_ADDRESSES {
+                addresses.push(addr);
+            }
+        }
+        // A NAT may have given the socket another port.
+        let port = addresses.iter().find(|addr| addr.is_ipv4()).map_or(self.port, SocketAddr::port);
         if addresses.is_empty() {
             self.record = None;
-            return Us { port: self.port, record: None };
+            return Us { port, record: None };
         }
         let now = epoch.unix;
         let known = self.record.as_ref();
@@ -58,7 +69,7 @@ impl Announcer {
             self.record = record.sign(&self.identity).ok();
             self.signed_at = now;
         }
-        Us { port: self.port, record: self.record.clone() }
+        Us { port, record: self.record.clone() }
     }
 }
 
@@ -81,16 +92,19 @@ mod tests {
         let instant = Instant::now();
         let at = |seconds: u64| Epoch { instant, unix: Duration::from_secs(1_700_000_000 + seconds) };
         let private = [addr("10.0.0.1:4000"), addr("127.0.0.1:4000"), addr("1.2.3.4:0")];
-        assert_eq!(announcer.us(private, at(0)), Us { port: 4000, record: None });
-        let first = announcer.us([addr("10.0.0.1:4000"), addr("1.2.3.4:4000")], at(0)).record.unwrap();
+        assert_eq!(announcer.us(&[], private, at(0)), Us { port: 4000, record: None });
+        let first = announcer.us(&[], [addr("10.0.0.1:4000"), addr("1.2.3.4:4000")], at(0)).record.unwrap();
         assert_eq!(first.addresses().collect::<Vec<_>>(), [addr("1.2.3.4:4000")]);
         assert!(first.check(at(0).unix).is_ok() && first.check(at(7200).unix).is_err());
-        assert_eq!(announcer.us([addr("1.2.3.4:4000")], at(3599)).record.as_ref(), Some(&first));
-        let second = announcer.us([addr("1.2.3.4:4000")], at(3600)).record.unwrap();
+        assert_eq!(announcer.us(&[], [addr("1.2.3.4:4000")], at(3599)).record.as_ref(), Some(&first));
+        let second = announcer.us(&[], [addr("1.2.3.4:4000")], at(3600)).record.unwrap();
         assert!(second.supersedes(&first));
         // Also when the clock goes back.
-        let third = announcer.us([addr("1.2.3.5:4000")], at(10)).record.unwrap();
+        let third = announcer.us(&[], [addr("1.2.3.5:4000")], at(10)).record.unwrap();
         assert!(third.supersedes(&second));
+        // Behind a NAT the address that others see counts, and the port of that.
+        let us = announcer.us(&[addr("5.6.7.8:99"), addr("10.0.0.1:4000")], [addr("10.0.0.1:4000")], at(20));
+        assert_eq!((us.port, us.record.unwrap().addresses().collect::<Vec<_>>()), (99, vec![addr("5.6.7.8:99")]));
         assert_eq!(Announcer::reach(&[addr("127.0.0.1:7"), addr("[::1]:7")]), Reach::Host);
     }
 }

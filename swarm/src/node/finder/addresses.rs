@@ -137,6 +137,16 @@ impl Addresses {
         told
     }
 
+    /// Whether there is no NAT before us: an interface has the address that others see, or one that reaches as far as we
+    /// go. What a firewall lets in nobody knows before somebody has come.
+    pub(super) fn is_open(&self, scope: &Scope, family: Family) -> bool {
+        let own = || self.own.iter().filter(|addr| Family::of(addr) == family);
+        match self.seen(family) {
+            Some(seen) => own().any(|addr| *addr == seen),
+            None => own().any(|addr| Reach::of(addr.ip()) == Some(scope.reach)),
+        }
+    }
+
     const fn votes_mut(&mut self, family: Family) -> &mut VecDeque<(Voter, SocketAddr)> {
         let [v4, v6] = &mut self.votes;
         match family {
@@ -203,6 +213,22 @@ mod tests {
         assert!(world.name(addr("127.0.0.1:9")));
         assert_eq!(told(&world, &addresses), ["1.2.3.4:5", "127.0.0.1:7", "[::1]:7"].map(addr));
         assert!(!Scope::new(Reach::Network).name(addr("9.9.9.9:9")));
+    }
+
+    #[test]
+    fn who_is_seen_elsewhere_than_he_is_has_a_nat_before_him() {
+        let world = Scope::new(Reach::World);
+        let mut addresses = Addresses::default();
+        addresses.set_own(&["192.168.1.2:7", "[2001:db8::1]:7"].map(addr));
+        assert!(!addresses.is_open(&world, Family::V4) && addresses.is_open(&world, Family::V6));
+        addresses.set_own(&["1.2.3.4:7"].map(addr));
+        assert!(addresses.is_open(&world, Family::V4) && !addresses.is_open(&world, Family::V6));
+        addresses.on_seen(addr("1.2.3.4:7"), "9.9.9.9".parse().unwrap());
+        assert!(addresses.is_open(&world, Family::V4));
+        addresses.on_seen(addr("5.6.7.8:7"), "9.9.9.9".parse().unwrap());
+        assert!(!addresses.is_open(&world, Family::V4));
+        addresses.set_own(&["127.0.0.1:7"].map(addr));
+        assert!(Addresses { own: addresses.own, ..Addresses::default() }.is_open(&Scope::new(Reach::Host), Family::V4));
     }
 
     #[test]
