@@ -6,7 +6,7 @@ use crate::report::{Report, Row};
 use crate::workspace::Package;
 
 /// Crates of the workspace, without the prefix of their names, and the ones of ours that each may use.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("structs", &[]),
     ("crypto", &[]),
     ("framing", &["crypto", "structs"]),
@@ -17,6 +17,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("sim", &["structs", "crypto"]),
     ("swarm", &["peer", "dht", "nat", "relay", "framing", "crypto", "structs"]),
     ("chat", &["swarm"]),
+    ("cli", &["swarm"]),
     ("xtask", &[]),
 ];
 

@@ -1,0 +1,51 @@
+//! Addresses of this machine, and which of them to tell others.
+
+use std::cmp::Reverse;
+use std::net::{IpAddr, SocketAddr};
+
+use if_addrs::Interface;
+
+use crate::http::Origin;
+
+/// Those at which others reach what listens at `bound`: the address itself, or where that is any, the addresses of the
+/// interfaces. Those of the internet come first, loopback addresses only where there are no others.
+pub(crate) fn reachable(bound: SocketAddr) -> Vec<SocketAddr> {
+    if !bound.ip().is_unspecified() {
+        return vec![bound];
+    }
+    let mut ips: Vec<IpAddr> = interfaces().into_iter().map(|interface| interface.ip()).collect();
+    ips.retain(|ip| ip.is_ipv4() == bound.is_ipv4() && !is_link_local(*ip));
+    if ips.iter().any(|ip| !ip.is_loopback()) {
+        ips.retain(|ip| !ip.is_loopback());
+    }
+    ips.sort_by_key(|ip| Reverse(Origin::new(*ip).is_public()));
+    ips.into_iter().map(|ip| SocketAddr::new(ip, bound.port())).collect()
+}
+
+/// The interfaces that are up; none if the system does not tell.
+pub(crate) fn interfaces() -> Vec<Interface> {
+    let mut found = if_addrs::get_if_addrs().unwrap_or_default();
+    found.retain(Interface::is_oper_up);
+    found
+}
+
+/// Whether it means something on one link only, and not even there without the name of the interface.
+pub(crate) const fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_was_chosen_is_told_as_it_is() {
+        let chosen = SocketAddr::from(([127, 0, 0, 1], 7));
+        assert_eq!(reachable(chosen), [chosen]);
+        let any = SocketAddr::from(([0, 0, 0, 0], 7));
+        assert!(reachable(any).iter().all(|addr| addr.is_ipv4() && addr.port() == 7 && !addr.ip().is_unspecified()));
+    }
+}

@@ -1,0 +1,233 @@
+//! `setowire serve`: what a group needs to run on a machine that all of it reach.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::json;
+use swarm::{PeerId, Preset, Swarm};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::{self, Config};
+use crate::exit::Failure;
+use crate::http::{Listener, Origin, Site};
+use crate::output::Output;
+use crate::signals::{Signal, Signals};
+use crate::{addresses, identity};
+
+/// Where the node listens if nothing was said.
+pub(crate) const PORT: u16 = 7400;
+/// How long what waits may take to leave at the end.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Serves a group: a node to begin at, and lists of peers by HTTP.
+///
+/// Without a word about what to serve it is a node that others begin at. Each part is told by a line on standard output: its
+/// name, a tab, and what to give to others, those addresses first that are of the internet. Others name the first parts by
+/// `--bootstrap`. Both HTTP servers speak plain HTTP; a server in front of them adds TLS.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// Where the node listens, UDP; repeat for more. Without it 0.0.0.0:7400 and, where there is IPv6, [::]:7400
+    #[arg(long, value_name = "IP:PORT", env = "SETOWIRE_LISTEN", value_delimiter = ',')]
+    listen: Vec<SocketAddr>,
+
+    /// The identity of the node, made if there is none; without it the one that `setowire id` shows
+    #[arg(long, value_name = "FILE", env = "SETOWIRE_IDENTITY")]
+    identity: Option<PathBuf>,
+
+    /// A node at which others begin: it is in the distributed hash table, and peers connect to it
+    #[arg(long)]
+    bootstrap: bool,
+
+    /// A list of peers by HTTP, as the existing nodes use it, and sealed bodies for those of this project
+    #[arg(long, value_name = "IP:PORT", env = "SETOWIRE_HTTP")]
+    http: Option<SocketAddr>,
+
+    /// A piping server: what is sent to a path is received from it. It may be at the same address as --http
+    #[arg(long, value_name = "IP:PORT", env = "SETOWIRE_PIPING")]
+    piping: Option<SocketAddr>,
+
+    /// Another server stands in front of the HTTP servers and names the address of whoever asks in X-Forwarded-For
+    #[arg(long)]
+    behind_proxy: bool,
+
+    /// A configuration; what is said here goes before what is said there
+    #[arg(long, value_name = "FILE", env = "SETOWIRE_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Write objects on standard output: {"v":1,"t":"role","role":..,"give":[..]}, then {"t":"ready"}, at last {"t":"end"}
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is to be served.
+#[derive(Debug)]
+struct Roles {
+    bootstrap: bool,
+    http: Option<SocketAddr>,
+    piping: Option<SocketAddr>,
+}
+
+impl Roles {
+    /// What was asked for; without a word all that a node can do.
+    const fn of(options: &Options, config: &config::Serve) -> Self {
+        let http = if options.http.is_some() { options.http } else { config.http };
+        let piping = if options.piping.is_some() { options.piping } else { config.piping };
+        let none = !options.bootstrap && !config.bootstrap && http.is_none() && piping.is_none();
+        Self { bootstrap: options.bootstrap || config.bootstrap || none, http, piping }
+    }
+
+    /// Whether any of them is that of a node.
+    const fn node(&self) -> bool {
+        self.bootstrap
+    }
+}
+
+/// Serves until a signal comes.
+pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let out = Output { json: options.json };
+    let mut signals = Signals::new()?;
+    let config = match &options.config {
+        Some(path) => config::read(path)?,
+        None => Config::default(),
+    };
+    let roles = Roles::of(&options, &config.serve);
+    // All that can fail comes before the first line, so that nothing is promised that is not kept.
+    let listeners = listeners(&roles, options.behind_proxy || config.serve.behind_proxy).await?;
+    let node = if roles.node() { Some(node(&options, &config, out).await?) } else { None };
+
+    if let Some(node) = &node {
+        let bound = node.local_addrs();
+        if roles.bootstrap {
+            tell(out, "bootstrap", &named(node.id(), bound));
+        }
+        warn_if_private(out, bound);
+    }
+    let (end, ending) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    for (names, listener) in listeners {
+        let urls: Vec<String> =
+            addresses::reachable(listener.local()?).iter().map(|addr| format!("http://{addr}")).collect();
+        for name in names {
+            tell(out, name, &urls);
+        }
+        tasks.spawn(listener.run(ending.clone()));
+    }
+    out.event("ready", json!({"t": "ready"}));
+
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        () = ended(node.as_ref()) => return Err(anyhow::anyhow!("the node has ended by itself").into()),
+    };
+    out.event(&format!("ending: {signal}"), json!({"t": "end", "signal": signal.to_string()}));
+    let _ = end.send(true);
+    let all = async {
+        if let Some(node) = &node {
+            node.shutdown(GRACE).await;
+        }
+        while tasks.join_next().await.is_some() {}
+    };
+    tokio::select! {
+        () = all => {}
+        // Somebody is in a hurry.
+        _ = signals.next() => {}
+    }
+    match signal {
+        Signal::Interrupt => Err(Failure::silent(Failure::INTERRUPTED)),
+        Signal::Terminate => Ok(()),
+    }
+}
+
+/// The HTTP servers, with the names of their parts.
+async fn listeners(roles: &Roles, behind_proxy: bool) -> anyhow::Result<Vec<(Vec<&'static str>, Listener)>> {
+    let mut listeners = Vec::new();
+    let mut add = async |addr, names: &[&'static str]| -> anyhow::Result<()> {
+        let site = Site::new(names.contains(&"http"), names.contains(&"piping"), behind_proxy);
+        listeners.push((names.to_vec(), Listener::bind(addr, site).await?));
+        Ok(())
+    };
+    match (roles.http, roles.piping) {
+        (Some(http), Some(piping)) if http == piping => add(http, &["http", "piping"]).await?,
+        (http, piping) => {
+            if let Some(addr) = http {
+                add(addr, &["http"]).await?;
+            }
+            if let Some(addr) = piping {
+                add(addr, &["piping"]).await?;
+            }
+        }
+    }
+    Ok(listeners)
+}
+
+/// Starts the node.
+async fn node(options: &Options, config: &Config, out: Output) -> anyhow::Result<Swarm> {
+    let file = identity::path(options.identity.as_deref().or(config.serve.identity.as_deref()))?;
+    let mut builder = Swarm::builder()
+        .preset(config.preset.map_or(Preset::Server, Preset::from))
+        .agent(concat!("setowire/", env!("CARGO_PKG_VERSION")))
+        .identity(identity::load_or_create(&file, out)?)
+        .bootstrap(config.discovery.dht.bootstrap.iter().cloned());
+    for addr in listen(options, config) {
+        builder = builder.listen(addr);
+    }
+    if let Some(lan) = config.discovery.lan {
+        builder = builder.lan(lan);
+    }
+    if let Some(cache) = &config.discovery.dht.cache {
+        builder = builder.dht_cache(cache);
+    }
+    if let Some(peers) = config.limits.peers {
+        builder = builder.max_peers(peers);
+    }
+    builder.bind().await.context("the node cannot start")
+}
+
+/// Where the node listens.
+fn listen(options: &Options, config: &Config) -> Vec<SocketAddr> {
+    for chosen in [&options.listen, &config.bind] {
+        if !chosen.is_empty() {
+            return chosen.clone();
+        }
+    }
+    let mut any = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT))];
+    if UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok() {
+        any.push(SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT)));
+    }
+    any
+}
+
+/// What others name the node by.
+fn named(id: PeerId, bound: &[SocketAddr]) -> Vec<String> {
+    bound.iter().flat_map(|bound| addresses::reachable(*bound)).map(|addr| format!("{id}@{addr}")).collect()
+}
+
+/// One part, and what to give to others.
+fn tell(out: Output, role: &str, give: &[String]) {
+    out.data(&format!("{role}\t{}", give.join(" ")), json!({"t": "role", "role": role, "give": give}));
+}
+
+/// A server that nobody beyond the network reaches is mostly a mistake.
+fn warn_if_private(out: Output, bound: &[SocketAddr]) {
+    let told: Vec<SocketAddr> = bound.iter().flat_map(|bound| addresses::reachable(*bound)).collect();
+    let public = told.iter().any(|addr| Origin::new(addr.ip()).is_public());
+    if let (false, Some(first)) = (public || told.iter().all(|addr| addr.ip().is_loopback()), told.first()) {
+        let port = first.port();
+        out.note(&format!(
+            "no interface has an address of the internet: others reach this node from there only if a router forwards port {port}"
+        ));
+    }
+}
+
+/// Resolves when the node has ended.
+async fn ended(node: Option<&Swarm>) {
+    match node {
+        Some(node) => {
+            let mut events = node.events();
+            while events.next().await.is_some() {}
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,17 @@
+//! The real program, in processes of its own, on loopback addresses.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "test"
+)]
+
+mod abuse;
+mod bootstrap;
+mod http;
+mod piping;
+mod program;
+mod serve;
+mod usage;
