@@ -28,14 +28,23 @@ pub(crate) enum Fragments {
     Forbidden,
 }
 
-/// A socket, and the buffers that it is read into.
+/// What sockets are read into, one after the other: one for a node, however many sockets it has.
+#[derive(Debug)]
+pub(crate) struct Buffers([Box<[u8]>; RECEIVE_BUFFERS]);
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| vec![0; 65_536].into_boxed_slice()))
+    }
+}
+
+/// A socket.
 #[derive(Debug)]
 pub(crate) struct Udp {
     io: Ready,
     state: UdpSocketState,
     local: SocketAddr,
     fragments: Fragments,
-    buffers: [Box<[u8]>; RECEIVE_BUFFERS],
     /// Errors of receiving. Nothing follows from them: the next datagram is awaited.
     pub(crate) receive_errors: u64,
 }
@@ -62,21 +71,30 @@ impl Udp {
             // IPv4 has a socket of its own.
             socket.set_only_v6(true)?;
         }
-        // Asking is all one can do: the system caps it, and what it granted is read back.
-        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+        let socket = Self::finish(socket, addr, fragments)?;
+        socket.enlarge();
+        Ok(socket)
+    }
+
+    /// Binds a socket that is one of many, with a port of the system's choice and buffers of the usual size.
+    pub(crate) fn bind_small(ip: IpAddr) -> io::Result<Self> {
+        let addr = SocketAddr::new(ip, 0);
+        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+        Self::finish(socket, addr, Fragments::Forbidden)
+    }
+
+    fn finish(socket: Socket, addr: SocketAddr, fragments: Fragments) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         socket.bind(&addr.into())?;
         let io = Ready::new(socket.into())?;
         let local = io.local_addr()?;
-        Ok(Self {
-            state: offloads(&io, fragments)?,
-            fragments,
-            io,
-            local,
-            buffers: std::array::from_fn(|_| vec![0; 65_536].into_boxed_slice()),
-            receive_errors: 0,
-        })
+        Ok(Self { state: offloads(&io, fragments)?, fragments, io, local, receive_errors: 0 })
+    }
+
+    /// Asks for large buffers. Asking is all one can do: the system caps it, and what it granted is read back.
+    pub(crate) fn enlarge(&self) {
+        let _ = self.io.socket().set_recv_buffer_size(SOCKET_BUFFER);
+        let _ = self.io.socket().set_send_buffer_size(SOCKET_BUFFER);
     }
 
     pub(crate) const fn local(&self) -> SocketAddr {
@@ -116,10 +134,11 @@ impl Udp {
     }
 
     /// Makes one receiving call and gives each datagram to `each`. Returns whether more may be waiting.
-    pub(crate) fn receive(&mut self, mut each: impl FnMut(Datagram<'_>)) -> bool {
+    pub(crate) fn receive(&mut self, buffers: &mut Buffers, mut each: impl FnMut(Datagram<'_>)) -> bool {
+        let Buffers(buffers) = buffers;
         let mut meta = [RecvMeta::default(); RECEIVE_BUFFERS];
         let mut filled = 0;
-        let mut slices = self.buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
+        let mut slices = buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
         let (io, state, errors) = (&self.io, &self.state, &mut self.receive_errors);
         let more = io.try_read(|| {
             match state.recv(io.udp(), &mut slices, &mut meta) {
@@ -135,7 +154,7 @@ impl Udp {
                 Ok(())
             }
         });
-        for (buffer, meta) in self.buffers.iter_mut().zip(&meta).take(filled) {
+        for (buffer, meta) in buffers.iter_mut().zip(&meta).take(filled) {
             let local = SocketAddr::new(meta.dst_ip.unwrap_or(self.local.ip()), self.local.port());
             let path = Path { link: Link::Udp, local, remote: meta.addr };
             let ecn = meta.ecn.map_or(Ecn::NotEct, |mark| match mark {
@@ -161,6 +180,9 @@ impl Udp {
         // The kernel would refuse these as invalid arguments, as it does what its offload cannot do.
         if remote.port() == 0 || remote.ip().is_unspecified() || remote.is_ipv4() != self.local.is_ipv4() {
             return Sent::Failed(io::ErrorKind::InvalidInput);
+        }
+        if let Some(ttl) = transmit.ttl {
+            return self.send_near(out, transmit, ttl.get().into());
         }
         let size = transmit.segment_size.max(1);
         let bytes = out.bytes().get(..transmit.len).unwrap_or_default();
@@ -205,6 +227,34 @@ impl Udp {
             }
         }
         refused.map_or(Sent::Done, Sent::Failed)
+    }
+
+    /// Sends what is to pass few routers only. Where that cannot be said to the system, or not be taken back, nothing leaves or
+    /// nothing more does.
+    fn send_near(&mut self, out: &TransmitBuf, transmit: &Transmit, ttl: u32) -> Sent {
+        let failed = |error: io::Error| Sent::Failed(error.kind());
+        let ipv4 = self.local.is_ipv4();
+        let set = |io: &Ready, ttl: u32| match ipv4 {
+            true => io.socket().set_ttl_v4(ttl),
+            false => io.socket().set_unicast_hops_v6(ttl),
+        };
+        let before = if ipv4 { self.io.socket().ttl_v4() } else { self.io.socket().unicast_hops_v6() };
+        let usual = match before {
+            Ok(usual) => usual,
+            Err(error) => return failed(error),
+        };
+        if let Err(error) = set(&self.io, ttl) {
+            return failed(error);
+        }
+        let remote = transmit.path.remote;
+        // One that finds no room is lost, as on the way.
+        let sent = out
+            .segments(transmit)
+            .try_for_each(|segment| self.io.try_write(|io| io.socket().send_to(segment, &remote.into()).map(drop)));
+        match (set(&self.io, usual), sent) {
+            (Ok(()), Ok(())) => Sent::Done,
+            (Err(error), _) | (_, Err(error)) => failed(error),
+        }
     }
 
     fn send_from(&mut self, src_ip: Option<IpAddr>, contents: &[u8], transmit: &Transmit) -> io::Result<()> {

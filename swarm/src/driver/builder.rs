@@ -42,6 +42,9 @@ pub struct Builder {
     dht: Option<bool>,
     bootstrap: Vec<DialTarget>,
     dht_cache: Option<PathBuf>,
+    stun: Vec<String>,
+    serve_stun: bool,
+    direct: Option<bool>,
     #[cfg(feature = "mainline")]
     mainline: Option<Mainline>,
     #[cfg(feature = "v12")]
@@ -141,6 +144,28 @@ impl Builder {
     /// there is none, written every ten minutes and at the end, and whole at any moment.
     pub fn dht_cache(mut self, path: impl Into<PathBuf>) -> Self {
         self.dht_cache = Some(path.into());
+        self
+    }
+
+    /// STUN servers (RFC 8489), as `host:port`, that are asked now and again where they see this node: at most 8. With two of
+    /// them, of different networks, it is known what kind of NAT there is, and with one that has two addresses (RFC 5780) what
+    /// it lets in. Default: none; peers and nodes of the distributed hash table say where they see the node, too.
+    pub fn stun<S: Into<String>>(mut self, servers: impl IntoIterator<Item = S>) -> Self {
+        self.stun.extend(servers.into_iter().map(Into::into));
+        self
+    }
+
+    /// Whether the node answers others as a STUN server, on the sockets of its sessions: with at most 44 bytes to 20 of a
+    /// question, at most 20 times a second to one address. Default: no.
+    pub fn serve_stun(mut self, on: bool) -> Self {
+        self.serve_stun = on;
+        self
+    }
+
+    /// Whether direct paths are looked for to peers that are reached through relays, by both sides telling each other their
+    /// addresses and opening their NATs for each other. Default: yes.
+    pub fn direct_paths(mut self, on: bool) -> Self {
+        self.direct = Some(on);
         self
     }
 
@@ -272,6 +297,7 @@ impl Builder {
             sockets,
             lan,
             self.seeds,
+            self.stun,
             (sources, announcer),
             (self.bootstrap, self.dht_cache, progress),
             Arc::clone(&shared),
@@ -336,7 +362,12 @@ impl Builder {
         }
         let lan = self.lan.unwrap_or(self.preset != Preset::Server);
         let dht = self.dht.unwrap_or(true).then(|| self.reach(sockets));
-        node::Config::default().session(session).lan(lan).dht(dht)
+        node::Config::default()
+            .session(session)
+            .lan(lan)
+            .dht(dht)
+            .serve_stun(self.serve_stun)
+            .direct(self.direct.unwrap_or(true))
     }
 }
 

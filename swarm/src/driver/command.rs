@@ -34,6 +34,8 @@ pub(crate) enum Command {
         grace: Duration,
         reply: oneshot::Sender<()>,
     },
+    /// Where the STUN servers are.
+    Stun(Vec<SocketAddr>),
     /// Addresses at which the distributed hash table may begin.
     Bootstrap(Vec<SocketAddr>),
     TableGet {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::handle::Peer;
 use super::queue::Receiver;
+use crate::nat::Nat;
 use crate::{DisconnectReason, PeerId, Proof, Security, TopicId};
 
 /// A message from a peer.
@@ -77,6 +78,9 @@ pub enum SwarmEvent {
         /// How many.
         count: u64,
     },
+    /// What is known of where others see this node, and of its NAT, is something else now: see
+    /// [`Swarm::nat`](super::Swarm::nat).
+    Nat(Nat),
     /// A peer is gone.
     Disconnected {
         /// Who.

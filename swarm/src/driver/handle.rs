@@ -23,6 +23,7 @@ use super::subscriber::Subscriber;
 use super::target::DialTarget;
 use super::topic::Topic;
 use crate::discovery::Report;
+use crate::nat::Nat;
 use crate::node::naming::Protocol;
 use crate::{BindError, Closed, DialError, JoinError, PeerId, PeerInfo, SendError, Taken, Ticket, TopicId, Unsent};
 
@@ -110,6 +111,13 @@ impl Swarm {
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.shared.local
+    }
+
+    /// Where others see this node, and what that says of the NAT in front of it, as far as it is known yet.
+    /// [`SwarmEvent::Nat`](super::SwarmEvent::Nat) tells of changes.
+    #[must_use]
+    pub fn nat(&self) -> Nat {
+        self.shared.nat()
     }
 
     /// Joins a topic: announces this node there and looks for others. Returns at once; joining again gives another

@@ -102,3 +102,11 @@ pub(crate) const REMEMBERED: usize = 1024;
 /// The most that the driver holds for one peer beside its session.
 const PER_PEER: usize = 2 * (OUTBOX_BYTES + DATAGRAM_OUTBOX_BYTES) + 2 * INBOX_BYTES + DATAGRAM_INBOX_BYTES;
 const _: () = assert!(PER_PEER <= 4 << 20, "a peer that does not read costs 4 MiB at most, streams aside");
+
+/// Sockets beside those that a node was bound to. Beyond it attempts to punch get fewer.
+pub(crate) const EXTRA_SOCKETS: usize = 1024;
+
+/// STUN servers that are looked up, and how often. Those beyond are left out.
+pub(crate) const STUN_NAMES: usize = 8;
+/// See [`STUN_NAMES`].
+pub(crate) const STUN_AGAIN: Duration = Duration::from_mins(15);

@@ -8,6 +8,7 @@
 //! | file | content |
 //! |---|---|
 //! | `mod.rs` | [`Driver`]: its state and the turn |
+//! | `extra.rs` | sockets for punching, STUN servers |
 //! | `wishes.rs`, `presence.rs`, `passing.rs`, `publications.rs`, `sockets.rs`, `ending.rs` | what it does in a turn |
 //! | `session.rs`, `session/` | one session: between its handles and its state machine |
 //! | `conn.rs`, `pipe.rs` | what handles and the task share, for a session and for a stream |
@@ -27,6 +28,7 @@ mod command;
 mod conn;
 mod ending;
 mod events;
+mod extra;
 mod finding;
 mod handle;
 mod hash_table;
@@ -80,6 +82,7 @@ pub use self::wishes::Stats;
 use self::command::Command;
 use self::conn::{Conn, Gone};
 use self::ending::{Closes, End};
+use self::extra::{Extra, Stun};
 use self::finding::Searches;
 use self::hash_table::HashTable;
 use self::lan::Lan;
@@ -93,7 +96,7 @@ use self::subscriber::{Roster, Subscriber};
 use crate::discovery::Progress;
 use crate::node::Node;
 use crate::seeds::Seeds;
-use crate::udp::Udp;
+use crate::udp::{Buffers, Udp};
 use crate::{DialError, DialId, PeerId, TopicId, Unsent, clock};
 
 /// The task of a node that was bound by [`Builder::bind_manual`].
@@ -112,6 +115,9 @@ pub struct Driver {
     dropped: u64,
 
     sockets: Vec<Udp>,
+    extra: Extra,
+    buffers: Buffers,
+    stun: Stun,
     out: TransmitBuf,
     /// A batch that its socket had no room for, and how much of it left.
     held: Option<(Transmit, usize)>,
@@ -176,6 +182,7 @@ impl Driver {
         sockets: Vec<Udp>,
         lan: bool,
         seeds: Vec<DialTarget>,
+        stun: Vec<String>,
         (sources, announcer): (Sources, Announcer),
         (bootstrap, cache, progress): (Vec<DialTarget>, Option<PathBuf>, watch::Sender<Vec<Progress>>),
         shared: Arc<Shared>,
@@ -190,6 +197,9 @@ impl Driver {
             out: TransmitBuf::new(sockets.iter().map(Udp::max_segments).min().unwrap_or(1)),
             held: None,
             send_errors: 0,
+            extra: Extra::default(),
+            buffers: Buffers::default(),
+            stun: Stun::new(stun, now),
             lan_failed: matches!(lan, Some(Err(_))),
             lan: lan.and_then(Result::ok),
             table: HashTable::new(bootstrap, cache, progress, byte, now),
@@ -319,7 +329,8 @@ impl Driver {
             sleep.as_mut().reset(at.into());
         }
         self.slept = deadline;
-        let Self { shared, requests, request, sockets, held, lan, sources, subscribers, paused, .. } = self;
+        let Self { shared, requests, request, sockets, extra, held, lan, sources, subscribers, paused, .. } = self;
+        let held_by = held.as_ref().map(|(transmit, _)| transmit.path.link);
         let blocked = held.as_ref().and_then(|(transmit, _)| socket_for(sockets, &transmit.path));
         let full = subscribers.iter().find(|subscriber| subscriber.is_full());
         if *paused && full.is_none() {
@@ -342,6 +353,7 @@ impl Driver {
                 socket.poll_readable(cx).is_ready() || (blocked && socket.poll_writable(cx).is_ready())
             });
             let ready = ready
+                || extra.poll_ready(held_by, cx)
                 || (deadline.is_some() && sleep.as_mut().poll(cx).is_ready())
                 || lan.as_ref().is_some_and(|lan| lan.poll_readable(cx).is_ready())
                 || sources.poll_ready(cx).is_ready()
@@ -358,8 +370,14 @@ impl Driver {
         let publications = self.publications.front().map(|waiting| waiting.until);
         // Seeds and interfaces are of no interest to a node that ends.
         let house = match self.ending {
-            None => [Some(self.house_due), self.seeds.deadline(), self.searches.deadline(), self.table.deadline()],
-            Some(_) => [None; 4],
+            None => [
+                Some(self.house_due),
+                self.seeds.deadline(),
+                self.searches.deadline(),
+                self.table.deadline(),
+                self.stun.deadline(),
+            ],
+            Some(_) => [None; 5],
         };
         [node, end, self.stall, self.due, publications].into_iter().chain(house).flatten().min()
     }
@@ -389,6 +407,7 @@ impl Driver {
             self.end_searches(now);
         }
         self.keep_table(now);
+        self.keep_stun(now);
         let due = self.seeds.due(!self.roster.is_empty(), now).to_vec();
         due.iter().for_each(|seed| self.dial_target(seed));
     }

@@ -83,6 +83,12 @@ impl Driver {
                 answer(&mut self.dials, &id, Ok(peer));
             }
             Event::Table(event) => self.on_table_event(event, clock::now()),
+            Event::Nat(nat) => {
+                self.shared.set_nat(&nat);
+                self.pass(Some(SwarmEvent::Nat(*nat)));
+            }
+            Event::OpenSockets { first, count } => self.open_sockets(first, count),
+            Event::CloseSockets { first, count } => self.close_sockets(first, count),
             Event::DialFailed { id, error } => answer(&mut self.dials, &id, Err(error)),
             _ => {}
         }

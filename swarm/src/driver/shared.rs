@@ -22,6 +22,7 @@ use super::source::Reports;
 use super::subscriber::Subscriber;
 use super::target::DialTarget;
 use crate::discovery::Report;
+use crate::nat::Nat;
 use crate::{Closed, DialError, JoinError, PeerId, RequestError, SendError, TopicId, Unsent};
 
 /// Shared by every handle and the net task.
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     state: Mutex<State>,
     rng: Mutex<Rng>,
+    nat: watch::Sender<Nat>,
 }
 
 /// What the handles wish for, until the net task takes it; and who is there.
@@ -105,6 +107,7 @@ impl Shared {
             closed: AtomicBool::new(false),
             state: Mutex::default(),
             rng: Mutex::new(rng),
+            nat: watch::Sender::default(),
         }
     }
 
@@ -231,6 +234,15 @@ impl Shared {
     /// How the tasks of all sources go.
     pub(crate) fn discovery(&self) -> Report {
         self.sources.iter().flat_map(|source| source.borrow().clone()).collect()
+    }
+
+    /// What is known of the NAT.
+    pub(crate) fn nat(&self) -> Nat {
+        self.nat.borrow().clone()
+    }
+
+    pub(crate) fn set_nat(&self, nat: &Nat) {
+        self.nat.send_replace(nat.clone());
     }
 
     /// Why nothing can be sent to a peer without an open session.

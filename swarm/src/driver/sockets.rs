@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use structs::{Machine, Path};
+use structs::{Link, Machine, Path};
 
 use super::Driver;
 use super::limits::TRANSMITS_PER_TURN;
@@ -12,16 +12,20 @@ use crate::udp::{Sent, Udp};
 impl Driver {
     /// Returns whether there is more, and whether anything came.
     pub(super) fn receive(&mut self, now: Instant) -> (bool, bool) {
-        let Self { node, sockets, lan, .. } = self;
+        let Self { node, sockets, extra, buffers, lan, .. } = self;
         let (mut more, mut came) = (false, false);
         for socket in sockets {
             // One call: sessions are visited before the next, so that what they hold stays little. What is refused is
             // counted in the node.
-            more |= socket.receive(|datagram| {
+            more |= socket.receive(buffers, |datagram| {
                 came = true;
                 let _ = node.handle_datagram(datagram, now);
             });
         }
+        more |= extra.receive(buffers, |datagram| {
+            came = true;
+            let _ = node.handle_datagram(datagram, now);
+        });
         if let Some(lan) = lan {
             more |= lan.receive(|datagram| _ = node.handle_datagram(datagram, now));
         }
@@ -46,9 +50,12 @@ impl Driver {
                 let _ = self.lan.as_mut().map(|lan| lan.send(&self.out, &transmit));
                 continue;
             }
-            let at = socket_for(&self.sockets, &transmit.path);
-            let Some(socket) = at.and_then(|at| self.sockets.get_mut(at)) else {
-                // There is no way to that family: the session hears nothing and tries its other paths.
+            let socket = match transmit.path.link {
+                link @ Link::Socket(_) => self.extra.get_mut(link),
+                _ => socket_for(&self.sockets, &transmit.path).and_then(|at| self.sockets.get_mut(at)),
+            };
+            let Some(socket) = socket else {
+                // There is no way to that family, or the socket is closed: the session hears nothing and tries its other paths.
                 self.send_errors += 1;
                 continue;
             };

@@ -101,6 +101,7 @@ impl Driver {
                 }
                 let _ = reply.send(());
             }
+            Command::Stun(servers) => self.node.set_stun_servers(&servers, now),
             Command::Bootstrap(addrs) => drop(self.node.bootstrap(&addrs, now)),
             Command::TableGet { wanted, permit, reply } => self.table_get(wanted, permit, reply, now),
             Command::TablePut { value, permit, reply } => self.table_put(value, permit, reply, now),
@@ -142,7 +143,8 @@ impl Driver {
             receive_buffer: self.sockets.first().map_or(0, Udp::receive_buffer),
             segments: self.sockets.iter().map(Udp::max_segments).min().unwrap_or(1),
             send_errors: self.send_errors,
-            receive_errors: self.sockets.iter().map(|socket| socket.receive_errors).sum(),
+            receive_errors: self.sockets.iter().map(|socket| socket.receive_errors).sum::<u64>()
+                + self.extra.receive_errors(),
             lan_errors: self.lan.as_ref().map_or(u64::from(self.lan_failed), |lan| lan.errors),
             dropped: self.dropped + self.sessions.values().map(|session| session.dropped).sum::<u64>(),
             streams: self.sessions.values().map(Session::streams).sum(),

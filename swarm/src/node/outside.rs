@@ -160,7 +160,11 @@ impl Outside {
     }
 
     fn set_servers(&mut self, servers: &[SocketAddr], now: Instant) {
-        self.servers = servers.iter().copied().take(nat::limits::MAX_STUN_SERVERS).collect();
+        let servers: Vec<SocketAddr> = servers.iter().copied().take(nat::limits::MAX_STUN_SERVERS).collect();
+        if servers == self.servers {
+            return;
+        }
+        self.servers = servers;
         self.pause = STUN_SOON;
         self.ask(now);
     }

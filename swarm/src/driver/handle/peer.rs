@@ -15,6 +15,7 @@ use crate::driver::pipe::Pipe;
 use crate::driver::request::Request;
 use crate::driver::shared::Shared;
 use crate::driver::stream::Stream;
+use crate::nat::Way;
 use crate::node::naming::Protocol;
 use crate::{OpenError, PeerId, PeerInfo, Security, SendError};
 
@@ -215,6 +216,15 @@ impl Peer {
             #[cfg(feature = "v12")]
             Wire::V12(peer) => peer.info().await,
         }
+    }
+
+    /// How the peer is reached now, and why not directly if it is not; `None` if it is not connected.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing changes.
+    pub async fn path(&self) -> Option<Way> {
+        self.info().await.map(|info| info.path)
     }
 
     /// Ends the session with the peer: says goodbye, after at most `grace` for what waits. Nothing happens if it is not

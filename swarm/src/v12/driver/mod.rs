@@ -51,7 +51,7 @@ use self::shared::{Changes, Ending, Shared, Wish};
 use self::subscriber::{Subscriber, connected};
 use crate::clock;
 use crate::seeds::Seeds;
-use crate::udp::{Sent, Udp};
+use crate::udp::{Buffers, Sent, Udp};
 use crate::v12::{Event, LAN_LINK, Node, NodeStats};
 use crate::{DialError, DialId, FetchError, FetchId, PeerId, TopicId, Unsent};
 
@@ -92,6 +92,7 @@ pub struct Driver {
     ending: Option<End>,
 
     socket: Udp,
+    buffers: Buffers,
     out: TransmitBuf,
     /// A batch that the socket had no room for, and how much of it left.
     held: Option<(Transmit, usize)>,
@@ -182,6 +183,7 @@ impl Driver {
             outcome,
             ending: None,
             socket,
+            buffers: Buffers::default(),
         }
     }
 
@@ -274,9 +276,9 @@ impl Driver {
     }
 
     fn receive(&mut self, now: Instant) -> bool {
-        let Self { node, socket, lan, .. } = self;
+        let Self { node, socket, buffers, lan, .. } = self;
         // What is refused is counted in the node.
-        let mut more = socket.receive(|datagram| _ = node.handle_datagram(datagram, now));
+        let mut more = socket.receive(buffers, |datagram| _ = node.handle_datagram(datagram, now));
         if let Some(lan) = lan {
             more |= lan.receive(|datagram| _ = node.handle_datagram(datagram, now));
         }

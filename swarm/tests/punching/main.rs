@@ -1,0 +1,150 @@
+//! Nodes behind NATs: relayed at first, and directly where that is possible, in virtual time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    reason = "test"
+)]
+
+mod lab;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use lab::{A, B, Lab, Setting, Talk, id, ms, secs};
+use sim::nat::NatKind;
+use structs::Link;
+use swarm::nat::{Failure, Mapping, Way, Why};
+
+/// Both reach each other directly.
+fn is_direct(lab: &Lab) -> bool {
+    [A, B].into_iter().all(|host| matches!(lab.way(host), Some(Way::Punched | Way::Direct)))
+}
+
+/// Lets the two talk from the dial on, until they do so directly; returns how long that took.
+fn punched(setting: Setting, within: Duration) -> (Lab, Talk, Duration) {
+    let mut lab = Lab::new(setting);
+    lab.connect();
+    let (start, mut talk) = (lab.now, Talk::new(&lab));
+    while !is_direct(&lab) {
+        talk.go_on(&mut lab, ms(20));
+        let took = lab.now - start;
+        assert!(took < within, "{:?}: still {:?}, {:?}", setting.kinds, lab.way(A), lab.way(B));
+    }
+    let took = lab.now - start;
+    (lab, talk, took)
+}
+
+#[test]
+fn nats_with_one_port_for_all_are_passed_within_a_second_and_nothing_is_lost() {
+    use NatKind::{AddrCone, FullCone, PortClash, PortCone};
+    for (seed, kinds) in [[PortCone, PortCone], [FullCone, PortCone], [AddrCone, PortClash], [PortClash, AddrCone]]
+        .into_iter()
+        .enumerate()
+    {
+        let (mut lab, mut talk, took) = punched(Setting::of(kinds[0], kinds[1], seed as u64), secs(1));
+        assert_eq!([lab.way(A), lab.way(B)], [Some(Way::Punched); 2], "{kinds:?} {took:?}");
+        talk.go_on(&mut lab, secs(3));
+        assert!(talk.longest < ms(200), "{:?}", talk.longest);
+        talk.finish(&mut lab);
+        let nat = lab.hosts[A].node.nat();
+        assert_eq!((nat.v4.mapping, nat.is_behind_nat()), (Mapping::EndpointIndependent, Some(true)));
+    }
+}
+
+#[test]
+fn ports_in_sequence_are_found() {
+    for (seed, kinds) in
+        [[NatKind::PortCone, NatKind::SymSeq], [NatKind::SymSeq, NatKind::PortCone]].into_iter().enumerate()
+    {
+        let (mut lab, talk, _) = punched(Setting::of(kinds[0], kinds[1], 10 + seed as u64), secs(4));
+        talk.finish(&mut lab);
+        assert_eq!(lab.hosts[if seed == 0 { B } else { A }].node.nat().v4.mapping, Mapping::Sequential);
+    }
+}
+
+#[test]
+fn ports_at_random_are_met_from_many_sockets_of_which_one_is_left() {
+    for (seed, kinds) in
+        [[NatKind::PortCone, NatKind::SymRand], [NatKind::SymRand, NatKind::PortCone]].into_iter().enumerate()
+    {
+        let (mut lab, mut talk, _) = punched(Setting::of(kinds[0], kinds[1], 20 + seed as u64), secs(5));
+        let random = if seed == 0 { B } else { A };
+        assert!(matches!(lab.path(random).link, Link::Socket(_)), "{:?}", lab.path(random));
+        talk.go_on(&mut lab, secs(30));
+        assert_eq!(lab.sockets(random), 2, "the others are closed");
+        assert!(is_direct(&lab));
+        // Without the session, the last one is closed, too.
+        let now = lab.at();
+        lab.hosts[random].node.disconnect(&id(A + B - random), Duration::ZERO, now);
+        lab.run_for(secs(40));
+        assert_eq!(lab.sockets(random), 1);
+    }
+}
+
+#[test]
+fn where_no_direct_path_is_possible_the_relay_stays_and_the_reason_is_told() {
+    let mut lab = Lab::new(Setting::of(NatKind::SymRand, NatKind::SymRand, 30));
+    lab.connect();
+    let mut talk = Talk::new(&lab);
+    talk.go_on(&mut lab, secs(60));
+    for host in [A, B] {
+        let Some(Way::Relayed { relay, why: Why::Failed(Failure::Hopeless { .. }) }) = lab.way(host) else {
+            panic!("{:?}", lab.way(host));
+        };
+        assert_eq!(relay, id(0));
+        let text = lab.way(host).unwrap().to_string();
+        assert!(text.contains("at random") && text.contains("no direct path is possible"), "{text}");
+    }
+    talk.finish(&mut lab);
+}
+
+#[test]
+fn two_behind_one_nat_use_their_network() {
+    let setting = Setting { together: true, ..Setting::of(NatKind::PortCone, NatKind::PortCone, 40) };
+    let (mut lab, talk, took) = punched(setting, secs(1));
+    assert!(took < ms(500), "{took:?}");
+    assert_eq!(lab.path(A).remote.ip(), IpAddr::from([10, 1, 0, 12]));
+    assert_eq!(lab.path(B).remote.ip(), IpAddr::from([10, 1, 0, 11]));
+    talk.finish(&mut lab);
+}
+
+#[test]
+fn without_servers_the_port_of_the_socket_is_expected_and_found() {
+    let setting = Setting { stun: false, ..Setting::of(NatKind::PortCone, NatKind::PortClash, 50) };
+    let (mut lab, talk, _) = punched(setting, secs(20));
+    talk.finish(&mut lab);
+}
+
+#[test]
+fn a_nat_that_forgets_everything_under_traffic_costs_less_than_two_seconds() {
+    let (mut lab, mut talk, _) = punched(Setting::of(NatKind::PortCone, NatKind::PortCone, 60), secs(1));
+    talk.go_on(&mut lab, secs(5));
+    for round in 0..3 {
+        let public = if round < 2 { lab.boxes[0].public() } else { IpAddr::from([77, 0, 0, 7]) };
+        talk.longest = Duration::ZERO;
+        lab.boxes[0].rebind(public);
+        talk.go_on(&mut lab, secs(20));
+        assert!(talk.longest < secs(2), "{:?} without anything in round {round}", talk.longest);
+    }
+    talk.finish(&mut lab);
+}
+
+#[test]
+fn whoever_names_the_address_of_somebody_else_gets_nothing_sent_there() {
+    let victim = SocketAddr::from(([50, 0, 0, 1], 53));
+    let private = SocketAddr::from(([10, 2, 0, 99], 53));
+    for liar in [A, B] {
+        let mut lab = Lab::new(Setting::of(NatKind::PortCone, NatKind::SymRand, 80));
+        let now = lab.at();
+        lab.hosts[liar].node.set_addresses(&[], &[victim, private], now);
+        lab.hosts[liar].node.set_forwarded(&[victim], now);
+        lab.connect();
+        lab.run_for(Duration::from_mins(10));
+        let sent = |addr: SocketAddr| lab.sent_to.get(&addr.ip()).copied().unwrap_or_default();
+        assert_eq!((sent(victim), sent(private)), (0, 0));
+    }
+}
