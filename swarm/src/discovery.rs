@@ -16,6 +16,10 @@ pub enum Source {
     Dht,
     /// The BitTorrent Mainline DHT.
     Mainline,
+    /// A bootstrap server.
+    Http,
+    /// A piping server.
+    Piping,
 }
 
 impl fmt::Display for Source {
@@ -23,6 +27,8 @@ impl fmt::Display for Source {
         f.write_str(match self {
             Self::Dht => "dht",
             Self::Mainline => "mainline",
+            Self::Http => "http",
+            Self::Piping => "piping",
         })
     }
 }
@@ -71,6 +77,8 @@ pub struct Progress {
     pub error: Option<SourceError>,
     /// When it is tried next; `None` while it is being tried.
     pub next: Option<Instant>,
+    /// How long after the end of the last try that is, if there was one and it is the source that decides.
+    pub pause: Option<Duration>,
 }
 
 /// Why a source has no answer. The task is tried again, after a pause that grows.
@@ -103,6 +111,30 @@ pub enum SourceError {
         /// The code that most of them gave.
         code: i32,
     },
+    /// There is no connection to a server: it is not there, does not take any, or has no certificate that is trusted.
+    #[error("no connection to {host}: {kind}")]
+    Unreachable {
+        /// The server.
+        host: String,
+        /// What the system said, or [`Other`](io::ErrorKind::Other).
+        kind: io::ErrorKind,
+    },
+    /// A server answered that it cannot or will not.
+    #[error("{status} from {host}")]
+    Status {
+        /// The server.
+        host: String,
+        /// The HTTP status.
+        status: u16,
+        /// For how long it wants to be left alone, if it says so; at most 10 min count.
+        retry: Option<Duration>,
+    },
+    /// A server answers what nobody understands.
+    #[error("{host} answers what is not understood")]
+    Garbage {
+        /// The server.
+        host: String,
+    },
     /// No answer in time.
     #[error("no answer within {} s", .after.as_secs())]
     TimedOut {
@@ -130,7 +162,10 @@ impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.source)?;
         match &self.error {
-            Some(error) => error.fmt(f),
+            Some(error) => match self.pause {
+                Some(pause) => write!(f, "{error}, retry in {} s", pause.as_secs()),
+                None => error.fmt(f),
+            },
             None if self.answered == 0 => f.write_str("no answer yet"),
             None if !self.task.is_search() => f.write_str("announced"),
             None if self.found == 0 => f.write_str("nobody there"),
@@ -189,7 +224,7 @@ mod tests {
         let task = Task::Lookup("lobby".into());
         let progress = |task, answered, found, error| {
             let next = Some(Instant::now());
-            Progress { source: Source::Mainline, task, tried: 2, answered, found, error, next }
+            Progress { source: Source::Mainline, task, tried: 2, answered, found, error, next, pause: None }
         };
         let tries = [
             progress(task, 0, 0, Some(SourceError::NobodyAnswered)),

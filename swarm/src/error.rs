@@ -273,6 +273,13 @@ pub enum BindError {
         /// What is wrong with it.
         kind: io::ErrorKind,
     },
+    /// A server is not named by an `http://` or `https://` URL.
+    #[cfg(feature = "http")]
+    #[error("{url:?} is no URL of a server: expected https://host or http://host:port")]
+    Url {
+        /// What was given.
+        url: String,
+    },
     /// The operating system gave no entropy.
     #[error("the operating system gave no entropy")]
     Entropy,

@@ -18,6 +18,12 @@ use super::shared::Shared;
 #[cfg(feature = "mainline")]
 use super::source::{self, Mainline, MainlineSource};
 use super::source::{Announcer, Sources};
+#[cfg(feature = "http")]
+use super::source::{
+    HttpSource, Meetings, Span,
+    piping::{PipingSource, Sealed},
+    web::{Server, Web},
+};
 use super::target::DialTarget;
 use crate::clock;
 use crate::discovery::Reach;
@@ -47,6 +53,10 @@ pub struct Builder {
     direct: Option<bool>,
     #[cfg(feature = "mainline")]
     mainline: Option<Mainline>,
+    #[cfg(feature = "http")]
+    bootstrap_servers: Vec<String>,
+    #[cfg(feature = "http")]
+    piping_servers: Vec<String>,
     #[cfg(feature = "v12")]
     v12: Option<crate::v12::Builder>,
 }
@@ -179,6 +189,29 @@ impl Builder {
         self
     }
 
+    /// Bootstrap servers, as `http://` or `https://` URLs: where this node leaves its signed addresses, sealed, for those who
+    /// know a topic of its or its id, and looks what others left. `setowire serve` runs one. It learns the IP addresses of
+    /// those who ask, and which of them meet; neither topics nor what is left there. Default: none. Each is asked by itself,
+    /// at the start and then every three minutes; a URL that is none is [`BindError::Url`]. Eight at most, others are left out.
+    #[cfg(feature = "http")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+    pub fn http_bootstrap<T: Into<String>>(mut self, urls: impl IntoIterator<Item = T>) -> Self {
+        self.bootstrap_servers.extend(urls.into_iter().map(Into::into));
+        self.bootstrap_servers.truncate(MAX_SERVERS);
+        self
+    }
+
+    /// Piping servers, as [`http_bootstrap`](Self::http_bootstrap) takes them: those in a topic hand each other their sealed
+    /// addresses there, both being there at the same time. They learn as much as bootstrap servers. Default: none;
+    /// [`hosts::PIPING`](crate::hosts::PIPING) has public ones.
+    #[cfg(feature = "http")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+    pub fn piping<T: Into<String>>(mut self, urls: impl IntoIterator<Item = T>) -> Self {
+        self.piping_servers.extend(urls.into_iter().map(Into::into));
+        self.piping_servers.truncate(MAX_SERVERS);
+        self
+    }
+
     /// Speaks the v12 wire too, with these settings: on a socket of its own, with an identity of its own, with a limit of
     /// its own on peers. If this node was given an identity and the settings name none, it is the one that belongs to it
     /// ([`Identity::v12`]). Nothing is passed on from one wire to the other, and a peer that is connected natively is not
@@ -257,6 +290,9 @@ impl Builder {
         let seed = Seed::from_os().or(Err(BindError::Entropy))?;
         let sockets = self.sockets()?;
         let config = self.resolve(&sockets);
+        #[cfg(feature = "http")]
+        let (bootstrap_servers, piping_servers, far) =
+            (servers(&self.bootstrap_servers)?, servers(&self.piping_servers)?, self.reach(&sockets));
         let contacts = match &self.dht_cache {
             Some(path) => {
                 hash_table::read(path).map_err(|error| BindError::Cache { path: path.clone(), kind: error.kind() })?
@@ -272,12 +308,30 @@ impl Builder {
         let (outcome, ended) = watch::channel(None);
         let local: Vec<SocketAddr> = sockets.iter().map(Udp::local).collect();
         let announcer = Announcer::new(Arc::clone(&identity), &local);
-        #[cfg_attr(not(feature = "mainline"), expect(unused_mut, reason = "a source is started"))]
+        #[cfg_attr(
+            not(any(feature = "mainline", feature = "http")),
+            expect(unused_mut, reason = "a source is started")
+        )]
         let mut sources = Sources::new(seed.fork("sources"));
         #[cfg(feature = "mainline")]
         if let (Some(settings), Some(bind)) = (self.mainline, source::ipv4(&local)) {
             let (network, reach) = (self.network.unwrap_or_default(), Announcer::reach(&local));
             sources.start(MainlineSource::new(settings, Arc::clone(&identity), network, bind, reach));
+        }
+        #[cfg(feature = "http")]
+        {
+            let web = Web::default();
+            let meetings = |server: &Server, name: &str| {
+                Meetings::new(Arc::clone(&identity), Span::of(server, far), seed.fork(name))
+            };
+            for server in bootstrap_servers {
+                let meetings = meetings(&server, &format!("http {}", server.host));
+                sources.start(HttpSource::new(web.clone(), server, meetings));
+            }
+            for server in piping_servers {
+                let meetings = meetings(&server, &format!("piping {}", server.host));
+                sources.start(PipingSource::new(web.clone(), server, Sealed(meetings)));
+            }
         }
         let (progress, of_table) = watch::channel(Vec::new());
         let reports = sources.reports().into_iter().chain([of_table]).collect();
@@ -371,6 +425,15 @@ impl Builder {
     }
 }
 
+/// Reads the URLs of servers.
+#[cfg(feature = "http")]
+pub(crate) fn servers(urls: &[String]) -> Result<Vec<Server>, BindError> {
+    urls.iter().map(|url| Server::parse(url).ok_or_else(|| BindError::Url { url: url.clone() })).collect()
+}
+
+/// Servers of one kind.
+#[cfg(feature = "http")]
+pub(crate) const MAX_SERVERS: usize = 8;
 /// Sockets of one node.
 const MAX_SOCKETS: usize = 16;
 /// Bytes of datagrams that wait in one session: shared among the protocols, one of which sends any.

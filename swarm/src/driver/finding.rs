@@ -38,7 +38,7 @@ impl Searches {
 impl Driver {
     /// Looks for a peer of which only the id is known, in every source, until it is connected or the time is over.
     pub(super) fn find(&mut self, peer: PeerId, reply: Reply, now: Instant) {
-        let error = if self.sources.is_empty() && !self.node.has_table() {
+        let error = if !self.sources.can_find() && !self.node.has_table() {
             DialError::NoAddress
         } else if !self.searches.0.contains_key(&peer) && self.searches.0.len() >= SEARCHES {
             DialError::TooMany { limit: SEARCHES }
@@ -124,7 +124,10 @@ impl Driver {
         let bound: Vec<SocketAddr> = self.sockets.iter().map(Udp::local).collect();
         // Where others see us comes first: it is the only one that counts behind a NAT.
         let interfaces = lan::interfaces(&bound).into_iter().map(|interface| interface.addr);
-        let us = self.announcer.us(self.node.told(), interfaces, clock::epoch());
+        let mut us = self.announcer.us(self.node.told(), interfaces, clock::epoch());
+        us.addrs = self.node.told().iter().copied().chain(self.node.seen()).chain(lan::addresses(&bound)).collect();
+        let mut known = BTreeSet::new();
+        us.addrs.retain(|addr| known.insert(*addr));
         // Mainline is IPv4.
         let nodes = Interest { announce: self.node.is_open(Family::V4), lookup: self.node.wants_contacts(Family::V4) };
         let is_alone = self.roster.is_empty();

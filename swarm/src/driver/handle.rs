@@ -406,10 +406,15 @@ impl Swarm {
         Dht::new(Arc::clone(&self.shared))
     }
 
-    /// What every source of addresses beyond the local network does, and what came of it.
+    /// What every source of addresses beyond the local network does, on both wires, and what came of it.
     #[must_use]
     pub fn discovery(&self) -> Report {
-        self.shared.discovery()
+        let ours = self.shared.discovery();
+        #[cfg(feature = "v12")]
+        if let Some(legacy) = &self.legacy {
+            return ours.iter().chain(legacy.discovery().iter()).cloned().collect();
+        }
+        ours
     }
 
     /// What the node and its sockets count.

@@ -45,8 +45,8 @@ mod services;
 mod session;
 mod shared;
 mod sockets;
-#[cfg_attr(not(feature = "mainline"), expect(dead_code, reason = "no source is compiled in"))]
-mod source;
+#[cfg_attr(not(any(feature = "mainline", feature = "http")), expect(dead_code, reason = "no source is compiled in"))]
+pub(crate) mod source;
 mod stream;
 mod subscriber;
 mod target;
@@ -67,6 +67,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Sleep;
 
 pub use self::builder::Builder;
+#[cfg(feature = "http")]
+pub(crate) use self::builder::{MAX_SERVERS, servers};
 pub use self::events::{Events, Message, SwarmEvent};
 pub use self::handle::{Dht, Mutable, Peer, Stored, Swarm};
 pub use self::messages::{Datagrams, Messages};

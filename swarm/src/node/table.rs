@@ -72,6 +72,14 @@ impl Node {
         self.outside_addresses(addrs);
     }
 
+    /// Where others see this node, as far as enough of them say so, and where a router passes on to it.
+    #[must_use]
+    pub fn seen(&self) -> Vec<SocketAddr> {
+        let reflexive =
+            [::nat::scope::Family::V4, ::nat::scope::Family::V6].map(|family| self.outside.reflexive(family));
+        self.outside.forwarded().iter().copied().chain(reflexive.into_iter().flatten()).collect()
+    }
+
     /// Looks for these peers by their ids, and for no others any more. Whatever is found is dialled.
     pub fn find(&mut self, peers: &BTreeSet<PeerId>, now: Instant) {
         self.ask_finder(now, |finder, now| finder.find(peers, now));

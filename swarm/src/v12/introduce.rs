@@ -179,6 +179,14 @@ impl Node {
         self.dial_suggested(addr, Some(name))
     }
 
+    /// Dials addresses that a stranger named who is no peer, as far as the rate of such dials and the number of peers allow.
+    /// Returns how many are dialled.
+    pub fn suggest(&mut self, addrs: &[SocketAddr], now: Instant) -> usize {
+        self.tick(now);
+        let named = addrs.iter().filter_map(|addr| policy::dialable(*addr).ok());
+        named.filter(|addr| self.dial_suggested(*addr, None).is_ok()).count()
+    }
+
     /// Dials an address that somebody named, if the rate of such dials and the number of peers allow.
     pub(super) fn dial_suggested(&mut self, addr: SocketAddrV4, name: Option<WireId>) -> Result<(), Rejected> {
         if policy::scope(*addr.ip()).is_none() || addr.port() == 0 {

@@ -23,7 +23,11 @@ mod mainline;
 mod messages;
 mod network;
 mod process;
+#[cfg(feature = "http")]
+mod rendezvous;
 mod requests;
+#[cfg(feature = "http")]
+mod servers;
 mod streams;
 mod support;
 mod topics;

@@ -210,8 +210,7 @@ impl MainlineSource {
 
     /// The keys under which others may be announced now: clocks differ by up to an hour.
     fn keys(make: impl Fn(u64) -> [u8; 20]) -> Vec<[u8; 20]> {
-        let unix = clock::epoch().unix;
-        days(unix).into_iter().map(make).collect()
+        super::day::now().into_iter().map(make).collect()
     }
 }
 
@@ -228,8 +227,8 @@ impl Source for MainlineSource {
 
     async fn attempt(self: Arc<Self>, task: Task, us: Us, mut found: Found) -> Result<Outcome, SourceError> {
         let result = match task {
-            Task::Announce(topic) => self.announce(mainline_key(topic.as_bytes(), today()), &us).await,
-            Task::AnnounceNode => self.announce(mainline_nodes_key(&self.network, today()), &us).await,
+            Task::Announce(topic) => self.announce(mainline_key(topic.as_bytes(), super::day::today()), &us).await,
+            Task::AnnounceNode => self.announce(mainline_nodes_key(&self.network, super::day::today()), &us).await,
             Task::Lookup(topic) => {
                 self.lookup(&Self::keys(|day| mainline_key(topic.as_bytes(), day)), &mut found).await
             }
@@ -277,22 +276,6 @@ fn refused(error: &PutQueryError) -> SourceError {
     }
 }
 
-fn today() -> u64 {
-    clock::epoch().unix.as_secs() / DAY
-}
-
-/// The days in whose name somebody may be announced whose clock differs by an hour at most, the likeliest first.
-fn days(unix: Duration) -> Vec<u64> {
-    let (day, second) = (unix.as_secs() / DAY, unix.as_secs() % DAY);
-    let mut days = vec![day];
-    if second < HOUR {
-        days.push(day.saturating_sub(1));
-    } else if second >= DAY - HOUR {
-        days.push(day + 1);
-    }
-    days
-}
-
 impl std::fmt::Debug for MainlineSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MainlineSource").field("settings", &self.settings).finish_non_exhaustive()
@@ -316,5 +299,3 @@ const NOT_THE_NEWEST: i32 = 302;
 const MAX_BOOTSTRAP: usize = 16;
 /// Addresses taken from one lookup.
 const MAX_FOUND: usize = 256;
-const DAY: u64 = 86_400;
-const HOUR: u64 = 3_600;

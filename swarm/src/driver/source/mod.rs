@@ -11,13 +11,26 @@
 //! | `run.rs` | the task of one source |
 //! | `schedule.rs` | when each of its tasks is due |
 //! | `us.rs` | what this node says of itself |
+//! | `day.rs` | names that change every day |
 //! | `mainline.rs` | the BitTorrent Mainline DHT |
+//! | `web.rs` | asking web servers |
+//! | `meeting.rs`, `http.rs`, `piping.rs` | what is left for others at bootstrap servers and piping servers |
 
+#[cfg(any(feature = "mainline", feature = "http"))]
+mod day;
+#[cfg(feature = "http")]
+mod http;
 #[cfg(feature = "mainline")]
 mod mainline;
+#[cfg(feature = "http")]
+mod meeting;
+#[cfg(feature = "http")]
+pub(crate) mod piping;
 mod run;
 mod schedule;
 mod us;
+#[cfg(feature = "http")]
+pub(crate) mod web;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -31,10 +44,14 @@ use framing::record::SignedRecord;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+#[cfg(feature = "http")]
+pub(crate) use self::http::HttpSource;
 #[cfg(feature = "mainline")]
 pub use self::mainline::Mainline;
 #[cfg(feature = "mainline")]
 pub(crate) use self::mainline::MainlineSource;
+#[cfg(feature = "http")]
+pub(crate) use self::meeting::{Meetings, Span};
 pub(crate) use self::schedule::Pace;
 pub(crate) use self::us::Announcer;
 use super::limits::CANDIDATES;
@@ -49,6 +66,9 @@ use crate::{PeerId, TopicId};
 pub(crate) trait Source: Send + Sync + 'static {
     /// Its name.
     const NAME: discovery::Source;
+
+    /// Whether it says all of our addresses, and so has to say them anew when they change.
+    const NAMES_ADDRESSES: bool = false;
 
     /// How often it may be asked.
     fn pace(&self) -> Pace;
@@ -76,6 +96,8 @@ pub(crate) struct Us {
     pub(crate) port: u16,
     /// Our signed addresses, once any are known that others may reach.
     pub(crate) record: Option<SignedRecord>,
+    /// All addresses that we know of, whoever may reach them: where others see us first.
+    pub(crate) addrs: Vec<SocketAddr>,
 }
 
 /// How a try ended that was answered.
@@ -174,6 +196,8 @@ pub(crate) struct Sources {
     from: mpsc::Sender<Candidate>,
     tasks: JoinSet<()>,
     reports: Vec<Reports>,
+    /// Some of them look for peers by their id.
+    find: bool,
     seed: Seed,
 }
 
@@ -185,13 +209,14 @@ impl Sources {
     pub(crate) fn new(seed: Seed) -> Self {
         let (from, candidates) = mpsc::channel(CANDIDATES);
         let (wanted, _) = watch::channel(Wanted::default());
-        Self { wanted, candidates, next: None, from, tasks: JoinSet::new(), reports: Vec::new(), seed }
+        Self { wanted, candidates, next: None, from, tasks: JoinSet::new(), reports: Vec::new(), find: false, seed }
     }
 
     /// Starts a source. Must be called inside of a tokio runtime.
     pub(crate) fn start<S: Source>(&mut self, source: S) {
         let (report, reports) = watch::channel(Vec::new());
-        let rng = self.seed.fork(&S::NAME.to_string()).rng();
+        let rng = self.seed.fork(&format!("{} {}", S::NAME, self.reports.len())).rng();
+        self.find |= source.does(&Task::Peer(PeerId::from_bytes([0; 32])));
         self.tasks.spawn(run::run(source, self.wanted.subscribe(), self.from.clone(), report, rng));
         self.reports.push(reports);
     }
@@ -199,6 +224,11 @@ impl Sources {
     /// Whether there are none, and telling them something is of no use.
     pub(crate) fn is_empty(&self) -> bool {
         self.reports.is_empty()
+    }
+
+    /// Whether any of them looks for peers by their id.
+    pub(crate) const fn can_find(&self) -> bool {
+        self.find
     }
 
     /// Where the progress of each source can be read.

@@ -43,6 +43,9 @@ pub(super) async fn run<S: Source>(
             if new.us.port != known.us.port {
                 schedule.repeat(|task| matches!(task, Task::Announce(_) | Task::AnnounceNode), now);
             }
+            if S::NAMES_ADDRESSES && new.us.addrs != known.us.addrs {
+                schedule.repeat(|task| !task.is_search(), now);
+            }
             if new.us.record != known.us.record {
                 schedule.repeat(|task| matches!(task, Task::Record), now);
             }

@@ -62,7 +62,8 @@ impl Schedule {
             let (source, pace) = (self.source, self.pace);
             self.entries.entry(task).or_insert_with(|| {
                 let next = Some(now);
-                let progress = Progress { source, task, tried: 0, answered: 0, found: 0, error: None, next };
+                let progress =
+                    Progress { source, task, tried: 0, answered: 0, found: 0, error: None, next, pause: None };
                 Entry { progress, pause: pace.search.0, penalty: pace.failed.0, again: false }
             });
         }
@@ -118,16 +119,21 @@ impl Schedule {
                 if task.is_search() { pause } else { self.pace.renew }
             }
             Err(error) => {
+                let rest = match &error {
+                    SourceError::Status { retry, .. } => retry.unwrap_or_default(),
+                    _ => Duration::ZERO,
+                };
                 entry.progress.error = Some(error);
                 let (pause, longest) = (entry.penalty, self.pace.failed.1);
                 entry.penalty = (pause * 2).min(longest);
-                pause
+                pause.max(rest)
             }
         };
         let pause = if std::mem::take(&mut entry.again) { self.pace.failed.0 } else { pause };
         let spread = u64::try_from(pause.as_millis() / 8).unwrap_or(u64::MAX);
         let pause = pause + Duration::from_millis(self.rng.below(spread.saturating_add(1)));
         entry.progress.next = now.checked_add(pause).or(Some(now));
+        entry.progress.pause = Some(pause);
     }
 
     /// When [`begin`](Self::begin) wants to be asked again; `None` while as many run as may.
@@ -199,6 +205,15 @@ mod tests {
         assert!(are_about(&announcements, &[900, 900, 900]), "{announcements:?}");
         let failures = pauses(&begins(Task::Record, &Err(SourceError::NobodyAnswered), 400));
         assert!(are_about(&failures, &[2, 4, 8, 16, 32, 60, 60]), "{failures:?}");
+    }
+
+    #[test]
+    fn who_is_told_to_stay_away_does() {
+        let status = |retry| SourceError::Status { host: String::from("host.example"), status: 503, retry };
+        let patient = begins(Task::Record, &Err(status(Some(SECOND * 40))), 200);
+        assert!(are_about(&pauses(&patient), &[40, 40, 40]), "{patient:?}");
+        let other = begins(Task::Record, &Err(status(None)), 20);
+        assert!(are_about(&pauses(&other), &[2, 4, 8]), "{other:?}");
     }
 
     #[test]

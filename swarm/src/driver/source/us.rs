@@ -35,7 +35,8 @@ impl Announcer {
     }
 
     /// What is to be said, given where others see us and the addresses of this machine. The record is signed anew only if
-    /// they have changed, or an hour later.
+    /// they have changed, or an hour later. The caller
+    /// adds what else it knows of our addresses.
     pub(crate) fn us(
         &mut self,
         seen: &[SocketAddr],
@@ -55,7 +56,7 @@ impl Announcer {
         let port = addresses.iter().find(|addr| addr.is_ipv4()).map_or(self.port, SocketAddr::port);
         if addresses.is_empty() {
             self.record = None;
-            return Us { port, record: None };
+            return Us { port, ..Us::default() };
         }
         let now = epoch.unix;
         let known = self.record.as_ref();
@@ -69,7 +70,7 @@ impl Announcer {
             self.record = record.sign(&self.identity).ok();
             self.signed_at = now;
         }
-        Us { port, record: self.record.clone() }
+        Us { port, record: self.record.clone(), addrs: Vec::new() }
     }
 }
 
@@ -92,7 +93,7 @@ mod tests {
         let instant = Instant::now();
         let at = |seconds: u64| Epoch { instant, unix: Duration::from_secs(1_700_000_000 + seconds) };
         let private = [addr("10.0.0.1:4000"), addr("127.0.0.1:4000"), addr("1.2.3.4:0")];
-        assert_eq!(announcer.us(&[], private, at(0)), Us { port: 4000, record: None });
+        assert_eq!(announcer.us(&[], private, at(0)), Us { port: 4000, ..Us::default() });
         let first = announcer.us(&[], [addr("10.0.0.1:4000"), addr("1.2.3.4:4000")], at(0)).record.unwrap();
         assert_eq!(first.addresses().collect::<Vec<_>>(), [addr("1.2.3.4:4000")]);
         assert!(first.check(at(0).unix).is_ok() && first.check(at(7200).unix).is_err());

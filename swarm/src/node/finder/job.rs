@@ -21,7 +21,7 @@ impl Job {
     /// Due at once.
     pub(super) const fn new(task: Task, now: Instant) -> Self {
         let (source, next) = (Source::Dht, Some(now));
-        let progress = Progress { source, task, tried: 0, answered: 0, found: 0, error: None, next };
+        let progress = Progress { source, task, tried: 0, answered: 0, found: 0, error: None, next, pause: None };
         Self { progress, due: next, query: None, pause: Duration::ZERO }
     }
 

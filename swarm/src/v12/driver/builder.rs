@@ -13,7 +13,15 @@ use super::Driver;
 use super::handle::Swarm;
 use super::limits::COMMANDS;
 use super::shared::Shared;
+#[cfg(feature = "http")]
+use super::web::{ListSource, Plain};
 use crate::clock;
+#[cfg(feature = "http")]
+use crate::discovery::Reach;
+#[cfg(feature = "http")]
+use crate::driver::servers;
+#[cfg(feature = "http")]
+use crate::driver::source::{Sources, Span, piping::PipingSource, web::Web};
 use crate::udp::{Fragments, Udp};
 use crate::v12::{Config, Node};
 use crate::{BindError, PeerId, Preset};
@@ -31,6 +39,10 @@ pub struct Builder {
     flood: Option<bool>,
     relay: Option<bool>,
     seeds: Vec<SocketAddr>,
+    #[cfg(feature = "http")]
+    bootstrap_servers: Vec<String>,
+    #[cfg(feature = "http")]
+    piping_servers: Vec<String>,
 }
 
 /// Where the identity comes from.
@@ -125,6 +137,29 @@ impl Builder {
         self
     }
 
+    /// Bootstrap servers of the existing nodes, as `http://` or `https://` URLs: they are told the id and an address of this
+    /// node, and whoever they list is dialled; at the start and then every three minutes, whatever topics are joined.
+    /// Whoever asks them learns the same. Default: none; [`hosts::V12_BOOTSTRAP`](crate::hosts::V12_BOOTSTRAP) has those that
+    /// the existing nodes ask. Eight at most.
+    #[cfg(feature = "http")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+    pub fn bootstrap_http<T: Into<String>>(mut self, urls: impl IntoIterator<Item = T>) -> Self {
+        self.bootstrap_servers.extend(urls.into_iter().map(Into::into));
+        self.bootstrap_servers.truncate(crate::driver::MAX_SERVERS);
+        self
+    }
+
+    /// Piping servers, as the existing nodes use them: those in a topic tell each other there who and where they are, in
+    /// the clear, under a name that follows from the topic. Default: none; [`hosts::PIPING`](crate::hosts::PIPING) has
+    /// those that the existing nodes ask. Eight at most.
+    #[cfg(feature = "http")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+    pub fn piping<T: Into<String>>(mut self, urls: impl IntoIterator<Item = T>) -> Self {
+        self.piping_servers.extend(urls.into_iter().map(Into::into));
+        self.piping_servers.truncate(crate::driver::MAX_SERVERS);
+        self
+    }
+
     /// Starts the node: binds its socket and runs it on a task of the current tokio runtime.
     ///
     /// # Errors
@@ -154,6 +189,8 @@ impl Builder {
         }
         let seed = Seed::from_os().or(Err(BindError::Entropy))?;
         let mut config = self.resolve();
+        #[cfg(feature = "http")]
+        let (bootstrap_servers, piping_servers) = (servers(&self.bootstrap_servers)?, servers(&self.piping_servers)?);
         let identity = match self.identity {
             Source::Fresh => Identity::generate(&mut seed.fork("identity").rng()),
             Source::Given(identity) => {
@@ -178,11 +215,49 @@ impl Builder {
         let id = PeerId::from_bytes(*identity.public().as_bytes());
         let (commands, requests) = mpsc::channel(COMMANDS);
         let (outcome, ended) = watch::channel(None);
-        let shared = Arc::new(Shared::new(id, socket.local(), max_message(&config), commands, ended));
+        #[cfg(feature = "http")]
+        let sources = {
+            let (mut sources, web, far) =
+                (Sources::new(seed.fork("sources")), Web::default(), Self::reach(self.preset, addr));
+            for server in bootstrap_servers {
+                sources.start(ListSource::new(web.clone(), server, identity.id(), far));
+            }
+            for server in piping_servers {
+                let (span, seed) = (Span::of(&server, far), seed.fork(&format!("piping {}", server.host)));
+                sources.start(PipingSource::new(web.clone(), server, Plain::new(identity.id(), span, seed)));
+            }
+            sources
+        };
+        #[cfg(feature = "http")]
+        let reports = sources.reports();
+        #[cfg(not(feature = "http"))]
+        let reports = Vec::new();
+        let shared = Arc::new(Shared::new(id, socket.local(), max_message(&config), commands, ended, reports));
         let lan = config.lan;
         let node = Node::new(config, identity, seed.fork("node"), clock::epoch());
-        let driver = Driver::new(node, socket, lan, self.seeds, Arc::clone(&shared), requests, outcome);
+        let driver = Driver::new(
+            node,
+            socket,
+            lan,
+            self.seeds,
+            #[cfg(feature = "http")]
+            sources,
+            Arc::clone(&shared),
+            requests,
+            outcome,
+        );
         Ok((Swarm::with(shared), driver))
+    }
+
+    /// How far the node goes to find others.
+    #[cfg(feature = "http")]
+    const fn reach(preset: Preset, bound: SocketAddr) -> Reach {
+        match preset {
+            _ if bound.ip().is_loopback() => Reach::Host,
+            Preset::Loopback => Reach::Host,
+            Preset::Lan => Reach::Network,
+            Preset::Public | Preset::Server => Reach::World,
+        }
     }
 
     fn resolve(&self) -> Config {

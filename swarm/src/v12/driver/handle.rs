@@ -234,6 +234,12 @@ impl Swarm {
         let _ = self.shared.commands.try_send(Command::Forbid { peer, ip });
     }
 
+    /// What every web server that was named does for this node, and what came of it.
+    #[must_use]
+    pub fn discovery(&self) -> crate::discovery::Report {
+        self.shared.discovery()
+    }
+
     /// What the node and its socket count.
     ///
     /// # Errors

@@ -24,6 +24,8 @@ mod limits;
 mod shared;
 mod subscriber;
 mod topic;
+#[cfg(feature = "http")]
+mod web;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -50,6 +52,10 @@ use self::limits::{COMMANDS_PER_TURN, CORK, INTERFACES_EVERY, LAST_WORDS, STALL,
 use self::shared::{Changes, Ending, Shared, Wish};
 use self::subscriber::{Subscriber, connected};
 use crate::clock;
+#[cfg(feature = "http")]
+use crate::discovery::Task;
+#[cfg(feature = "http")]
+use crate::driver::source::{Interest, Sources, Us};
 use crate::seeds::Seeds;
 use crate::udp::{Buffers, Sent, Udp};
 use crate::v12::{Event, LAN_LINK, Node, NodeStats};
@@ -106,6 +112,8 @@ pub struct Driver {
     lanes: Lanes,
     topics: BTreeMap<TopicId, Wish>,
     seeds: Seeds<SocketAddr>,
+    #[cfg(feature = "http")]
+    sources: Sources,
     dials: BTreeMap<DialId, oneshot::Sender<Result<PeerId, DialError>>>,
     fetches: BTreeMap<FetchId, oneshot::Sender<Result<Bytes, FetchError>>>,
 
@@ -151,6 +159,7 @@ impl Driver {
         socket: Udp,
         lan: bool,
         seeds: Vec<SocketAddr>,
+        #[cfg(feature = "http")] sources: Sources,
         shared: Arc<Shared>,
         requests: mpsc::Receiver<Command>,
         outcome: watch::Sender<Option<Unsent>>,
@@ -169,6 +178,8 @@ impl Driver {
             lanes: Lanes::new(shared.max_message),
             topics: BTreeMap::new(),
             seeds: Seeds::new(seeds, byte, now),
+            #[cfg(feature = "http")]
+            sources,
             dials: BTreeMap::new(),
             fetches: BTreeMap::new(),
             subscribers: Vec::new(),
@@ -224,6 +235,8 @@ impl Driver {
         }
         self.keep_house(now);
         self.take_changes(now);
+        #[cfg(feature = "http")]
+        self.take_candidates(now);
         self.lanes.keep_time(now);
         self.lanes.visit(&mut self.node, now);
         let taken = self.take_commands(now);
@@ -249,6 +262,12 @@ impl Driver {
         let room = self.stall.map(|_| self.subscribers.iter().find(|s| s.is_full()).map(Subscriber::room));
         let receives = self.stall.is_none();
         let lan = self.lan.as_ref().filter(|_| receives);
+        #[cfg(feature = "http")]
+        let sources = &mut self.sources;
+        #[cfg(feature = "http")]
+        let candidate = std::future::poll_fn(|cx| sources.poll_ready(cx));
+        #[cfg(not(feature = "http"))]
+        let candidate = std::future::pending::<()>();
         tokio::select! {
             // Whichever it is, the next turn looks at everything.
             biased;
@@ -260,6 +279,7 @@ impl Driver {
             () = sleep, if deadline.is_some() => {}
             () = option(lan.map(Lan::readable)) => {}
             () = option(room.map(room_or_none)) => {}
+            () = candidate => {}
         }
     }
 
@@ -322,6 +342,28 @@ impl Driver {
             self.node.set_local_addresses(&addresses, now);
             self.addresses = addresses;
         }
+        #[cfg(feature = "http")]
+        if !self.sources.is_empty() {
+            let addrs = self.addresses.iter().copied().map(SocketAddr::V4).collect();
+            let us = Us { port: bound.port(), record: None, addrs };
+            let nodes = Interest { announce: true, lookup: true };
+            self.sources.want(|wanted| (wanted.us, wanted.nodes) = (us, nodes));
+        }
+    }
+
+    /// Dials whom the sources found.
+    #[cfg(feature = "http")]
+    fn take_candidates(&mut self, now: Instant) {
+        while let Some(candidate) = self.sources.take() {
+            let is_wanted = match candidate.task {
+                Task::Lookup(topic) => self.topics.get(&topic).is_some_and(|wish| wish.lookup),
+                Task::LookupNodes => true,
+                _ => false,
+            };
+            if is_wanted && self.ending.is_none() {
+                self.node.suggest(&candidate.addrs, now);
+            }
+        }
     }
 
     /// Takes what the handles left without waiting for an answer.
@@ -337,6 +379,12 @@ impl Driver {
                 let _ = self.node.join(*topic, wish.announce, wish.lookup, now);
             }
             self.topics = topics;
+            #[cfg(feature = "http")]
+            {
+                let how = |wish: &Wish| Interest { announce: wish.announce, lookup: wish.lookup };
+                let topics = self.topics.iter().map(|(topic, wish)| (*topic, how(wish))).collect();
+                self.sources.want(|wanted| wanted.topics = topics);
+            }
         }
         for mut subscriber in subscribers {
             if subscriber.topic().is_none_or(|topic| self.topics.contains_key(topic)) {

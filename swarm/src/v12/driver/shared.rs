@@ -18,6 +18,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use super::command::Command;
 use super::limits::{MESSAGE_COST, OUTBOX_BYTES, TOPICS};
 use super::subscriber::Subscriber;
+use crate::discovery::{Progress, Report};
 use crate::{Closed, JoinError, PeerId, SendError, TopicId, Unsent};
 
 /// Shared by every handle and the net task.
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     /// One permit per broadcast that is under way.
     pub(crate) broadcasts: Arc<Semaphore>,
     outcome: watch::Receiver<Option<Unsent>>,
+    sources: Vec<watch::Receiver<Vec<Progress>>>,
     wake: Notify,
     closed: AtomicBool,
     state: Mutex<State>,
@@ -80,6 +82,7 @@ impl Shared {
         max_message: usize,
         commands: mpsc::Sender<Command>,
         outcome: watch::Receiver<Option<Unsent>>,
+        sources: Vec<watch::Receiver<Vec<Progress>>>,
     ) -> Self {
         Self {
             id,
@@ -88,6 +91,7 @@ impl Shared {
             commands,
             broadcasts: Arc::new(Semaphore::new(super::limits::BROADCASTS)),
             outcome,
+            sources,
             wake: Notify::new(),
             closed: AtomicBool::new(false),
             state: Mutex::default(),
@@ -102,6 +106,11 @@ impl Shared {
     /// Whether the node takes no new work: it has ended, or was told to.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// How the tasks of all sources go.
+    pub(crate) fn discovery(&self) -> Report {
+        self.sources.iter().flat_map(|source| source.borrow().clone()).collect()
     }
 
     /// Resolves when a handle has left something for the net task. Cancel-safe.
