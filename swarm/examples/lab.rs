@@ -139,7 +139,7 @@ async fn obey(swarm: &Swarm, heard: &BTreeMap<PeerId, Heard>, line: &str) -> Res
                 tell("sent", &json!({ "peer": peer.to_string(), "ok": why.is_none(), "count": count, "why": why }));
             }));
         }
-        ["heard", id] => tell("heard", &heard.get(&id.parse()?).map_or(Value::Null, Heard::json)),
+        ["heard", id] => tell("heard", &heard.get(&id.parse()?).map_or_else(|| Heard::default().json(), Heard::json)),
         _ => return Err("no such command".into()),
     }
     Ok(())

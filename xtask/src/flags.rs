@@ -96,7 +96,7 @@ mod grammar {
             }
             /// Nodes that look for each other through every pair of NATs, in network namespaces; takes root, and up to an hour.
             cmd natlab {
-                /// `check` asks the NATs whether they are of the kinds they are said to be.
+                /// `check` asks the NATs whether they are of the kinds they are said to be; `real` runs coturn and miniupnpd only.
                 optional what: String
                 /// A few pairs, a few times, for CI.
                 optional --quick

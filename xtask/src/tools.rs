@@ -57,6 +57,20 @@ pub(crate) const CONNTRACK: Tool = Tool {
     how_to_get: "apt-get install conntrack",
 };
 
+pub(crate) const TURNSERVER: Tool = Tool {
+    name: "turnserver",
+    version: &["--version"],
+    wanted_by: "natlab (a STUN server; it installs it by itself where it can)",
+    how_to_get: "apt-get install coturn",
+};
+
+pub(crate) const MINIUPNPD: Tool = Tool {
+    name: "miniupnpd",
+    version: &["--version"],
+    wanted_by: "natlab (a router that forwards ports; it installs it by itself where it can)",
+    how_to_get: "apt-get install miniupnpd-nftables",
+};
+
 pub(crate) const CARGO_FUZZ: Tool = Tool {
     name: "cargo-fuzz",
     version: &["--version"],

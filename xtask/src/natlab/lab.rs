@@ -39,7 +39,7 @@ impl Side {
     /// The network of its provider, without the last number.
     const fn network(self) -> &'static str {
         match self {
-            Self::A => "192.0.2",
+            Self::A => "11.1.2",
             Self::B => "198.51.100",
         }
     }
@@ -82,20 +82,20 @@ const ADDRESSES: [(&str, &str); 12] = [
     (
         "corea",
         "addr add 100.127.0.1/30 dev core\naddr add 203.0.113.1/24 dev pub\naddr add 100.127.1.1/30 dev isp
-route add 192.0.2.0/24 via 100.127.1.2\nroute add 198.51.100.0/24 via 100.127.0.2\nroute add 198.18.0.0/24 via 100.127.0.2
+route add 11.1.2.0/24 via 100.127.1.2\nroute add 198.51.100.0/24 via 100.127.0.2\nroute add 198.18.0.0/24 via 100.127.0.2
 addr add 2001:db8:f0::1/64 dev core\naddr add 2001:db8:1::1/64 dev pub\naddr add 2001:db8:f1::1/64 dev isp
 route add 2001:db8:a::/48 via 2001:db8:f1::2\nroute add 2001:db8:b::/48 via 2001:db8:f0::2\nroute add 2001:db8:2::/64 via 2001:db8:f0::2",
     ),
     (
         "coreb",
         "addr add 100.127.0.2/30 dev core\naddr add 198.18.0.1/24 dev pub\naddr add 100.127.2.1/30 dev isp
-route add 198.51.100.0/24 via 100.127.2.2\nroute add 192.0.2.0/24 via 100.127.0.1\nroute add 203.0.113.0/24 via 100.127.0.1
+route add 198.51.100.0/24 via 100.127.2.2\nroute add 11.1.2.0/24 via 100.127.0.1\nroute add 203.0.113.0/24 via 100.127.0.1
 addr add 2001:db8:f0::2/64 dev core\naddr add 2001:db8:2::1/64 dev pub\naddr add 2001:db8:f2::1/64 dev isp
 route add 2001:db8:b::/48 via 2001:db8:f2::2\nroute add 2001:db8:a::/48 via 2001:db8:f0::1\nroute add 2001:db8:1::/64 via 2001:db8:f0::1",
     ),
     (
         "ispa",
-        "addr add 100.127.1.2/30 dev core\naddr add 192.0.2.1/25 dev nat\nroute add default via 100.127.1.1
+        "addr add 100.127.1.2/30 dev core\naddr add 11.1.2.1/25 dev nat\nroute add default via 100.127.1.1
 addr add 2001:db8:f1::2/64 dev core\naddr add 2001:db8:a:ff::1/64 dev nat\nroute add default via 2001:db8:f1::1
 route add 2001:db8:a:1::/64 via 2001:db8:a:ff::2",
     ),
@@ -108,7 +108,7 @@ route add 2001:db8:b:1::/64 via 2001:db8:b:ff::2",
     (
         "nata",
         "link add lan type bridge\nlink set lan up\nlink set a1 master lan\nlink set a2 master lan\nlink set home master lan
-addr add 192.168.1.1/24 dev lan\naddr add 192.0.2.129/25 dev lan\naddr add 2001:db8:a:1::1/64 dev lan
+addr add 192.168.1.1/24 dev lan\naddr add 11.1.2.129/25 dev lan\naddr add 2001:db8:a:1::1/64 dev lan
 addr add 2001:db8:a:ff::2/64 dev wan\nroute add default via 2001:db8:a:ff::1",
     ),
     (
@@ -194,12 +194,25 @@ impl Lab {
         command
     }
 
+    /// What a line of a shell on a host prints.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub(super) fn read(&self, host: &str, line: &str) -> anyhow::Result<String> {
+        let output = self.command(host, Path::new("sh")).args(["-c", line]).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     fn ip(&self, host: &str, lines: &str) -> anyhow::Result<()> {
         feed(Command::new("ip").args(["-n", &self.namespace(host), "-batch", "-"]), lines)
             .with_context(|| format!("setting up {host}"))
     }
 
-    fn shell(&self, host: &str, lines: &str) -> anyhow::Result<()> {
+    /// Runs lines of a shell on a host.
+    ///
+    /// # Errors
+    /// When they fail.
+    pub(super) fn shell(&self, host: &str, lines: &str) -> anyhow::Result<()> {
         feed(&mut self.command(host, Path::new("sh")), lines).with_context(|| format!("in {host}"))
     }
 

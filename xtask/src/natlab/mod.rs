@@ -2,7 +2,8 @@
 //!
 //! Laboratories of network namespaces ([`lab`]) run side by side. In each, public hosts run nodes, and pairs of fresh nodes behind
 //! NATs of chosen kinds meet, one dialling the other by its id alone ([`trial`]). What they should achieve is in [`goals`].
-//! `cargo xtask natlab check` asks the NATs whether they are what they are said to be.
+//! `cargo xtask natlab check` asks the NATs whether they are what they are said to be, and `real` runs servers and routers that others
+//! wrote ([`real`]).
 
 mod agent;
 mod check;
@@ -10,6 +11,7 @@ mod goals;
 mod janitor;
 mod kind;
 mod lab;
+mod real;
 mod table;
 mod trial;
 
@@ -91,9 +93,11 @@ pub(crate) fn run(flags: &flags::Natlab) -> anyhow::Result<bool> {
         Some("prober") => return check::probe(),
         Some("echo") => return check::echo(),
         Some("hops") => return check::hops(),
-        Some("check") | None => {}
+        Some("check" | "real") | None => {}
         Some(other) => {
-            return Err(UsageError(format!("natlab knows no `{other}`; there is `check`, or nothing")).into());
+            return Err(
+                UsageError(format!("natlab knows no `{other}`; there are `check` and `real`, or nothing")).into()
+            );
         }
     }
     let wanted = Wanted::new(flags)?;
@@ -103,15 +107,31 @@ pub(crate) fn run(flags: &flags::Natlab) -> anyhow::Result<bool> {
         report.push(Row::not_run("natlab", format!("skipped: {why}")))?;
         return Ok(report.finish());
     }
-    if flags.what.is_some() {
+    if flags.what.as_deref() == Some("check") {
         let _janitor = Janitor::start(&sh)?;
         check::append(&mut report, &logs()?, &Lab::new(0)?)?;
+    } else if flags.what.is_some() {
+        real(&mut report, &sh)?;
     } else {
         let summaries = wanted.run(&mut report, &sh)?;
+        if wanted.is_all {
+            real(&mut report, &sh)?;
+        }
         report.push(Row::figure("all of it", report.seconds(), "s", Some(GOAL.as_secs_f64())))?;
         say(&table::markdown(&summaries));
     }
     Ok(report.finish())
+}
+
+/// The rows of what others wrote.
+fn real(report: &mut Report, sh: &Shell) -> anyhow::Result<()> {
+    let program = build(sh)?;
+    let _janitor = Janitor::start(sh)?;
+    let logs = workspace::root().join("target/natlab/real");
+    fs::create_dir_all(&logs)?;
+    let lab = Lab::new(JOBS)?;
+    real::coturn(report, sh, &lab, &program, &logs)?;
+    real::miniupnpd(report, sh, &lab, &program, &logs)
 }
 
 /// Sees to it that there is all that is needed.
@@ -171,6 +191,8 @@ struct Wanted {
     cases: Vec<(Case, usize)>,
     jobs: usize,
     quick: bool,
+    /// Nothing was left out.
+    is_all: bool,
 }
 
 /// Some meetings of a case.
@@ -184,7 +206,7 @@ struct Share {
 impl Wanted {
     fn quick() -> Self {
         let cases = QUICK.map(|pair| (Case { scenario: Scenario::Plain, pair }, RUNS_OF_QUICK)).to_vec();
-        Self { cases, jobs: JOBS, quick: true }
+        Self { cases, jobs: JOBS, quick: true, is_all: false }
     }
 
     fn new(flags: &flags::Natlab) -> anyhow::Result<Self> {
@@ -203,6 +225,7 @@ impl Wanted {
         if let Some(runs) = flags.runs {
             wanted.cases.iter_mut().for_each(|(_, count)| *count = runs as usize);
         }
+        wanted.is_all &= flags.scenario.is_none() && flags.filter.is_none() && flags.runs.is_none();
         wanted.jobs = flags.jobs.map_or(wanted.jobs, |jobs| jobs.max(1) as usize);
         Ok(wanted)
     }
@@ -224,7 +247,7 @@ impl Wanted {
             };
             cases.extend(pairs.map(|pair| (Case { scenario, pair }, RUNS_OF_OTHERS)));
         }
-        Self { cases, jobs: JOBS, quick: false }
+        Self { cases, jobs: JOBS, quick: false, is_all: true }
     }
 
     /// Lets all of them meet, and adds a row for each case.
