@@ -4,6 +4,7 @@
 //! | command | answer |
 //! |---|---|
 //! | `status` | `status`: whether others can find it by its id, its ticket, its peers |
+//! | `nat` | `nat`: where others see it, and what NAT that makes |
 //! | `dial TARGET [MS]` | `dialled` when the first request is answered, or why not; `settled` once the path is direct, or after MS |
 //! | `path ID` | `path`: how a peer is reached now |
 //! | `send ID COUNT EVERY_MS BYTES` | `sent` when all of these numbered messages were accepted |
@@ -38,6 +39,8 @@ options:
   --server             a node that others begin at
   --listen IP:PORT     address to listen on (repeat), default every interface
   --seed HEX           identity that lasts, 64 digits
+  --stun HOST:PORT     server that says where it sees the node (repeat)
+  --serve-stun         answer such questions of others
   --bootstrap TARGET   node of the distributed hash table to begin at (repeat)";
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -68,6 +71,8 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Builder, Failure> {
                 let bytes = data_encoding::HEXLOWER.decode(value()?.as_bytes())?;
                 builder.seed(bytes.try_into().map_err(|_bytes| "a seed has 64 digits")?)
             }
+            "--stun" => builder.stun([value()?]),
+            "--serve-stun" => builder.serve_stun(true),
             "--bootstrap" => builder.bootstrap([value()?.parse::<DialTarget>()?]),
             _ => return Err(format!("there is no option {option}").into()),
         };
@@ -124,6 +129,7 @@ async fn obey(swarm: &Swarm, heard: &BTreeMap<PeerId, Heard>, line: &str) -> Res
     let words: Vec<&str> = line.split_whitespace().collect();
     match words.as_slice() {
         ["status"] => tell("status", &status(swarm).await),
+        ["nat"] => tell("nat", &nat(swarm)),
         ["dial", target, rest @ ..] => {
             let settle = rest.first().map_or(Ok(0), |ms| ms.parse())?;
             let (swarm, target) = (swarm.clone(), target.parse::<DialTarget>()?);
@@ -154,6 +160,17 @@ async fn status(swarm: &Swarm) -> Value {
         "ticket": swarm.ticket().to_string(),
         "peers": peers,
         "discovery": report.to_string(),
+    })
+}
+
+fn nat(swarm: &Swarm) -> Value {
+    let nat = swarm.nat();
+    let forwarded: Vec<String> = nat.forwarded.iter().map(ToString::to_string).collect();
+    json!({
+        "addr": nat.v4.addr.map(|addr| addr.to_string()),
+        "mapping": format!("{:?}", nat.v4.mapping),
+        "filtering": format!("{:?}", nat.v4.filtering),
+        "forwarded": forwarded,
     })
 }
 
