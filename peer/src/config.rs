@@ -14,7 +14,8 @@ use crate::mux::{self, Protocols};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Idle {
     /// It is kept: a PING leaves when nothing was sent for this long, and for longer and longer while nothing goes
-    /// wrong, up to 110 s; after a change of address or a lost PING again after this long. The default is 15 s, which
+    /// wrong, up to 110 s, unless [a NAT is on the way](crate::Peer::keep_mapping); after a change of address or a lost PING
+    /// again after this long. The default is 15 s, which
     /// is below the shortest mapping times of home routers.
     KeepAlive(Duration),
     /// It is closed with the reason [`Idle`](crate::Reason::Idle) when nothing but acknowledgements came or went for

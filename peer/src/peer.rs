@@ -215,6 +215,13 @@ impl Peer {
         added.unwrap_or(false)
     }
 
+    /// Says whether a NAT is on the way, whose mapping is to be kept: then PINGs leave as often as
+    /// [`Idle::KeepAlive`](crate::Idle::KeepAlive) says and do not get rarer. That they are answered says nothing about how long a
+    /// mapping lasts, since each of them makes a new one.
+    pub fn keep_mapping(&mut self, on: bool, now: Instant) {
+        self.with_session(now, |session, cx| session.set_steady(on, cx));
+    }
+
     /// Says that a path carries nothing any more, as when a relay ended a circuit. If it is the one in use, another proved one
     /// takes its place at once, and what was under way is sent again; the last proved path stays nevertheless, and the session
     /// with it as long as another could come. Says whether it was a path of the session.

@@ -73,6 +73,8 @@ pub(crate) struct Session {
     pub(crate) last_used: Instant,
     pub(crate) last_sent: Instant,
     pub(crate) keepalive: Duration,
+    /// It does not grow: something on the way forgets those who are silent.
+    pub(crate) keepalive_steady: bool,
     /// Until when the pacer holds packets back.
     pub(crate) paced_until: Option<Instant>,
     pub(crate) greeted: bool,
@@ -217,6 +219,7 @@ impl Session {
             last_used: now,
             last_sent: now,
             keepalive: Duration::ZERO,
+            keepalive_steady: false,
             paced_until: None,
             greeted: false,
             last_called: now,

@@ -106,9 +106,19 @@ impl Session {
         }
     }
 
-    /// A PING came back: the mapping in between lasts at least this long, so the next one may wait longer.
+    /// A PING came back, and nothing on the way is known to forget: the next one may wait longer.
     pub(crate) fn on_ping_acknowledged(&mut self, cx: &Context<'_>) {
+        if self.keepalive_steady {
+            return;
+        }
         self.keepalive = (self.keepalive * 3 / 2).min(KEEPALIVE_MAX.max(self.keepalive_base(cx.shared)));
+    }
+
+    /// Whether the interval stays what it is at first.
+    pub(crate) fn set_steady(&mut self, steady: bool, cx: &Context<'_>) {
+        if !std::mem::replace(&mut self.keepalive_steady, steady) && steady {
+            self.keepalive = self.keepalive.min(self.keepalive_base(cx.shared));
+        }
     }
 
     /// Asks the proved paths that are not in use whether they still work.

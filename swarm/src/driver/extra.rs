@@ -124,3 +124,44 @@ impl Driver {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU8;
+    use std::time::Duration;
+
+    use structs::{Ecn, Transmit, TransmitBuf};
+
+    use super::*;
+    use crate::udp::{Fragments, Sent};
+
+    #[tokio::test]
+    async fn each_socket_has_its_number_until_it_is_closed_and_the_hop_limit_is_for_one_datagram() {
+        let (mut extra, mut buffers) = (Extra::default(), Buffers::default());
+        let locals = extra.open([127, 0, 0, 1].into(), 7, 3);
+        assert_eq!(locals.len(), 3);
+        let mut main = Udp::bind(([127, 0, 0, 1], 0).into(), Fragments::Forbidden).unwrap();
+        for ttl in [None, NonZeroU8::new(5), None] {
+            for (number, to) in (7..).zip(&locals) {
+                let mut out = TransmitBuf::new(1);
+                out.push(&[number; 20]);
+                let transmit = out.finish(Path::udp(main.local(), *to), Ecn::NotEct).unwrap();
+                assert_eq!(main.send(&out, &Transmit { ttl, ..transmit }, 0), Sent::Done);
+            }
+        }
+        let mut came = Vec::new();
+        while came.len() < 9 {
+            let ready = std::future::poll_fn(|cx| match extra.poll_ready(None, cx) {
+                true => std::task::Poll::Ready(()),
+                false => std::task::Poll::Pending,
+            });
+            tokio::time::timeout(Duration::from_secs(5), ready).await.expect("datagrams");
+            extra.receive(&mut buffers, |datagram| came.push((datagram.path.link, datagram.payload[0])));
+        }
+        assert!(came.iter().all(|(link, number)| *link == Link::Socket((*number).into())), "{came:?}");
+        extra.close(7, 2);
+        assert!(extra.get_mut(Link::Socket(8)).is_none() && extra.get_mut(Link::Socket(9)).is_some());
+        assert!(extra.get_mut(Link::Udp).is_none());
+        assert!(extra.open([127, 0, 0, 1].into(), 100, 2000).len() < EXTRA_SOCKETS, "bounded");
+    }
+}

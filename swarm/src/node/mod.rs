@@ -377,6 +377,7 @@ impl Node {
                     self.events.push_back(Event::Moved { session: handle, path });
                 }
                 self.relays_moved(handle);
+                self.keep_mapping(handle);
             }
             // Through a circuit the other side sees the relay, which is no address of ours.
             peer::Event::Observed(addr) if !self.is_relayed(handle) => {
@@ -426,6 +427,7 @@ impl Node {
         self.events.push_back(Event::Connected { session: handle, connection });
         self.dial_reached(handle, peer);
         self.relays_connected(handle);
+        self.keep_mapping(handle);
         if let Some(finder) = self.finder.as_mut().filter(|_| !relayed) {
             finder.on_session(addr, self.now);
         }

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use crypto::Seed;
 use framing::Kind;
-use nat::scope::Family;
+use nat::scope::{Family, is_public};
 use nat::stun::{self, Via};
 use nat::{Change, Confidence, Filtering, Mapping, Observation, Observations, Report, Scope};
+use peer::Handle;
 use structs::{Datagram, Deadline, Ecn, Link, Machine, Path, Rejected, Transmit, TransmitBuf};
 
-use super::Node;
 use super::event::Event;
+use super::{Node, is_circuit};
 use crate::nat::Nat;
 
 /// What is known of the sockets of the sessions as others see them.
@@ -318,12 +319,24 @@ impl Node {
         self.tell_nat(changed);
     }
 
+    /// Keeps the mapping of our NAT, if there may be one in front of a session, and that of the peer, if it was punched.
+    pub(super) fn keep_mapping(&mut self, session: Handle) {
+        let Some(path) = self.endpoint.peer(session).and_then(peer::Peer::path) else { return };
+        let side = if path.remote.is_ipv4() { &self.outside.told.v4 } else { &self.outside.told.v6 };
+        let translated = is_public(path.remote.ip()) && side.translated != Some(false);
+        // A circuit needs nothing: the session with its relay keeps the mapping.
+        let keep = !is_circuit(&path) && (translated || self.is_punched(session, &path));
+        self.endpoint.with(session, self.now, |session, now| session.keep_mapping(keep, now));
+    }
+
     /// Tells the owner what has changed. `news` says that what failed before may work now.
     pub(super) fn tell_nat(&mut self, news: bool) {
         let nat = self.outside.nat();
         if nat != self.outside.told {
             self.outside.told = nat.clone();
             self.events.push_back(Event::Nat(Box::new(nat)));
+            let sessions: Vec<Handle> = self.sessions.keys().copied().collect();
+            sessions.into_iter().for_each(|session| self.keep_mapping(session));
         }
         if news {
             self.search_anew();

@@ -29,5 +29,6 @@ mod requests;
 #[cfg(feature = "http")]
 mod servers;
 mod streams;
+mod stun;
 mod support;
 mod topics;

@@ -134,6 +134,23 @@ fn a_nat_that_forgets_everything_under_traffic_costs_less_than_two_seconds() {
 }
 
 #[test]
+fn mappings_that_last_for_20_seconds_are_kept() {
+    let setting = Setting { timeouts: secs(20), ..Setting::of(NatKind::PortCone, NatKind::PortCone, 70) };
+    let (mut lab, talk, _) = punched(setting, secs(1));
+    talk.finish(&mut lab);
+    for _ in 0..10 {
+        lab.run_for(secs(113));
+        lab.send(A, b"still there");
+        lab.run_for(ms(300));
+        assert_eq!(lab.receive(B), [b"still there"], "{:?}", lab.way(A));
+        lab.send(B, b"yes");
+        lab.run_for(ms(300));
+        assert_eq!(lab.receive(A), [b"yes"]);
+    }
+    assert!(is_direct(&lab), "{:?} {:?}", lab.way(A), lab.way(B));
+}
+
+#[test]
 fn whoever_names_the_address_of_somebody_else_gets_nothing_sent_there() {
     let victim = SocketAddr::from(([50, 0, 0, 1], 53));
     let private = SocketAddr::from(([10, 2, 0, 99], 53));
