@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use crate::candidate::{Candidate, Site, canonical, prepare};
 use crate::message::{EndCode, Message, Proposal};
-use crate::plan::{Plan, Role};
+use crate::plan::{Method, Plan, Role};
 use crate::probe::{AttemptId, Probe, ProbeKey, ProbeKind, Secret};
 use crate::report::{NatKind, Report};
 use crate::schedule::{Schedule, Shot, Socket};
@@ -329,6 +329,13 @@ impl Punch {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.phase == Phase::Closed
+    }
+
+    /// Whether it counts the mappings that our NAT makes: as long as it does, nothing else of ours should make one.
+    #[must_use]
+    pub const fn counts_mappings(&self) -> bool {
+        let meets = matches!(self.plan, Some(Plan { method: Method::Meet, .. }));
+        meets && matches!(self.phase, Phase::Arming | Phase::Probing)
     }
 
     /// What was refused, by reason.

@@ -163,6 +163,12 @@ impl Finder {
         self.settle(now);
     }
 
+    /// The addresses that a router forwards to us.
+    pub(super) fn set_forwarded(&mut self, addrs: &[SocketAddr], now: Instant) {
+        self.addresses.set_forwarded(addrs);
+        self.settle(now);
+    }
+
     /// Somebody at `by` sees us at an address.
     pub(super) fn on_seen(&mut self, seen: SocketAddr, by: IpAddr, now: Instant) {
         self.addresses.on_seen(seen, by);

@@ -17,6 +17,7 @@
 //! | `relays.rs`, `circuits.rs`, `direct.rs` | circuits through relays, which of them are needed, and the way from them to direct paths |
 //! | `punching.rs`, `fresh.rs` | attempts to punch through NATs, and the sockets for them |
 //! | `outside.rs` | where others see the node, and what that says of its NAT |
+//! | `protocols.rs` | what every session speaks |
 //! | `naming.rs` | how a stream says what it is for, and a request how it ended |
 //! | `event.rs`, `config.rs` | what a node tells, and what its owner decides |
 
@@ -31,6 +32,7 @@ mod fresh;
 mod lan;
 pub mod naming;
 mod outside;
+mod protocols;
 mod publish;
 mod punching;
 mod relays;
@@ -45,7 +47,6 @@ use std::time::{Duration, Instant};
 
 use crypto::{Identity, Seed};
 use framing::Kind;
-use peer::mux::{Protocol, ProtocolId, Protocols};
 use peer::{Endpoint, Handle};
 use structs::{Datagram, Deadline, Epoch, Link, Machine, Path, Rejected, Transmit, TransmitBuf};
 
@@ -53,6 +54,7 @@ pub use config::Config;
 pub use event::{Connection, Event};
 pub use finder::TableStats;
 pub use lan::{Interface, LAN_LINK, MAX_INTERFACES};
+pub use protocols::ProtocolIds;
 pub use publish::Publication;
 pub use topics::Counters as TopicCounters;
 
@@ -67,24 +69,6 @@ use relays::Relays;
 use topics::Topics;
 
 use crate::{DisconnectReason, JoinError, PeerId, TopicId};
-
-/// The protocols that every session of a node speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ProtocolIds {
-    /// Membership in topics, and publications.
-    pub topic: ProtocolId,
-    /// Messages and datagrams from peer to peer.
-    pub message: ProtocolId,
-    /// Streams, each of which names what it is for.
-    pub stream: ProtocolId,
-    /// Requests: a stream for each.
-    pub request: ProtocolId,
-    /// What peers and their relays tell each other.
-    pub relay: ProtocolId,
-    /// What peers tell each other who look for a direct path.
-    pub punch: ProtocolId,
-}
 
 /// All of one identity: see the [module documentation](self).
 pub struct Node {
@@ -159,7 +143,7 @@ impl Node {
     #[must_use]
     pub fn new(identity: impl Into<Arc<Identity>>, config: Config, epoch: Epoch, seed: &Seed, now: Instant) -> Self {
         let now = now.max(epoch.instant);
-        let (protocols, ids) = protocols();
+        let (protocols, ids) = protocols::register();
         let session = config.session.protocols(protocols);
         let max_message = session.largest_message();
         let lan = config.lan.then(|| Lan::new(epoch, &seed.fork("lan")));
@@ -542,7 +526,9 @@ impl Machine for Node {
             return out.finish(path, structs::Ecn::NotEct);
         }
         let now = self.now;
-        let transmit = self.finder.as_mut().and_then(|finder| finder.poll_transmit(out, now));
+        // Contacts of the table come and go, each with a flow of its own.
+        let finder = self.finder.as_mut().filter(|_| !self.punches.want_quiet());
+        let transmit = finder.and_then(|finder| finder.poll_transmit(out, now));
         let transmit = transmit.or_else(|| self.outside.poll_transmit(out, now));
         let transmit = transmit.or_else(|| self.punch_transmit(out)).or_else(|| self.transmit(out))?;
         if transmit.path.link == Link::Udp {
@@ -584,29 +570,6 @@ const fn is_circuit(path: &Path) -> bool {
     matches!(path.link, Link::Circuit(_))
 }
 
-/// The protocols of every session, and their ids.
-#[expect(clippy::expect_used, reason = "names and versions are constants, which fit the announcement")]
-fn protocols() -> (Protocols, ProtocolIds) {
-    let mut protocols = Protocols::new();
-    let mut register = |name: &str, streams: bool| {
-        let protocol = Protocol::new(name, 1).accepts_streams(streams).datagrams(name == MESSAGES);
-        protocols.register(protocol).expect("a valid protocol")
-    };
-    let ids = ProtocolIds {
-        topic: register(topics::PROTOCOL, false),
-        message: register(MESSAGES, false),
-        stream: register("setowire/stream", true),
-        request: register("setowire/request", true),
-        relay: register(relay::PROTOCOL, false),
-        punch: register(PUNCHING, false),
-    };
-    (protocols, ids)
-}
-
-/// The protocol of those who look for a direct path.
-const PUNCHING: &str = "setowire/punch";
-/// The protocol of messages and datagrams.
-const MESSAGES: &str = "setowire/message";
 /// What the keys that prove membership are derived for.
 const TOPIC_EXPORTER: &[u8] = b"setowire topic v1";
 /// The code of a session that is closed because its owner leaves: no error (SPEC 8.9).

@@ -181,21 +181,24 @@ impl Outside {
         if self.own == own {
             return false;
         }
-        let moved = !self.own.is_empty();
-        self.own = own.to_vec();
+        let before = std::mem::replace(&mut self.own, own.to_vec());
         let ips: Vec<IpAddr> = own.iter().map(SocketAddr::ip).collect();
+        let mut any_moved = false;
         for family in [Family::V4, Family::V6] {
-            let first = own.iter().find(|addr| Family::of(addr.ip()) == family);
-            let port = first.map_or(0, SocketAddr::port);
+            let of = |addr: &&SocketAddr| Family::of(addr.ip()) == family;
+            let port = own.iter().find(of).map_or(0, SocketAddr::port);
+            let moved = before.iter().any(|addr| of(&addr)) && !before.iter().filter(of).eq(own.iter().filter(of));
             let words = self.words(family);
+            // What others said they said of another network, perhaps. The other family has its own.
             if moved {
                 words.reset(port);
             }
             words.set_port(port);
             words.set_local(&ips);
+            any_moved |= moved;
         }
         self.last = None;
-        moved
+        any_moved
     }
 
     fn handle(&mut self, datagram: Datagram<'_>, now: Instant) -> Result<(), Rejected> {
@@ -246,6 +249,10 @@ impl Node {
     pub fn set_forwarded(&mut self, addrs: &[SocketAddr], now: Instant) {
         self.tick(now);
         self.outside.forwarded = addrs.iter().copied().take(nat::limits::MAX_CANDIDATES / 4).collect();
+        let (forwarded, now) = (self.outside.forwarded.clone(), self.now);
+        if let Some(finder) = &mut self.finder {
+            finder.set_forwarded(&forwarded, now);
+        }
         self.tell_nat(true);
     }
 

@@ -105,6 +105,11 @@ impl Punches {
         self.attempts.len() >= MAX_ATTEMPTS || networks.iter().any(|network| running(network) >= ATTEMPTS_OF_NETWORK)
     }
 
+    /// Whether new flows would put the count of a NAT's ports out.
+    pub(super) fn want_quiet(&self) -> bool {
+        self.attempts.values().any(|attempt| attempt.punch.counts_mappings())
+    }
+
     fn next_seed(&mut self) -> Seed {
         self.count += 1;
         self.seed.fork(&self.count.to_string())

@@ -218,7 +218,9 @@ mod v12 {
         let id = said["id"].as_str().unwrap();
         assert!([a.v12_id().to_string(), b.v12_id().to_string()].contains(&id.to_owned()));
         assert_eq!(said["ip"], "127.0.0.1");
-        assert!([a.local_addr().port(), b.local_addr().port()].map(u64::from).contains(&said["port"].as_u64().unwrap()));
+        assert!(
+            [a.local_addr().port(), b.local_addr().port()].map(u64::from).contains(&said["port"].as_u64().unwrap())
+        );
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -174,6 +174,15 @@ impl Lab {
         self.drain(from);
     }
 
+    /// Says something where attempts are coordinated.
+    pub(crate) fn say(&mut self, from: usize, message: &[u8]) {
+        let (now, to) = (self.at(), id(A + B - from));
+        let node = &mut self.hosts[from].node;
+        let (session, protocol) = (node.session(&to).expect("a session"), node.protocols().punch);
+        let _ = node.with(session, now, |session, _| session.send(protocol, message, Urgency::Urgent));
+        self.drain(from);
+    }
+
     pub(crate) fn receive(&mut self, at: usize) -> Vec<Vec<u8>> {
         let (now, from) = (self.at(), id(A + B - at));
         let node = &mut self.hosts[at].node;

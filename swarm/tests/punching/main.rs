@@ -14,6 +14,7 @@ mod lab;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crypto::Seed;
 use lab::{A, B, Lab, Setting, Talk, id, ms, secs};
 use sim::nat::NatKind;
 use structs::Link;
@@ -148,6 +149,55 @@ fn mappings_that_last_for_20_seconds_are_kept() {
         assert_eq!(lab.receive(A), [b"yes"]);
     }
     assert!(is_direct(&lab), "{:?} {:?}", lab.way(A), lab.way(B));
+}
+
+#[test]
+fn two_sequences_meet_where_nobody_else_takes_ports() {
+    let direct = (0..5).filter(|seed| {
+        let mut lab = Lab::new(Setting::of(NatKind::SymSeq, NatKind::SymSeq, 90 + seed));
+        lab.connect();
+        lab.run_until(is_direct, secs(4))
+    });
+    assert!(direct.count() >= 4);
+}
+
+#[test]
+fn a_nat_that_strays_take_ports_of_is_passed_towards_random_ports() {
+    for seed in 0..3 {
+        let (_, talk, took) = punched(Setting::of(NatKind::PortClash, NatKind::SymRand, 100 + seed), secs(12));
+        drop(talk);
+        assert!(took > ms(500), "more than one try: {took:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_begins_again_and_again_makes_nobody_send_more() {
+    let mut lab = Lab::new(Setting::of(NatKind::SymRand, NatKind::PortCone, 110));
+    lab.reserve();
+    lab.connect();
+    lab.run_for(secs(20));
+    let outside = IpAddr::from([60, 0, 0, 100]);
+    let before = lab.sent_to.get(&outside).copied().unwrap_or_default();
+    // A, whose address the relay confirms, names ports of its network that are not its own.
+    for number in 0..600_u16 {
+        let candidate = |n: u16| nat::Candidate {
+            kind: nat::CandidateKind::Reflexive,
+            addr: SocketAddr::new(outside, 1 + number * 16 + n),
+        };
+        let report = nat::Report { mapping: Mapping::Random, ..nat::Report::default() };
+        let setup = nat::Setup { report, candidates: (0..16).map(candidate).collect(), ..nat::Setup::default() };
+        let mut begun = nat::Punch::initiate(setup, &Seed::fixed(number.into()), lab.at());
+        lab.say(A, &begun.poll_message().unwrap());
+        let plan = nat::Plan { method: nat::Method::Simple, first: nat::Role::Responder, opener: false };
+        let attempt = begun.attempt().unwrap();
+        lab.run_for(ms(60));
+        let start = nat::message::Start { attempt, round: 0, plan, rtt_ms: 10 };
+        lab.say(A, &nat::message::Message::Start(start).encode());
+        lab.run_for(ms(40));
+    }
+    let sent = lab.sent_to.get(&outside).copied().unwrap_or_default() - before;
+    assert!(sent > 0, "it takes part");
+    assert!(sent < 5 * 64_000, "{sent} bytes in a minute");
 }
 
 #[test]

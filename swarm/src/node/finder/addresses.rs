@@ -70,6 +70,8 @@ impl Scope {
 pub(super) struct Addresses {
     /// Of the interfaces, with the ports of our sockets.
     own: Vec<SocketAddr>,
+    /// What a router forwards to us.
+    forwarded: Vec<SocketAddr>,
     /// The newest words of others, the oldest first: one of each subnet.
     votes: [VecDeque<(Voter, SocketAddr)>; 2],
 }
@@ -80,6 +82,10 @@ type Voter = u128;
 impl Addresses {
     pub(super) fn set_own(&mut self, own: &[SocketAddr]) {
         self.own = own.to_vec();
+    }
+
+    pub(super) fn set_forwarded(&mut self, addrs: &[SocketAddr]) {
+        self.forwarded = addrs.to_vec();
     }
 
     /// Somebody sees us at an address. It counts if both can be reached from everywhere.
@@ -112,10 +118,10 @@ impl Addresses {
         (*count >= votes.len().min(ENOUGH) && others == 1).then_some(*addr)
     }
 
-    /// What is said of us: where others see us first, then the addresses of our interfaces that reach as far as we do.
+    /// What is said of us: what is forwarded to us first, then where others see us, then the addresses of our interfaces that reach as far as we do.
     pub(super) fn told(&self, scope: &Scope, most: usize) -> Vec<SocketAddr> {
         let seen = [Family::V4, Family::V6].into_iter().filter_map(|family| self.seen(family));
-        let seen = seen.filter(|addr| scope.may_name(*addr));
+        let seen = self.forwarded.iter().copied().chain(seen).filter(|addr| scope.may_name(*addr));
         let mut own: Vec<SocketAddr> = self.own.iter().copied().filter(|addr| scope.may_name(*addr)).collect();
         own.sort_by_key(|addr| (std::cmp::Reverse(Reach::of(addr.ip())), *addr));
         let mut told: Vec<SocketAddr> = Vec::new();
