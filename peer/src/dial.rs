@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use structs::{Path, Rejected};
 
 use crate::cids::Cid;
-use crate::limits::{DIAL_CIRCUITS, DIAL_PATHS, FALL_BACK_AFTER, RETRY, RETRY_MAX, most_paths};
+use crate::limits::{DIAL_CIRCUITS, DIAL_PATHS, DIAL_STREAMS, FALL_BACK_AFTER, RETRY, RETRY_MAX, has_room};
 use crate::shared::{Shared, Target};
 
 /// A handshake that we began.
@@ -140,7 +140,7 @@ impl Dial {
 
     /// Tries another address as well; it gets the first messages at once.
     pub(crate) fn also_try(&mut self, path: Path) {
-        if self.paths.contains(&path) || self.paths.len() >= most_paths(&path) {
+        if self.paths.contains(&path) || !has_room(&self.paths, &path) {
             return;
         }
         self.paths.push(path);
@@ -267,7 +267,7 @@ impl Dial {
                 Ok(()) => {
                     // Sent once for each cookie: whoever sends cookies gets no more than it asks for.
                     self.outbox.extend((0..self.paths.len()).map(|path| (at as u8, path as u8)));
-                    self.outbox.truncate(2 * (DIAL_PATHS + DIAL_CIRCUITS));
+                    self.outbox.truncate(2 * (DIAL_PATHS + DIAL_STREAMS + DIAL_CIRCUITS));
                     return Ok(Answer::Hint);
                 }
                 Err(error) => reason = rejected(&error),

@@ -22,16 +22,45 @@ pub(crate) const RETRY_MAX: Duration = Duration::from_secs(5);
 pub(crate) const FALL_BACK_AFTER: Duration = Duration::from_secs(1);
 /// How many addresses one dial may try at a time.
 pub(crate) const DIAL_PATHS: usize = 4;
-/// And how many circuits through relays besides.
+/// And how many byte streams and circuits through relays besides.
+pub(crate) const DIAL_STREAMS: usize = 4;
 pub(crate) const DIAL_CIRCUITS: usize = 2;
 
-/// How many paths a dial may have when one more like this is added.
-pub(crate) const fn most_paths(path: &Path) -> usize {
-    match path.link {
-        Link::Circuit(_) => DIAL_PATHS + DIAL_CIRCUITS,
-        _ => DIAL_PATHS,
+/// Whether a dial that tries these paths may try one more.
+pub(crate) fn has_room(tried: &[Path], path: &Path) -> bool {
+    let most = match Rank::of(path) {
+        Rank::Circuit => DIAL_CIRCUITS,
+        Rank::Stream => DIAL_STREAMS,
+        Rank::Datagrams => DIAL_PATHS,
+    };
+    tried.iter().filter(|other| Rank::of(other) == Rank::of(path)).count() < most
+}
+
+/// What carries a path, the better the higher (SPEC 9.4): a path of a higher rank takes the place of one of a lower rank as
+/// soon as it is proved, and is not left for one that is quicker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    /// A relay has less to give than the network, and gives it to others too.
+    Circuit,
+    /// A loss holds up all that follows.
+    Stream,
+    /// What the session is made for.
+    Datagrams,
+}
+
+impl Rank {
+    pub(crate) const fn of(path: &Path) -> Self {
+        match path.link {
+            Link::Circuit(_) => Self::Circuit,
+            Link::Stream(_) => Self::Stream,
+            Link::Udp | Link::Socket(_) | Link::Custom(_) => Self::Datagrams,
+        }
     }
 }
+
+/// The datagrams of a byte stream: long enough that their headers do not count, and short enough that those that are dropped
+/// at a full queue are not much of it. A size of the ladder of SPEC 9.5.
+pub(crate) const STREAM_DATAGRAM: usize = 16_336;
 
 /// Paths of a session, those being tried included: 4 and 4 (the bound of SPEC 9.4).
 pub(crate) const PATHS: usize = 8;

@@ -1,16 +1,17 @@
 //! What comes in: packets, their frames, and what a new address means.
 
+use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use crypto::record::{OpenError, RekeyError};
 use framing::{Frame, Frames, Role, Stream};
-use structs::{Datagram, Link, Path, Rejected};
+use structs::{Datagram, Path, Rejected};
 use subtle::ConstantTimeEq;
 
 use crate::Violation;
 use crate::cids::RemoteCid;
 use crate::event::{Event, Reason};
-use crate::limits::{MAX_EVENTS, OVERHEAD, TICKET_LIFE, TICKETS};
+use crate::limits::{MAX_EVENTS, OVERHEAD, Rank, TICKET_LIFE, TICKETS};
 use crate::mux::Received;
 use crate::path::{Outcome as PathOutcome, PathState};
 use crate::recovery::{Outcome, PathChange, PathStart};
@@ -312,11 +313,10 @@ impl Session {
             _ if at == self.paths.best_index() => None,
             Role::Responder => newer.then_some(Switch::Moved),
             Role::Dialler if newer && self.is_silent(cx.now) => Some(Switch::Moved),
-            // A relay has less to give than the network, and gives it to others too.
-            Role::Dialler => match (is_circuit(&best.path), is_circuit(&path)) {
-                (true, false) => Some(Switch::Quicker),
-                (false, true) => None,
-                _ => quicker.then_some(Switch::Quicker),
+            Role::Dialler => match Rank::of(&path).cmp(&Rank::of(&best.path)) {
+                Ordering::Greater => Some(Switch::Quicker),
+                Ordering::Less => None,
+                Ordering::Equal => quicker.then_some(Switch::Quicker),
             },
         };
         if let Some(why) = why {
@@ -435,9 +435,4 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// Whether a path leads through a relay.
-const fn is_circuit(path: &Path) -> bool {
-    matches!(path.link, Link::Circuit(_))
 }

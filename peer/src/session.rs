@@ -8,12 +8,14 @@ use crypto::handshake::Ticket;
 use crypto::record::RecordKeys;
 use crypto::{PeerId, Rng};
 use framing::Role;
-use structs::{Link, Path, Rejected};
+use structs::{Path, Rejected};
 
 use crate::ack::Acks;
 use crate::cids::{Cid, LocalCids, RemoteCid, RemoteCids};
 use crate::event::{Event, Reason};
-use crate::limits::{MAX_RESPONSES, MIN_DATAGRAM, OVERHEAD, RETRY, RETRY_MAX, SEARCH_AFTER, TICKETS};
+use crate::limits::{
+    MAX_RESPONSES, MIN_DATAGRAM, OVERHEAD, RETRY, RETRY_MAX, Rank, SEARCH_AFTER, STREAM_DATAGRAM, TICKETS,
+};
 use crate::mux::Mux;
 use crate::path::Paths;
 use crate::recovery::{Outcome, PathSlot, PathStart, Recovery};
@@ -239,14 +241,22 @@ impl Session {
     /// What recovery is told of a path that nothing is known about.
     pub(crate) fn path_start(&self, path: &Path, shared: &Shared) -> PathStart {
         let most = self.max_datagram.min(usize::from(shared.config.max_datagram));
-        // A circuit carries what every path does and no more (SPEC 14.4), and the address beyond it is that of the relay.
-        let direct = !matches!(path.link, Link::Circuit(_));
+        let (mtu, max_mtu) = match Rank::of(path) {
+            // It carries what every path does and no more (SPEC 14.4).
+            Rank::Circuit => (MIN_DATAGRAM, MIN_DATAGRAM),
+            // What both sides take passes.
+            Rank::Stream => (most.min(STREAM_DATAGRAM), most.min(STREAM_DATAGRAM)),
+            Rank::Datagrams if shared.config.mtu_discovery => (MIN_DATAGRAM, most),
+            Rank::Datagrams => (MIN_DATAGRAM, MIN_DATAGRAM),
+        };
+        // The address beyond a circuit is that of the relay, and no router sees the datagrams of a stream.
+        let datagrams = Rank::of(path) == Rank::Datagrams;
         PathStart {
-            mtu: MIN_DATAGRAM,
-            max_mtu: if shared.config.mtu_discovery && direct { most } else { MIN_DATAGRAM },
-            loopback: direct && path.remote.ip().is_loopback(),
+            mtu,
+            max_mtu,
+            loopback: datagrams && path.remote.ip().is_loopback(),
             rtt: None,
-            ecn: shared.config.ecn,
+            ecn: shared.config.ecn && Rank::of(path) != Rank::Stream,
         }
     }
 

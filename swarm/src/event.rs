@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::PeerId;
 use crate::nat::Way;
+use crate::{Carrier, PeerId};
 
 /// A dial under way; the event that ends it carries the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,6 +102,8 @@ pub struct PeerInfo {
     pub path: Way,
     /// The relay that it is reached through now, if it is.
     pub relay: Option<PeerId>,
+    /// What carries its datagrams now.
+    pub carrier: Carrier,
     /// How many addresses are known to lead to it, at most four.
     pub addrs: usize,
     /// Smoothed round-trip time of the best address.

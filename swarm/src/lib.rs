@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod carrier;
 #[cfg(feature = "tokio")]
 mod clock;
 pub mod discovery;
@@ -26,6 +27,7 @@ pub mod v12;
 
 pub use self::nat::Nat;
 pub use ::dht::{Key, Refused};
+pub use carrier::{Carrier, ListenAddr, ParseListenError, StreamAddr};
 #[cfg(feature = "mainline")]
 #[cfg_attr(docsrs, doc(cfg(feature = "mainline")))]
 pub use driver::Mainline;

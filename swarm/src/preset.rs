@@ -14,7 +14,7 @@ pub enum Preset {
     Lan,
     /// On this machine: bound to 127.0.0.1, with multicast and the distributed hash table on the loopback interface only.
     Loopback,
-    /// On a machine that others are given the address of, for them to begin at (`Builder::bootstrap`): no multicast, and up
-    /// to 65,536 peers. On the v12 wire it also introduces peers to each other.
+    /// On a machine that others are given the address of, for them to begin at (`Builder::bootstrap`): no multicast, up
+    /// to 65,536 peers, and TCP at the port of its UDP for those whose network drops that. On the v12 wire it also introduces peers to each other.
     Server,
 }

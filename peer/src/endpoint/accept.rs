@@ -11,7 +11,7 @@ use crypto::handshake::{
 };
 use crypto::record::RecordKeys;
 use crypto::{Cipher, PeerId};
-use structs::{Datagram, Path, Rejected};
+use structs::{Datagram, Link, Path, Rejected};
 
 use super::admission::{Origin, Request, Verdict};
 use super::half_open::{First, HalfOpen};
@@ -75,8 +75,10 @@ impl Endpoint {
             return Err(Rejected::Unauthentic);
         }
         if let Some(half_open) = self.half_open.of_first(&First::of(&incoming)) {
-            // The answer goes to one address only: whoever holds it has proved that address, and no other.
-            if half_open.path.link != path.link || half_open.path.remote != path.remote {
+            // The answer goes to one address only: whoever holds it has proved that address, and no other. A stream is
+            // proof of itself, and may be the only way that answers take; what comes by it later starts a path of its own.
+            let same = half_open.path.link == path.link && half_open.path.remote == path.remote;
+            if !same && !proves_address(&path) {
                 return Err(Rejected::Duplicate);
             }
             let peer = half_open.peer;
@@ -117,7 +119,8 @@ impl Endpoint {
         }
         // Without a cookie the place of its MAC is zero.
         let has_cookie = incoming.datagram().last_chunk().is_some_and(|mac2: &[u8; 16]| mac2 != &[0; 16]);
-        let is_proven = has_cookie && self.cookies.check_mac2(&incoming, path.remote, self.now);
+        let is_proven =
+            proves_address(&path) || (has_cookie && self.cookies.check_mac2(&incoming, path.remote, self.now));
         let admitted = Admitted { incoming, path, origin, is_proven };
         let request = Request { is_stranger, is_proven, origin };
         match self.admission.admit(request, self.half_open.len(), self.now) {
@@ -209,7 +212,7 @@ impl Endpoint {
     /// Two dials cross, and ours is the one that counts: theirs gets no answer. Should they be reachable only where
     /// their message comes from, ours goes there too, once they have shown that they are there.
     fn insist(&mut self, admitted: &Admitted<'_>, dial: u32) -> Rejected {
-        if self.table.get(dial).is_some_and(|entry| entry.tried.contains(&admitted.path.remote)) {
+        if self.table.get(dial).is_some_and(|entry| entry.has_tried(&admitted.path)) {
             return Rejected::Duplicate;
         }
         if !admitted.is_proven {
@@ -369,6 +372,11 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// Whether nobody can send over a path who does not receive over it, as with a byte stream.
+const fn proves_address(path: &Path) -> bool {
+    matches!(path.link, Link::Stream(_))
 }
 
 fn rejected(error: HandshakeError) -> Rejected {

@@ -131,10 +131,10 @@ impl Endpoint {
     pub(super) fn also_try(&mut self, index: u32, path: Path) {
         let now = self.now;
         if let Some(entry) = self.table.get_mut(index)
-            && !entry.tried.contains(&path.remote)
-            && entry.tried.len() < crate::limits::most_paths(&path)
+            && !entry.has_tried(&path)
+            && crate::limits::has_room(&entry.tried, &path)
         {
-            entry.tried.push(path.remote);
+            entry.tried.push(path);
             entry.peer.also_try(path, now);
         }
         self.touch(index);

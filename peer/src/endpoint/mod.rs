@@ -191,7 +191,7 @@ impl Endpoint {
         let seed = self.peer_seed();
         let peer = Peer::dial(Arc::clone(&self.shared), target, ticket, path, seed, self.now);
         let mut entry = Entry::new(peer, Phase::Dialling, None, self.now);
-        entry.tried.push(path.remote);
+        entry.tried.push(path);
         let index = self.table.insert(entry);
         if let Some(id) = known {
             self.table.dialling.insert(id, index);

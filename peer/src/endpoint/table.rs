@@ -7,12 +7,11 @@
 use std::collections::hash_map::Entry::Vacant;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use crypto::PeerId;
 use smallvec::SmallVec;
-use structs::{Deadlines, Machine};
+use structs::{Deadlines, Machine, Path};
 
 use super::Handle;
 use super::admission::Origin;
@@ -34,7 +33,7 @@ pub(super) struct Entry {
     /// Our dial waits for that of the other side until then, and at the latest until then.
     pub(super) yields_until: Option<Box<(Instant, Instant)>>,
     /// Where our dial is sent to.
-    pub(super) tried: Vec<SocketAddr>,
+    pub(super) tried: Vec<Path>,
     cids: SmallVec<[[u8; 8]; 2]>,
     tokens: SmallVec<[[u8; 16]; 1]>,
     /// Bytes it may send before the others have had their turn; below zero after a batch beyond that.
@@ -64,6 +63,11 @@ impl Entry {
             is_eventful: false,
             is_touched: false,
         }
+    }
+
+    /// Whether our dial is sent there.
+    pub(super) fn has_tried(&self, path: &Path) -> bool {
+        self.tried.iter().any(|tried| tried.link == path.link && tried.remote == path.remote)
     }
 
     /// When the peer wants to be woken: asked once, when it has nothing more to send, since finding out takes a while.

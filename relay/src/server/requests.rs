@@ -1,11 +1,12 @@
 //! What clients ask for, and when it ends.
 
 use std::collections::btree_map::Entry;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crypto::PeerId;
 use framing::voucher::Voucher;
-use structs::{Path, Rejected, TokenBucket};
+use structs::{Link, Path, Rejected, TokenBucket};
 
 use super::circuit::{Circuit, End, Side};
 use super::{Client, Event, Reservation, Server, Timer};
@@ -186,9 +187,9 @@ impl Server {
         self.check_circuit(number);
         self.stats.opened += 1;
         self.events.push_overwrite(Event::Opened { from, to });
-        let addr = show.then_some(dialler_path.remote);
+        let addr = show.then(|| seen(&dialler_path)).flatten();
         self.tell(&to, &Notice::Incoming { circuit: theirs, peer: from, addr });
-        let addr = shown.then_some(target_path.remote);
+        let addr = shown.then(|| seen(&target_path)).flatten();
         self.tell(&from, &Notice::Opened { request, circuit: ours, addr });
         Ok(())
     }
@@ -263,3 +264,8 @@ impl Server {
 
 /// Who was refused need not ask again before.
 const SOONEST: Duration = Duration::from_secs(30);
+
+/// The address that others may try. The port of a connection is of no use to them.
+fn seen(path: &Path) -> Option<SocketAddr> {
+    (!matches!(path.link, Link::Stream(_))).then_some(path.remote)
+}

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::Driver;
+use super::carrier::Listener;
 use super::handle::Swarm;
 use super::hash_table;
 use super::limits::COMMANDS;
@@ -25,6 +26,7 @@ use super::source::{
     web::{Server, Web},
 };
 use super::target::DialTarget;
+use crate::carrier::ListenAddr;
 use crate::clock;
 use crate::discovery::Reach;
 use crate::node::{self, Node};
@@ -36,7 +38,8 @@ use crate::{BindError, PeerId, Preset};
 #[must_use = "a builder does nothing until it is bound"]
 pub struct Builder {
     preset: Preset,
-    listen: Vec<SocketAddr>,
+    listen: Vec<ListenAddr>,
+    tcp_fallback: Option<bool>,
     identity: Option<Identity>,
     session: Option<peer::Config>,
     network: Option<[u8; 32]>,
@@ -71,10 +74,30 @@ impl Builder {
     /// Adds an address to listen on; a port of 0 is one of the system's choice. Any number of them, 16 at most: sessions
     /// go on by the socket they came in by, and dials by the one that fits the address. Default: every interface, IPv4
     /// and, where there is any, IPv6, on the same port if it is free.
-    pub fn listen(mut self, addr: SocketAddr) -> Self {
+    pub fn listen(self, addr: SocketAddr) -> Self {
+        self.listen_on(ListenAddr::Udp(addr))
+    }
+
+    /// Adds something to listen on: UDP, TCP or, with the feature `ws`, WebSockets. As soon as anything is added, here or by
+    /// [`listen`](Self::listen), nothing else is bound, except that a server that was given no more than UDP addresses listens
+    /// on TCP at the same addresses and ports too, as it does by default.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), swarm::ParseListenError> {
+    /// let builder = swarm::Swarm::builder().listen_on("udp://0.0.0.0:7400".parse()?).listen_on("tcp://0.0.0.0:443".parse()?);
+    /// # drop(builder); Ok(()) }
+    /// ```
+    pub fn listen_on(mut self, addr: ListenAddr) -> Self {
         if self.listen.len() < MAX_SOCKETS {
             self.listen.push(addr);
         }
+        self
+    }
+
+    /// Whether addresses that this node dials and that are silent for 750 ms are tried by TCP as well, at the same port: those
+    /// given to it by its owner, and those of relays. A session moves to UDP as soon as that works. Default: yes.
+    pub fn tcp_fallback(mut self, on: bool) -> Self {
+        self.tcp_fallback = Some(on);
         self
     }
 
@@ -288,11 +311,17 @@ impl Builder {
             return Err(BindError::NoRuntime);
         }
         let seed = Seed::from_os().or(Err(BindError::Entropy))?;
-        let sockets = self.sockets()?;
-        let config = self.resolve(&sockets);
+        let (sockets, listeners) = self.sockets()?;
+        let streams = listeners.iter().map(Listener::at);
+        let listening: Vec<ListenAddr> =
+            sockets.iter().map(|socket| ListenAddr::Udp(socket.local())).chain(streams).collect();
+        // Without UDP the other addresses are all there is.
+        let is_udp = |addr: &&ListenAddr| sockets.is_empty() || matches!(addr, ListenAddr::Udp(_));
+        let local: Vec<SocketAddr> = listening.iter().filter(is_udp).map(ListenAddr::addr).collect();
+        let config = self.resolve(&local);
         #[cfg(feature = "http")]
         let (bootstrap_servers, piping_servers, far) =
-            (servers(&self.bootstrap_servers)?, servers(&self.piping_servers)?, self.reach(&sockets));
+            (servers(&self.bootstrap_servers)?, servers(&self.piping_servers)?, self.reach(&local));
         let contacts = match &self.dht_cache {
             Some(path) => {
                 hash_table::read(path).map_err(|error| BindError::Cache { path: path.clone(), kind: error.kind() })?
@@ -306,7 +335,6 @@ impl Builder {
         let (id, identity) = (PeerId::from(identity.peer_id()), Arc::new(identity));
         let (commands, requests) = mpsc::channel(COMMANDS);
         let (outcome, ended) = watch::channel(None);
-        let local: Vec<SocketAddr> = sockets.iter().map(Udp::local).collect();
         let announcer = Announcer::new(Arc::clone(&identity), &local);
         #[cfg_attr(
             not(any(feature = "mainline", feature = "http")),
@@ -335,7 +363,8 @@ impl Builder {
         }
         let (progress, of_table) = watch::channel(Vec::new());
         let reports = sources.reports().into_iter().chain([of_table]).collect();
-        let shared = Shared::new(id, local, commands, ended, reports, seed.fork("handles").rng());
+        let mut shared = Shared::new(id, local, commands, ended, reports, seed.fork("handles").rng());
+        shared.listening = listening;
         let shared = Arc::new(shared);
         let epoch = clock::epoch();
         #[cfg_attr(not(feature = "v12"), expect(unused_mut, reason = "the other wire is named to it"))]
@@ -348,7 +377,7 @@ impl Builder {
         let lan = self.lan.unwrap_or(self.preset != Preset::Server);
         let driver = Driver::new(
             node,
-            sockets,
+            (sockets, listeners),
             lan,
             self.seeds,
             self.stun,
@@ -367,34 +396,60 @@ impl Builder {
     }
 
     /// Binds what was asked for; of what was not asked for, IPv6 may be missing.
-    fn sockets(&self) -> Result<Vec<Udp>, BindError> {
-        let bind = |addr| Udp::bind(addr, Fragments::Forbidden).map_err(|error| BindError::from_io(addr, &error));
-        if !self.listen.is_empty() {
-            return self.listen.iter().copied().map(bind).collect();
+    fn sockets(&self) -> Result<(Vec<Udp>, Vec<Listener>), BindError> {
+        for _ in 0..PORTS {
+            let bound = self.bind_all();
+            // The port that the system chose for UDP may be taken on TCP: it chooses another one.
+            let taken = |error: &BindError| match error {
+                BindError::AddrInUse { addr } => !self.listen.iter().any(|asked| asked.addr().port() == addr.port()),
+                _ => false,
+            };
+            if !bound.as_ref().is_err_and(taken) {
+                return bound;
+            }
         }
-        let (v4, v6) = match self.preset {
-            Preset::Loopback => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
-            _ => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
-        };
-        let mut sockets = vec![bind(SocketAddr::from((v4, 0)))?];
-        let port = sockets.first().map_or(0, |socket| socket.local().port());
-        let second = bind(SocketAddr::from((v6, port))).or_else(|_taken| bind(SocketAddr::from((v6, 0))));
-        sockets.extend(second.ok());
-        Ok(sockets)
+        self.bind_all()
+    }
+
+    fn bind_all(&self) -> Result<(Vec<Udp>, Vec<Listener>), BindError> {
+        let bind = |addr| Udp::bind(addr, Fragments::Forbidden).map_err(|error| BindError::from_io(addr, &error));
+        let listen = |at: ListenAddr| Listener::bind(at).map_err(|error| BindError::from_io(at.addr(), &error));
+        let mut sockets = Vec::new();
+        if self.listen.is_empty() {
+            let (v4, v6) = match self.preset {
+                Preset::Loopback => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
+                _ => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
+            };
+            sockets.push(bind(SocketAddr::from((v4, 0)))?);
+            let port = sockets.first().map_or(0, |socket| socket.local().port());
+            let second = bind(SocketAddr::from((v6, port))).or_else(|_taken| bind(SocketAddr::from((v6, 0))));
+            sockets.extend(second.ok());
+        }
+        let mut listeners = Vec::new();
+        for at in &self.listen {
+            match at {
+                ListenAddr::Udp(addr) => sockets.push(bind(*addr)?),
+                at => listeners.push(listen(*at)?),
+            }
+        }
+        if self.preset == Preset::Server && listeners.is_empty() {
+            let same = sockets.iter().map(|socket| listen(ListenAddr::Tcp(socket.local())));
+            listeners = same.collect::<Result<_, _>>()?;
+        }
+        Ok((sockets, listeners))
     }
 
     /// How far the node goes to find others.
-    fn reach(&self, sockets: &[Udp]) -> Reach {
+    fn reach(&self, bound: &[SocketAddr]) -> Reach {
         let wanted = match self.preset {
             Preset::Public | Preset::Server => Reach::World,
             Preset::Lan => Reach::Network,
             Preset::Loopback => Reach::Host,
         };
-        let bound: Vec<SocketAddr> = sockets.iter().map(Udp::local).collect();
-        wanted.min(Announcer::reach(&bound))
+        wanted.min(Announcer::reach(bound))
     }
 
-    fn resolve(&self, sockets: &[Udp]) -> node::Config {
+    fn resolve(&self, bound: &[SocketAddr]) -> node::Config {
         let mut session = self.session.clone().unwrap_or_else(|| {
             let base = peer::Config::default().datagram_queue(DATAGRAM_QUEUE);
             match self.preset {
@@ -415,13 +470,14 @@ impl Builder {
             session = session.idle(idle);
         }
         let lan = self.lan.unwrap_or(self.preset != Preset::Server);
-        let dht = self.dht.unwrap_or(true).then(|| self.reach(sockets));
+        let dht = self.dht.unwrap_or(true).then(|| self.reach(bound));
         node::Config::default()
             .session(session)
             .lan(lan)
             .dht(dht)
             .serve_stun(self.serve_stun)
             .direct(self.direct.unwrap_or(true))
+            .tcp_fallback(self.tcp_fallback.unwrap_or(true))
     }
 }
 
@@ -434,6 +490,8 @@ pub(crate) fn servers(urls: &[String]) -> Result<Vec<Server>, BindError> {
 /// Servers of one kind.
 #[cfg(feature = "http")]
 pub(crate) const MAX_SERVERS: usize = 8;
+/// How often the system is asked for a port that is free on both UDP and TCP.
+const PORTS: usize = 8;
 /// Sockets of one node.
 const MAX_SOCKETS: usize = 16;
 /// Bytes of datagrams that wait in one session: shared among the protocols, one of which sends any.

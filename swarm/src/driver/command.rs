@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Stats;
 use super::hash_table::Value;
+use crate::carrier::StreamAddr;
 use crate::node::TableStats;
 use crate::{DialError, GetError, PeerId, PeerInfo, PutError, SendError, TopicId};
 
@@ -18,6 +19,7 @@ pub(crate) enum Command {
     Dial {
         peer: Option<PeerId>,
         addrs: Vec<SocketAddr>,
+        streams: Vec<StreamAddr>,
         reply: oneshot::Sender<Result<PeerId, DialError>>,
     },
     /// To the neighbours of a topic. With a permit it waits for room, without it leaves out the full.

@@ -20,8 +20,9 @@ use super::request::{Requests, Responding, respond};
 use super::shared::{Ending, Shared};
 use super::stream::Incoming;
 use super::subscriber::Subscriber;
-use super::target::DialTarget;
+use super::target::{DialTarget, Resolved};
 use super::topic::Topic;
+use crate::carrier::ListenAddr;
 use crate::discovery::Report;
 use crate::nat::Nat;
 use crate::node::naming::Protocol;
@@ -120,6 +121,12 @@ impl Swarm {
         self.shared.nat()
     }
 
+    /// Everything that the node listens on, UDP first.
+    #[must_use]
+    pub fn listeners(&self) -> &[ListenAddr] {
+        &self.shared.listening
+    }
+
     /// Joins a topic: announces this node there and looks for others. Returns at once; joining again gives another
     /// handle of the same membership.
     ///
@@ -178,8 +185,8 @@ impl Swarm {
     ///
     /// The dial goes on when the future is dropped; [`events`](Self::events) tells of the peer.
     pub async fn dial(&self, target: impl Into<DialTarget>) -> Result<Peer, DialError> {
-        let (peer, addrs) = target.into().resolve().await?;
-        let answer = self.shared.ask(|reply| Command::Dial { peer, addrs, reply }).await;
+        let Resolved { peer, addrs, streams } = target.into().resolve().await?;
+        let answer = self.shared.ask(|reply| Command::Dial { peer, addrs, streams, reply }).await;
         answer.unwrap_or(Err(DialError::Closed)).map(|id| self.peer(&id))
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use super::Driver;
 use super::command::Command;
 use super::limits::{CACHE_EVERY, VALUES};
-use super::target::DialTarget;
+use super::target::{DialTarget, Resolved};
 use crate::discovery::Progress;
 use crate::node::Node;
 use crate::seeds::Seeds;
@@ -117,7 +117,7 @@ impl Driver {
             let commands = self.shared.commands.clone();
             tokio::spawn(async move {
                 // A name that is not known now is looked up again later.
-                if let Ok((_, addrs)) = target.resolve().await {
+                if let Ok(Resolved { addrs, .. }) = target.resolve().await {
                     let _ = commands.send(Command::Bootstrap(addrs)).await;
                 }
             });

@@ -99,6 +99,58 @@ pub(crate) const CACHE_EVERY: Duration = Duration::from_secs(600);
 /// Peers whose last address is remembered, so that a request can reach them again.
 pub(crate) const REMEMBERED: usize = 1024;
 
+/// Datagrams of one batch where there is no UDP socket whose limit counts.
+pub(crate) const SEGMENTS: usize = 64;
+
+/// Connections that others opened, of one node. Beyond it they are closed at once.
+pub(crate) const CONNECTIONS: usize = 512;
+
+/// The same for one public IPv4 address or IPv6 /64.
+pub(crate) const CONNECTIONS_PER_ADDRESS: usize = 64;
+
+/// Connections that others opened and that have not carried a packet of a session: for one more the oldest is closed.
+pub(crate) const UNPROVED: usize = 128;
+
+/// How long a connection may take until it carries a packet of a session.
+pub(crate) const PROOF: Duration = Duration::from_secs(10);
+
+/// How long a connection is kept that carries none any more: longer than sessions are silent, and as long as one that has
+/// moved to UDP may want to come back.
+pub(crate) const STREAM_IDLE: Duration = Duration::from_mins(10);
+
+/// How long a connection may take to be made, and to become a WebSocket.
+pub(crate) const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long a connection may take no byte of what waits for it. Then it is closed.
+pub(crate) const STREAM_WRITE: Duration = Duration::from_secs(30);
+
+/// The same when it is to be closed anyway.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What waits for one connection, in bytes, and for one that has proved nothing. Beyond it datagrams are dropped whole, as a
+/// network would: their session repeats what has to arrive, and learns what the connection carries. Were they held, one
+/// connection would hold up all sessions.
+pub(crate) const STREAM_QUEUE: usize = 256 << 10;
+pub(crate) const UNPROVED_QUEUE: usize = 16 << 10;
+
+/// Read from one connection at once, in bytes; one frame may take as much again.
+pub(crate) const STREAM_READ: usize = 64 << 10;
+
+/// Pieces that came by connections and wait for the net task. Beyond it the connections wait, and their senders.
+pub(crate) const ARRIVALS: usize = 64;
+
+/// Pieces taken in one turn.
+pub(crate) const ARRIVALS_PER_TURN: usize = 8;
+
+/// New connections that wait for the net task. Beyond it they wait in the system.
+pub(crate) const ACCEPTED_WAITING: usize = 16;
+
+/// How long accepting pauses when the system has no descriptors left.
+pub(crate) const NO_DESCRIPTORS: Duration = Duration::from_millis(500);
+
+/// The first and the longest pause between two attempts to connect.
+pub(crate) const RECONNECT: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(8)];
+
 /// The most that the driver holds for one peer beside its session.
 const PER_PEER: usize = 2 * (OUTBOX_BYTES + DATAGRAM_OUTBOX_BYTES) + 2 * INBOX_BYTES + DATAGRAM_INBOX_BYTES;
 const _: () = assert!(PER_PEER <= 4 << 20, "a peer that does not read costs 4 MiB at most, streams aside");

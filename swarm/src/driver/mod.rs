@@ -17,6 +17,7 @@
 //! | `handle.rs`, `topic.rs`, `stream.rs`, `request.rs`, `messages.rs`, `events.rs` | the handles |
 //! | `builder.rs`, `target.rs` | how a node starts, whom it dials |
 //! | `lan.rs` | multicast |
+//! | `carrier/` | TCP and WebSockets, where UDP does not pass |
 //! | `hash_table.rs` | the distributed hash table: where it begins, what handles ask of it |
 //! | `source/`, `finding.rs` | other ways to find peers, and what the driver has to do with them |
 //! | `limits.rs` | every bound |
@@ -24,6 +25,7 @@
 #![expect(clippy::disallowed_methods, reason = "the only I/O")]
 
 mod builder;
+mod carrier;
 mod command;
 mod conn;
 mod ending;
@@ -81,6 +83,7 @@ pub use self::target::{DialTarget, ParseTargetError};
 pub use self::topic::{Published, Topic, TopicEvent, TopicEvents};
 pub use self::wishes::Stats;
 
+use self::carrier::{Carriers, Listener};
 use self::command::Command;
 use self::conn::{Conn, Gone};
 use self::ending::{Closes, End};
@@ -88,13 +91,14 @@ use self::extra::{Extra, Stun};
 use self::finding::Searches;
 use self::hash_table::HashTable;
 use self::lan::Lan;
-use self::limits::{ASLEEP, COMMANDS_PER_TURN, INTERFACES_EVERY};
+use self::limits::{ASLEEP, COMMANDS_PER_TURN, INTERFACES_EVERY, SEGMENTS};
 use self::publications::Waiting;
 use self::session::{Session, Visit, earlier};
 use self::shared::{Shared, Wish};
 use self::sockets::socket_for;
 use self::source::{Announcer, Sources};
 use self::subscriber::{Roster, Subscriber};
+use self::target::Resolved;
 use crate::discovery::Progress;
 use crate::node::Node;
 use crate::seeds::Seeds;
@@ -120,6 +124,7 @@ pub struct Driver {
     extra: Extra,
     buffers: Buffers,
     stun: Stun,
+    carriers: Carriers,
     out: TransmitBuf,
     /// A batch that its socket had no room for, and how much of it left.
     held: Option<(Transmit, usize)>,
@@ -181,7 +186,7 @@ impl Driver {
     #[expect(clippy::too_many_arguments, reason = "called once, by the builder")]
     fn new(
         node: Node,
-        sockets: Vec<Udp>,
+        (sockets, listeners): (Vec<Udp>, Vec<Listener>),
         lan: bool,
         seeds: Vec<DialTarget>,
         stun: Vec<String>,
@@ -196,7 +201,7 @@ impl Driver {
         let lan = lan.then(Lan::open);
         let [byte, ..] = *shared.id.as_bytes();
         Self {
-            out: TransmitBuf::new(sockets.iter().map(Udp::max_segments).min().unwrap_or(1)),
+            out: TransmitBuf::new(sockets.iter().map(Udp::max_segments).min().unwrap_or(SEGMENTS)),
             held: None,
             send_errors: 0,
             extra: Extra::default(),
@@ -238,6 +243,7 @@ impl Driver {
             unsent: 0,
             dropped: 0,
             sockets,
+            carriers: Carriers::new(listeners),
             #[cfg(feature = "v12")]
             legacy,
         }
@@ -271,13 +277,13 @@ impl Driver {
                 false => self.wait(sleep.as_mut()).await,
             }
         }
-        let Self { sockets, lan, closes, sessions, outcome, mut unsent, .. } = self;
+        let Self { sockets, carriers, lan, closes, sessions, outcome, mut unsent, .. } = self;
         for session in sessions.into_values() {
             unsent += session.pending();
             session.end(Gone::Closed);
         }
         // Whoever waits for the end may bind the port again, and gets no other answer than that it has come.
-        drop((sockets, lan, closes));
+        drop((sockets, carriers, lan, closes));
         outcome.send_replace(Some(Unsent { messages: unsent }));
     }
 
@@ -292,6 +298,7 @@ impl Driver {
         if self.node.poll_timeout().is_some_and(|deadline| deadline.at <= now) {
             self.node.handle_timeout(now);
         }
+        self.carriers.reconnect(&self.node, now);
         self.keep_house(now);
         self.take_changes(now);
         more |= self.take_commands(now) == COMMANDS_PER_TURN;
@@ -331,7 +338,9 @@ impl Driver {
             sleep.as_mut().reset(at.into());
         }
         self.slept = deadline;
-        let Self { shared, requests, request, sockets, extra, held, lan, sources, subscribers, paused, .. } = self;
+        let Self {
+            shared, requests, request, sockets, carriers, extra, held, lan, sources, subscribers, paused, ..
+        } = self;
         let held_by = held.as_ref().map(|(transmit, _)| transmit.path.link);
         let blocked = held.as_ref().and_then(|(transmit, _)| socket_for(sockets, &transmit.path));
         let full = subscribers.iter().find(|subscriber| subscriber.is_full());
@@ -357,6 +366,7 @@ impl Driver {
             let ready = ready
                 || extra.poll_ready(held_by, cx)
                 || (deadline.is_some() && sleep.as_mut().poll(cx).is_ready())
+                || carriers.poll_ready(cx).is_ready()
                 || lan.as_ref().is_some_and(|lan| lan.poll_readable(cx).is_ready())
                 || sources.poll_ready(cx).is_ready()
                 || room.as_mut().as_pin_mut().is_some_and(|room| room.poll(cx).is_ready());
@@ -370,6 +380,7 @@ impl Driver {
         let node = self.node.poll_timeout().map(|deadline| deadline.at);
         let end = self.ending.map(|end| end.at);
         let publications = self.publications.front().map(|waiting| waiting.until);
+        let connections = self.carriers.deadline();
         // Seeds and interfaces are of no interest to a node that ends.
         let house = match self.ending {
             None => [
@@ -381,7 +392,7 @@ impl Driver {
             ],
             Some(_) => [None; 5],
         };
-        [node, end, self.stall, self.due, publications].into_iter().chain(house).flatten().min()
+        [node, end, self.stall, self.due, publications, connections].into_iter().chain(house).flatten().min()
     }
 
     /// The interfaces, the seeds and what nobody waits for any more.
@@ -393,6 +404,7 @@ impl Driver {
             self.house_due = now.checked_add(INTERFACES_EVERY).unwrap_or(now);
             self.follow_interfaces(now);
             self.tell_sources();
+            self.carriers.sweep(&mut self.node, now);
             self.shared.services.sweep();
             for handle in std::mem::take(&mut self.used) {
                 if let Some(session) = self.sessions.get_mut(&handle) {
@@ -429,9 +441,9 @@ impl Driver {
     fn dial_target(&self, target: &DialTarget) {
         let (target, commands) = (target.clone(), self.shared.commands.clone());
         tokio::spawn(async move {
-            if let Ok((peer, addrs)) = target.resolve().await {
+            if let Ok(Resolved { peer, addrs, streams }) = target.resolve().await {
                 let (reply, _nobody) = oneshot::channel();
-                let _ = commands.send(Command::Dial { peer, addrs, reply }).await;
+                let _ = commands.send(Command::Dial { peer, addrs, streams, reply }).await;
             }
         });
     }

@@ -21,6 +21,7 @@ use super::services::Services;
 use super::source::Reports;
 use super::subscriber::Subscriber;
 use super::target::DialTarget;
+use crate::carrier::ListenAddr;
 use crate::discovery::Report;
 use crate::nat::Nat;
 use crate::{Closed, DialError, JoinError, PeerId, RequestError, SendError, TopicId, Unsent};
@@ -30,6 +31,7 @@ use crate::{Closed, DialError, JoinError, PeerId, RequestError, SendError, Topic
 pub(crate) struct Shared {
     pub(crate) id: PeerId,
     pub(crate) local: Vec<SocketAddr>,
+    pub(crate) listening: Vec<ListenAddr>,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) ready: Arc<Ready>,
     pub(crate) services: Services,
@@ -96,6 +98,7 @@ impl Shared {
     ) -> Self {
         Self {
             id,
+            listening: Vec::new(),
             sources,
             local,
             commands,
@@ -226,7 +229,7 @@ impl Shared {
         }
         let known = self.state().remembered.get(&peer).copied();
         let addrs = known.map(|addr| vec![addr]).ok_or(RequestError::Dial(DialError::NoAddress))?;
-        let dialled = self.ask(|reply| Command::Dial { peer: Some(peer), addrs, reply }).await;
+        let dialled = self.ask(|reply| Command::Dial { peer: Some(peer), addrs, streams: Vec::new(), reply }).await;
         dialled.or(Err(RequestError::Closed))?.map_err(RequestError::Dial)?;
         self.conn(&peer).ok_or(RequestError::Disconnected)
     }

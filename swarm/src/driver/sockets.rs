@@ -12,7 +12,7 @@ use crate::udp::{Sent, Udp};
 impl Driver {
     /// Returns whether there is more, and whether anything came.
     pub(super) fn receive(&mut self, now: Instant) -> (bool, bool) {
-        let Self { node, sockets, extra, buffers, lan, .. } = self;
+        let Self { node, sockets, carriers, extra, buffers, lan, .. } = self;
         let (mut more, mut came) = (false, false);
         for socket in sockets {
             // One call: sessions are visited before the next, so that what they hold stays little. What is refused is
@@ -26,6 +26,8 @@ impl Driver {
             came = true;
             let _ = node.handle_datagram(datagram, now);
         });
+        let (waits, arrived) = carriers.receive(node, now);
+        (more, came) = (more | waits, came | arrived);
         if let Some(lan) = lan {
             more |= lan.receive(|datagram| _ = node.handle_datagram(datagram, now));
         }
@@ -45,6 +47,10 @@ impl Driver {
                     }
                 }
             };
+            if let Link::Stream(_) = transmit.path.link {
+                self.carriers.send(&self.node, &self.out, &transmit, now);
+                continue;
+            }
             if transmit.path.link == LAN_LINK {
                 // What fails is counted there.
                 let _ = self.lan.as_mut().map(|lan| lan.send(&self.out, &transmit));

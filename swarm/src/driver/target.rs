@@ -3,16 +3,24 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
+#[cfg(feature = "ws")]
+use std::sync::Arc;
 
 use framing::uri::{Host, PeerUri};
 
+#[cfg(feature = "ws")]
+use super::carrier::WS_PATH;
+use crate::carrier::StreamAddr;
+#[cfg(feature = "ws")]
+use crate::carrier::Upgrade;
 use crate::{DialError, ParseIdError, ParseTicketError, PeerId, Ticket};
 
 /// Whom to dial and where: an address, a host name with a port, or the id of a peer with any number of those.
 ///
 /// As text: `192.0.2.1:4000`, `host.example:4000`, `<id>@192.0.2.1:4000`, `p2p://<id>@host.example:4000`, a
 /// [`Ticket`], or an id alone, which the node has to look for. With an id nobody else is talked to; without one, whoever
-/// answers is the peer.
+/// answers is the peer. `tcp://host.example:443`, `tcp://<id>@192.0.2.1:443` and, with the feature `ws`,
+/// `ws://<id>@host.example:80/setowire` (which path it is is known without saying) lead there by TCP and by a WebSocket only.
 ///
 /// ```
 /// use swarm::DialTarget;
@@ -21,11 +29,30 @@ use crate::{DialError, ParseIdError, ParseTicketError, PeerId, Ticket};
 /// assert_eq!(somebody, also);
 /// # Ok::<(), swarm::ParseTargetError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DialTarget {
     pub(crate) peer: Option<PeerId>,
     pub(crate) addrs: Vec<SocketAddr>,
     pub(crate) hosts: Vec<String>,
+    pub(crate) streams: Vec<StreamPlace>,
+}
+
+/// Where a byte stream leads, before names are looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StreamPlace {
+    /// An address or a name, with the port.
+    host: String,
+    /// What a WebSocket is asked for at.
+    #[cfg(feature = "ws")]
+    path: Option<String>,
+}
+
+/// Whom to dial and where, all names looked up.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Resolved {
+    pub(crate) peer: Option<PeerId>,
+    pub(crate) addrs: Vec<SocketAddr>,
+    pub(crate) streams: Vec<StreamAddr>,
 }
 
 /// Why a text names nobody to dial.
@@ -55,7 +82,14 @@ impl DialTarget {
     /// The holder of a key, at any of these addresses.
     #[must_use]
     pub fn peer(peer: PeerId, addrs: impl IntoIterator<Item = SocketAddr>) -> Self {
-        Self { peer: Some(peer), addrs: addrs.into_iter().collect(), hosts: Vec::new() }
+        Self { peer: Some(peer), addrs: addrs.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Adds an address that is dialled by TCP.
+    #[must_use]
+    pub fn tcp(mut self, addr: SocketAddr) -> Self {
+        self.streams.push(StreamPlace::tcp(addr.to_string()));
+        self
     }
 
     /// Adds an address.
@@ -66,18 +100,53 @@ impl DialTarget {
     }
 
     /// Looks the names up; all addresses of all of them are tried.
-    pub(crate) async fn resolve(mut self) -> Result<(Option<PeerId>, Vec<SocketAddr>), DialError> {
-        let mut failed = None;
+    pub(crate) async fn resolve(mut self) -> Result<Resolved, DialError> {
+        let (mut failed, mut streams) = (None, Vec::new());
         for host in self.hosts {
             let found = tokio::net::lookup_host(&host).await.map(|found| self.addrs.extend(found));
             if let Err(error) = found {
                 failed = Some(DialError::Unresolved { host, kind: error.kind() });
             }
         }
-        match failed {
-            Some(error) if self.addrs.is_empty() => Err(error),
-            _ => Ok((self.peer, self.addrs)),
+        for place in self.streams {
+            let found = tokio::net::lookup_host(&place.host).await;
+            match found.map(|found| streams.extend(found.map(|addr| place.at(addr)))) {
+                Ok(()) => {}
+                Err(error) => failed = Some(DialError::Unresolved { host: place.host, kind: error.kind() }),
+            }
         }
+        match failed {
+            Some(error) if self.addrs.is_empty() && streams.is_empty() => Err(error),
+            _ => Ok(Resolved { peer: self.peer, addrs: self.addrs, streams }),
+        }
+    }
+}
+
+impl StreamPlace {
+    const fn tcp(host: String) -> Self {
+        Self {
+            host,
+            #[cfg(feature = "ws")]
+            path: None,
+        }
+    }
+
+    fn at(&self, addr: SocketAddr) -> StreamAddr {
+        #[cfg(feature = "ws")]
+        if let Some(path) = &self.path {
+            let (host, path) = (self.host.clone(), path.clone());
+            return StreamAddr { addr, upgrade: Some(Arc::new(Upgrade { host, path })) };
+        }
+        StreamAddr::tcp(addr)
+    }
+
+    /// What stands in front of it, and behind.
+    fn around(&self) -> (&str, &str) {
+        #[cfg(feature = "ws")]
+        if let Some(path) = &self.path {
+            return ("ws://", path);
+        }
+        ("tcp://", "")
     }
 }
 
@@ -89,7 +158,19 @@ impl FromStr for DialTarget {
             return Ok(text.parse::<Ticket>()?.into());
         }
         let wrong = || ParseTargetError::Address { text: text.to_owned() };
-        let bare = text.strip_prefix("p2p://").unwrap_or(text);
+        if let Some(rest) = text.strip_prefix("tcp://") {
+            return Self::stream(rest, StreamPlace::tcp);
+        }
+        #[cfg(feature = "ws")]
+        if let Some(rest) = text.strip_prefix("ws://") {
+            let (rest, path) = rest.find('/').map_or((rest, WS_PATH), |at| rest.split_at(at));
+            let path: String = path.to_owned();
+            if !path.bytes().all(|byte| byte.is_ascii_graphic()) || path.contains('#') {
+                return Err(wrong());
+            }
+            return Self::stream(rest, |host| StreamPlace { host, path: Some(path) });
+        }
+        let bare = text.strip_prefix("p2p://").or_else(|| text.strip_prefix("udp://")).unwrap_or(text);
         let (peer, place) = match bare.split_once('@') {
             Some((id, place)) => {
                 let wrong = |why| ParseTargetError::Id { text: id.to_owned(), why };
@@ -100,7 +181,7 @@ impl FromStr for DialTarget {
         if let (None, Ok(peer)) = (peer, place.parse::<PeerId>()) {
             return Ok(peer.into());
         }
-        let mut target = Self { peer, addrs: Vec::new(), hosts: Vec::new() };
+        let mut target = Self { peer, ..Self::default() };
         if let Ok(addr) = place.parse::<SocketAddr>() {
             target.addrs.push(addr);
             return Ok(target);
@@ -114,12 +195,37 @@ impl FromStr for DialTarget {
     }
 }
 
+impl DialTarget {
+    /// `[id@]host:port` of a byte stream.
+    fn stream(text: &str, place: impl FnOnce(String) -> StreamPlace) -> Result<Self, ParseTargetError> {
+        let datagrams: Self = match text.split_once("://") {
+            None => text.parse()?,
+            Some(_) => return Err(ParseTargetError::Address { text: text.to_owned() }),
+        };
+        let addr = datagrams.addrs.first().map(SocketAddr::to_string);
+        match addr.or_else(|| datagrams.hosts.first().cloned()) {
+            Some(host) => Ok(Self { peer: datagrams.peer, streams: vec![place(host)], ..Self::default() }),
+            None => Err(ParseTargetError::Address { text: text.to_owned() }),
+        }
+    }
+}
+
 impl fmt::Display for DialTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.peer {
-            Some(peer) if self.addrs.is_empty() && self.hosts.is_empty() => return peer.fmt(f),
-            Some(peer) => write!(f, "{peer}@")?,
-            None => {}
+            Some(peer) if self.addrs.is_empty() && self.hosts.is_empty() && self.streams.is_empty() => {
+                return peer.fmt(f);
+            }
+            _ => {}
+        }
+        let stream = self.streams.first().filter(|_| self.addrs.is_empty() && self.hosts.is_empty());
+        let (before, behind) = stream.map_or(("", ""), StreamPlace::around);
+        f.write_str(before)?;
+        if let Some(peer) = &self.peer {
+            write!(f, "{peer}@")?;
+        }
+        if let Some(place) = stream {
+            return write!(f, "{}{behind}", place.host);
         }
         match (self.addrs.first(), self.hosts.first()) {
             (Some(addr), _) => addr.fmt(f),
@@ -138,7 +244,7 @@ impl From<PeerId> for DialTarget {
 
 impl From<SocketAddr> for DialTarget {
     fn from(addr: SocketAddr) -> Self {
-        Self { peer: None, addrs: vec![addr], hosts: Vec::new() }
+        Self { addrs: vec![addr], ..Self::default() }
     }
 }
 
@@ -176,8 +282,8 @@ impl From<PeerUri> for DialTarget {
     fn from(uri: PeerUri) -> Self {
         let (peer, port) = (Some(PeerId::from(uri.peer)), uri.port);
         match uri.host {
-            Host::Ip(ip) => Self { peer, addrs: vec![SocketAddr::new(ip, port)], hosts: Vec::new() },
-            Host::Name(name) => Self { peer, addrs: Vec::new(), hosts: vec![format!("{}:{port}", name.as_str())] },
+            Host::Ip(ip) => Self { peer, addrs: vec![SocketAddr::new(ip, port)], ..Self::default() },
+            Host::Name(name) => Self { peer, hosts: vec![format!("{}:{port}", name.as_str())], ..Self::default() },
         }
     }
 }
@@ -206,6 +312,27 @@ mod tests {
             matches!("abc@192.0.2.1:4".parse::<DialTarget>(), Err(ParseTargetError::Id { text, .. }) if text == "abc")
         );
         assert!(matches!("seto1abc".parse::<DialTarget>(), Err(ParseTargetError::Ticket(_))));
+        for text in ["tcp://192.0.2.1:443", "tcp://host.example:443", "tcp://[2001:db8::1]:1"] {
+            let target: DialTarget = text.parse().unwrap();
+            assert_eq!((target.peer, target.addrs.len(), target.hosts.len(), target.streams.len()), (None, 0, 0, 1));
+            assert_eq!(target.to_string(), text);
+            let with_id = text.replace("tcp://", &format!("tcp://{id}@"));
+            let target: DialTarget = with_id.parse().unwrap();
+            assert_eq!((target.peer, target.to_string()), (Some(id), with_id));
+        }
+        #[cfg(feature = "ws")]
+        {
+            let target: DialTarget = "ws://host.example:80".parse().unwrap();
+            assert_eq!(target.to_string(), "ws://host.example:80/setowire");
+            let target: DialTarget = format!("ws://{id}@[::1]:80/behind/a/proxy?x=1").parse().unwrap();
+            assert_eq!(target.to_string(), format!("ws://{id}@[::1]:80/behind/a/proxy?x=1"));
+            for wrong in ["ws://", "ws:///x", "ws://host/x", "ws://host:1/a b", "ws://host:1/a#b", "ws://tcp://h:1"] {
+                assert!(wrong.parse::<DialTarget>().is_err(), "{wrong:?}");
+            }
+        }
+        for wrong in ["tcp://", "tcp://host", "tcp://udp://host:1", "tcp://seto1abc", &format!("tcp://{id}")] {
+            assert!(wrong.parse::<DialTarget>().is_err(), "{wrong:?}");
+        }
         for wrong in ["", "4000", "host.example", "host:99999", "x@192.0.2.1:4", ":7", "1.2.3:4"] {
             assert!(wrong.parse::<DialTarget>().is_err(), "{wrong:?}");
         }

@@ -3,12 +3,14 @@
 use std::time::Instant;
 
 use peer::Handle;
+use structs::Link;
 
 use super::Driver;
 use super::command::Command;
 use super::limits::COMMANDS_PER_TURN;
 use super::session::Session;
 use super::shared::Changes;
+use crate::carrier::{Carrier, StreamAddr};
 use crate::udp::Udp;
 use crate::{DialError, PeerId, PeerInfo, Proof, Security, node};
 
@@ -31,6 +33,12 @@ pub struct Stats {
     /// Messages that were accepted and could not be sent: their peer takes none or only shorter ones, which it said too
     /// late, or left before.
     pub dropped: u64,
+    /// Connections that carry sessions beside UDP, and those that have not proved anything yet.
+    pub connections: usize,
+    /// Connections that were not let in, or pushed out before they proved anything.
+    pub connections_refused: u64,
+    /// Datagrams for which a connection had no room.
+    pub connection_drops: u64,
     /// Streams and requests that are open or wait to be, of all sessions.
     pub streams: usize,
 }
@@ -78,13 +86,15 @@ impl Driver {
     pub(super) fn apply(&mut self, command: Command, now: Instant) {
         // A reply that nobody waits for is dropped.
         match command {
-            Command::Dial { peer, addrs, reply } => match self.node.dial(peer, &addrs, now) {
-                Ok(id) => drop(self.dials.insert(id, reply)),
-                Err(error) => match (error, peer) {
-                    (DialError::NoAddress, Some(peer)) => self.find(peer, reply, now),
-                    (error, _) => drop(reply.send(Err(error))),
-                },
-            },
+            Command::Dial { peer, addrs, streams, reply } => {
+                match self.node.dial_streams(peer, &addrs, &streams, true, now) {
+                    Ok(id) => drop(self.dials.insert(id, reply)),
+                    Err(error) => match (error, peer) {
+                        (DialError::NoAddress, Some(peer)) => self.find(peer, reply, now),
+                        (error, _) => drop(reply.send(Err(error))),
+                    },
+                }
+            }
             Command::Publish { topic, data, permit, reply } => self.publish((topic, data), permit, reply, now),
             Command::Peers(reply) => drop(reply.send(self.peers())),
             Command::Stats(reply) => drop(reply.send(self.stats())),
@@ -120,6 +130,7 @@ impl Driver {
                 addr,
                 path: self.node.way(handle),
                 relay: self.node.relay_of(handle),
+                carrier: self.carrier(session.path()?.link),
                 addrs: stats.paths,
                 rtt: stats.rtt.unwrap_or_default(),
                 proof: Proof::Key,
@@ -137,6 +148,18 @@ impl Driver {
         peers
     }
 
+    fn carrier(&self, link: Link) -> Carrier {
+        match link {
+            Link::Udp | Link::Socket(_) => Carrier::Udp,
+            Link::Stream(number) => {
+                let dialled = || self.node.stream(number).map(StreamAddr::carrier);
+                self.carriers.carrier(number).or_else(dialled).unwrap_or(Carrier::Tcp)
+            }
+            Link::Circuit(_) => Carrier::Relay,
+            Link::Custom(_) => Carrier::Custom,
+        }
+    }
+
     pub(super) fn stats(&self) -> Stats {
         Stats {
             node: self.node.stats(),
@@ -147,6 +170,9 @@ impl Driver {
                 + self.extra.receive_errors(),
             lan_errors: self.lan.as_ref().map_or(u64::from(self.lan_failed), |lan| lan.errors),
             dropped: self.dropped + self.sessions.values().map(|session| session.dropped).sum::<u64>(),
+            connections: self.carriers.len(),
+            connections_refused: self.carriers.counts.refused,
+            connection_drops: self.carriers.counts.dropped,
             streams: self.sessions.values().map(Session::streams).sum(),
         }
     }

@@ -13,6 +13,7 @@ pub struct Config {
     pub(super) observers: nat::Scope,
     pub(super) direct: bool,
     pub(super) serve_stun: bool,
+    pub(super) tcp_fallback: bool,
 }
 
 impl Default for Config {
@@ -26,6 +27,7 @@ impl Default for Config {
             observers: nat::Scope::Public,
             direct: true,
             serve_stun: false,
+            tcp_fallback: true,
         }
     }
 }
@@ -87,6 +89,13 @@ impl Config {
     #[must_use]
     pub const fn dht(mut self, reach: Option<Reach>) -> Self {
         self.dht = reach;
+        self
+    }
+
+    /// Whether addresses of our owner and of relays that are silent are tried by TCP as well. Default: yes.
+    #[must_use]
+    pub const fn tcp_fallback(mut self, on: bool) -> Self {
+        self.tcp_fallback = on;
         self
     }
 }

@@ -70,6 +70,24 @@ impl Dials {
     pub(super) fn len(&self) -> usize {
         self.dials.len()
     }
+
+    pub(super) fn is_under_way(&self, id: DialId) -> bool {
+        self.dials.contains_key(&id)
+    }
+
+    /// Whom a dial is for, unless it waits for the end of a session.
+    pub(super) fn expected(&self, id: DialId) -> Option<Option<PeerId>> {
+        self.dials.get(&id).filter(|dial| !dial.again).map(|dial| dial.expected)
+    }
+
+    /// A dial may end with this session too.
+    pub(super) fn also(&mut self, id: DialId, session: Handle) {
+        if let Some(dial) = self.dials.get_mut(&id)
+            && !dial.sessions.contains(&session)
+        {
+            dial.sessions.push(session);
+        }
+    }
 }
 
 impl Node {
@@ -165,21 +183,7 @@ impl Node {
     ) -> Result<DialId, DialError> {
         let id = match self.dial(Some(peer), addrs, now) {
             Err(DialError::NoAddress | DialError::BadAddress { .. }) if !relays.is_empty() => {
-                if self.dials.dials.len() >= MAX_DIALS {
-                    return Err(DialError::TooMany { limit: MAX_DIALS });
-                }
-                let id = self.next_dial();
-                let dial = Dial {
-                    expected: Some(peer),
-                    addrs: Vec::new(),
-                    sessions: Vec::new(),
-                    since: self.now,
-                    again: false,
-                    suggested: false,
-                    via: None,
-                };
-                self.dials.dials.insert(id, dial);
-                id
+                self.dial_nowhere(Some(peer))?
             }
             other => other?,
         };
@@ -192,6 +196,34 @@ impl Node {
             self.dial_through_relays();
         }
         Ok(id)
+    }
+
+    /// A dial without addresses, which are to come.
+    pub(super) fn dial_nowhere(&mut self, peer: Option<PeerId>) -> Result<DialId, DialError> {
+        if self.dials.dials.len() >= MAX_DIALS {
+            return Err(DialError::TooMany { limit: MAX_DIALS });
+        }
+        let id = self.next_dial();
+        let dial = Dial {
+            expected: peer,
+            addrs: Vec::new(),
+            sessions: Vec::new(),
+            since: self.now,
+            again: false,
+            suggested: false,
+            via: None,
+        };
+        self.dials.dials.insert(id, dial);
+        Ok(id)
+    }
+
+    /// Ends a dial for which there is nothing to try, and says whether it was one.
+    pub(super) fn end_empty_dial(&mut self, id: DialId) -> bool {
+        let is_empty = self.dials.dials.get(&id).is_some_and(Dial::is_over);
+        if is_empty {
+            self.dials.dials.remove(&id);
+        }
+        is_empty
     }
 
     /// Asks the relays of those who did not answer.
@@ -495,7 +527,7 @@ impl Dial {
 }
 
 /// Whether somebody can be at an address.
-fn is_dialable(addr: SocketAddr) -> bool {
+pub(super) fn is_dialable(addr: SocketAddr) -> bool {
     let broadcast = addr.ip() == IpAddr::V4(Ipv4Addr::BROADCAST);
     addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast() && !broadcast
 }

@@ -18,6 +18,7 @@
 //! | `punching.rs`, `fresh.rs` | attempts to punch through NATs, and the sockets for them |
 //! | `outside.rs` | where others see the node, and what that says of its NAT |
 //! | `protocols.rs` | what every session speaks |
+//! | `streams.rs` | byte streams where UDP does not pass, and the way from them to UDP |
 //! | `naming.rs` | how a stream says what it is for, and a request how it ended |
 //! | `event.rs`, `config.rs` | what a node tells, and what its owner decides |
 
@@ -36,6 +37,7 @@ mod protocols;
 mod publish;
 mod punching;
 mod relays;
+mod streams;
 mod table;
 mod topics;
 
@@ -56,6 +58,7 @@ pub use finder::TableStats;
 pub use lan::{Interface, LAN_LINK, MAX_INTERFACES};
 pub use protocols::ProtocolIds;
 pub use publish::Publication;
+pub use streams::ACCEPTED;
 pub use topics::Counters as TopicCounters;
 
 use candidates::Candidates;
@@ -66,6 +69,7 @@ use outside::Outside;
 use publish::Outbound;
 use punching::Punches;
 use relays::Relays;
+use streams::{Streams, is_datagrams};
 use topics::Topics;
 
 use crate::{DisconnectReason, JoinError, PeerId, TopicId};
@@ -91,6 +95,7 @@ pub struct Node {
     relays: Relays,
     outside: Outside,
     punches: Punches,
+    streams: Streams,
     events: VecDeque<Event>,
     ending: bool,
     told_closed: bool,
@@ -171,6 +176,7 @@ impl Node {
             relays,
             outside,
             punches,
+            streams: Streams::new(config.tcp_fallback),
             events: VecDeque::new(),
             ending: false,
             told_closed: false,
@@ -360,11 +366,12 @@ impl Node {
                     (session.addr, session.relayed) = (path.remote, is_circuit(&path));
                     self.events.push_back(Event::Moved { session: handle, path });
                 }
+                self.seek_datagrams(handle);
                 self.relays_moved(handle);
                 self.keep_mapping(handle);
             }
-            // Through a circuit the other side sees the relay, which is no address of ours.
-            peer::Event::Observed(addr) if !self.is_relayed(handle) => {
+            // Through a circuit the other side sees the relay, and behind a stream a port that is not of our socket.
+            peer::Event::Observed(addr) if self.goes_by_datagrams(handle) => {
                 if let (Some(finder), Some(session)) = (&mut self.finder, self.sessions.get(&handle)) {
                     finder.on_seen(addr, session.addr.ip(), self.now);
                 }
@@ -410,9 +417,10 @@ impl Node {
         let connection = Connection { peer, addr, resumed: connected.resumed, cipher: connected.cipher };
         self.events.push_back(Event::Connected { session: handle, connection });
         self.dial_reached(handle, peer);
+        self.streams_connected(handle);
         self.relays_connected(handle);
         self.keep_mapping(handle);
-        if let Some(finder) = self.finder.as_mut().filter(|_| !relayed) {
+        if let Some(finder) = self.finder.as_mut().filter(|_| is_datagrams(&connected.path)) {
             finder.on_session(addr, self.now);
         }
         self.flush_topics();
@@ -465,6 +473,7 @@ impl Node {
     fn on_closed(&mut self, handle: Handle, closed: peer::Closed) {
         self.dial_ended(handle, &closed.reason);
         self.punching_closed(handle);
+        self.streams_closed(handle);
         self.topic_readable.remove(&handle);
         let Some(session) = self.sessions.remove(&handle) else { return };
         if let Some(lan) = &mut self.lan {
@@ -514,6 +523,7 @@ impl Machine for Node {
         self.hear_finder();
         self.dial_postponed();
         self.dial_through_relays();
+        self.streams_timeout();
         self.relays_timeout();
         self.punches_timeout();
         self.outside_timeout();
@@ -560,6 +570,7 @@ impl Machine for Node {
         let lan = Deadline::earliest(self.lan.as_ref().and_then(Lan::poll_timeout), postponed);
         let finder = self.finder.as_ref().and_then(Finder::poll_timeout);
         let lan = Deadline::earliest(Deadline::earliest(lan, self.relays_deadline()), finder);
+        let lan = Deadline::earliest(lan, self.streams_deadline());
         let punches = Deadline::earliest(self.punches_deadline(), self.outside.poll_timeout());
         Deadline::earliest(Deadline::earliest(self.endpoint.poll_timeout(), lan), punches)
     }

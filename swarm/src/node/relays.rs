@@ -104,11 +104,6 @@ impl Node {
         self.relays.client.circuit(path.link).map(|(_, relay)| PeerId::from(relay))
     }
 
-    /// Whether a session goes through a relay.
-    pub(super) fn is_relayed(&self, session: Handle) -> bool {
-        self.endpoint.peer(session).and_then(peer::Peer::path).is_some_and(|path| is_circuit(&path))
-    }
-
     /// The path of the session with a peer, unless it goes through a relay.
     fn direct_path(&self, key: &crypto::PeerId) -> Option<Path> {
         let handle = self.session(&PeerId::from(*key))?;
@@ -346,7 +341,7 @@ impl Node {
         match event {
             Client::Dial { relay, addrs } => match self.direct_path(&relay) {
                 Some(path) => self.relays.client.connected(relay, path, self.now),
-                None => match self.dial(Some(PeerId::from(relay)), &addrs, self.now) {
+                None => match self.dial_streams(Some(PeerId::from(relay)), &addrs, &[], true, self.now) {
                     Ok(id) => drop(self.relays.dials.insert(id, relay)),
                     Err(_) => self.relays.client.dial_failed(&relay, self.now),
                 },

@@ -84,6 +84,7 @@ impl PeerLink {
             addr: self.peer.path().map_or(self.addr, |path| path.remote),
             path: crate::nat::Way::Direct,
             relay: None,
+            carrier: crate::Carrier::Udp,
             addrs: self.peer.path_count(),
             rtt: self.peer.rtt(),
             proof: self.proof(),

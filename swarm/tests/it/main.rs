@@ -14,6 +14,7 @@ mod abuse;
 #[cfg(feature = "v12")]
 mod both;
 mod cancel;
+mod carriers;
 mod dht;
 mod dial;
 mod ending;
