@@ -319,7 +319,11 @@ impl Node {
             let pause = if outside.answered { STUN_EVERY } else { outside.pause };
             outside.pause = (outside.pause * 2).min(STUN_EVERY);
             outside.ask_at = Some(now + pause);
-            if !outside.answered && outside.reflexive(Family::V4).is_none() && self.sessions.is_empty() {
+            let answered = outside.answered || outside.reflexive(Family::V4).is_some();
+            let of_udp = |session: &Handle| {
+                self.endpoint.peer(*session).and_then(peer::Peer::path).is_some_and(|path| path.link == Link::Udp)
+            };
+            if !answered && !self.sessions.keys().any(of_udp) {
                 outside.words(Family::V4).set_blocked();
             }
         }

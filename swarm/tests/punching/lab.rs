@@ -27,6 +27,7 @@ pub(crate) const fn secs(n: u64) -> Duration {
 pub(crate) struct Host {
     pub(crate) node: Node,
     ip: IpAddr,
+    ipv6: Option<IpAddr>,
     /// The box in front of it.
     nat: Option<usize>,
     sockets: Vec<(Link, u16)>,
@@ -75,11 +76,13 @@ pub(crate) struct Setting {
     pub(crate) seed: u64,
     /// Servers that are asked where they see a host.
     pub(crate) stun: bool,
+    /// A and B have IPv6, too, without a NAT.
+    pub(crate) ipv6: bool,
 }
 
 impl Setting {
     pub(crate) const fn of(a: NatKind, b: NatKind, seed: u64) -> Self {
-        Self { kinds: [a, b], together: false, timeouts: secs(120), seed, stun: true }
+        Self { kinds: [a, b], together: false, timeouts: secs(120), seed, stun: true, ipv6: false }
     }
 }
 
@@ -117,12 +120,15 @@ impl Lab {
             let config = Config::default().lan(false).serve(limits).serve_stun(serve).relays(relays);
             let epoch = structs::Epoch { instant: now, unix: secs(1_700_000_000) };
             let mut node = Node::new(identity(number), config, epoch, &seed.fork(&format!("node {number}")), now);
-            node.set_addresses(&[], &[SocketAddr::new(ip, PORT)], now);
+            let ipv6 = IpAddr::from([0x2a01, 0, 0, 0, 0, 0, 0, number as u16]);
+            let ipv6 = Some(ipv6).filter(|_| setting.ipv6 && !serve);
+            let own: Vec<SocketAddr> = [Some(ip), ipv6].into_iter().flatten().map(|ip| (ip, PORT).into()).collect();
+            node.set_addresses(&[], &own, now);
             if !serve && setting.stun {
                 node.set_stun_servers(&servers, now);
             }
             let (sockets, events) = (vec![(Link::Udp, PORT)], Vec::new());
-            lab.hosts.push(Host { node, ip, nat, sockets, next_port: PORT + 1, events });
+            lab.hosts.push(Host { node, ip, ipv6, nat, sockets, next_port: PORT + 1, events });
         }
         lab.run_for(secs(3));
         lab
@@ -202,7 +208,7 @@ impl Lab {
             let (ip, nat) = (self.hosts[host].ip, self.hosts[host].nat);
             let outside = nat.map(|at| self.boxes[at].public());
             let near = from.ip().to_string().starts_with("10.") && to.ip() == ip;
-            if (outside.is_none() && to.ip() == ip) || near {
+            if (outside.is_none() && to.ip() == ip) || near || self.hosts[host].ipv6 == Some(to.ip()) {
                 return Some((host, to));
             }
             if outside == Some(to.ip())
@@ -261,7 +267,13 @@ impl Lab {
 
     fn leave(&mut self, host: usize, port: u16, to: SocketAddr, ttl: Option<u8>, payload: Vec<u8>) {
         *self.sent_to.entry(to.ip()).or_default() += payload.len();
-        let Host { ip, nat, .. } = self.hosts[host];
+        let Host { ip, ipv6, nat, .. } = self.hosts[host];
+        if to.is_ipv6() {
+            let Some(ip) = ipv6 else { return };
+            self.sequence += 1;
+            self.queue.insert((self.now + DELAY, self.sequence), (SocketAddr::new(ip, port), to, payload));
+            return;
+        }
         let local = SocketAddr::new(ip, port);
         let near = nat.is_some() && self.hosts.iter().any(|other| other.ip == to.ip() && other.nat == nat);
         let (from, delay) = match nat {

@@ -164,8 +164,7 @@ fn two_sequences_meet_where_nobody_else_takes_ports() {
 #[test]
 fn a_nat_that_strays_take_ports_of_is_passed_towards_random_ports() {
     for seed in 0..3 {
-        let (_, talk, took) = punched(Setting::of(NatKind::PortClash, NatKind::SymRand, 100 + seed), secs(12));
-        drop(talk);
+        let (_, _, took) = punched(Setting::of(NatKind::PortClash, NatKind::SymRand, 100 + seed), secs(12));
         assert!(took > ms(500), "more than one try: {took:?}");
     }
 }
@@ -198,6 +197,25 @@ fn a_peer_that_begins_again_and_again_makes_nobody_send_more() {
     let sent = lab.sent_to.get(&outside).copied().unwrap_or_default() - before;
     assert!(sent > 0, "it takes part");
     assert!(sent < 5 * 64_000, "{sent} bytes in a minute");
+}
+
+#[test]
+fn two_with_ipv6_use_it_whatever_their_nats_and_nobody_can_have_much_sent_to_others_by_it() {
+    let setting = Setting { ipv6: true, ..Setting::of(NatKind::SymRand, NatKind::SymRand, 120) };
+    let (mut lab, talk, took) = punched(setting, secs(1));
+    assert!(lab.path(A).remote.is_ipv6() && lab.path(B).remote.is_ipv6(), "{took:?}");
+    talk.finish(&mut lab);
+
+    let victim: SocketAddr = "[2a00::1]:53".parse().unwrap();
+    for liar in [A, B] {
+        let mut lab = Lab::new(setting);
+        let now = lab.at();
+        lab.hosts[liar].node.set_addresses(&[], &[victim], now);
+        lab.connect();
+        lab.run_for(Duration::from_mins(10));
+        let sent = lab.sent_to.get(&victim.ip()).copied().unwrap_or_default();
+        assert!((1..8 * 2 * 192).contains(&sent), "{sent}");
+    }
 }
 
 #[test]
