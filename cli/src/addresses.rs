@@ -7,19 +7,25 @@ use if_addrs::Interface;
 
 use crate::http::Origin;
 
-/// Those at which others reach what listens at `bound`: the address itself, or where that is any, the addresses of the
-/// interfaces. Those of the internet come first, loopback addresses only where there are no others.
-pub(crate) fn reachable(bound: SocketAddr) -> Vec<SocketAddr> {
-    if !bound.ip().is_unspecified() {
-        return vec![bound];
+/// Those at which others reach what listens at the addresses of `bound`: these themselves, or where one is any, the addresses
+/// of the interfaces. Those of the internet come first, loopback addresses only where there are no others.
+pub(crate) fn reachable(bound: &[SocketAddr]) -> Vec<SocketAddr> {
+    let interfaces = interfaces();
+    let mut found: Vec<SocketAddr> = Vec::new();
+    for bound in bound {
+        if bound.ip().is_unspecified() {
+            let ips = interfaces.iter().map(Interface::ip);
+            let ips = ips.filter(|ip| ip.is_ipv4() == bound.is_ipv4() && !is_link_local(*ip));
+            found.extend(ips.map(|ip| SocketAddr::new(ip, bound.port())));
+        } else {
+            found.push(*bound);
+        }
     }
-    let mut ips: Vec<IpAddr> = interfaces().into_iter().map(|interface| interface.ip()).collect();
-    ips.retain(|ip| ip.is_ipv4() == bound.is_ipv4() && !is_link_local(*ip));
-    if ips.iter().any(|ip| !ip.is_loopback()) {
-        ips.retain(|ip| !ip.is_loopback());
+    if found.iter().any(|addr| !addr.ip().is_loopback()) {
+        found.retain(|addr| !addr.ip().is_loopback() || bound.contains(addr));
     }
-    ips.sort_by_key(|ip| Reverse(Origin::new(*ip).is_public()));
-    ips.into_iter().map(|ip| SocketAddr::new(ip, bound.port())).collect()
+    found.sort_by_key(|addr| Reverse(Origin::new(addr.ip()).is_public()));
+    found
 }
 
 /// The interfaces that are up; none if the system does not tell.
@@ -44,8 +50,8 @@ mod tests {
     #[test]
     fn an_address_that_was_chosen_is_told_as_it_is() {
         let chosen = SocketAddr::from(([127, 0, 0, 1], 7));
-        assert_eq!(reachable(chosen), [chosen]);
+        assert_eq!(reachable(&[chosen]), [chosen]);
         let any = SocketAddr::from(([0, 0, 0, 0], 7));
-        assert!(reachable(any).iter().all(|addr| addr.is_ipv4() && addr.port() == 7 && !addr.ip().is_unspecified()));
+        assert!(reachable(&[any]).iter().all(|addr| addr.is_ipv4() && addr.port() == 7 && !addr.ip().is_unspecified()));
     }
 }

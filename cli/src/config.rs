@@ -83,6 +83,7 @@ pub(crate) struct Limits {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Serve {
     pub(crate) bootstrap: bool,
+    pub(crate) stun: bool,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) piping: Option<SocketAddr>,
     pub(crate) behind_proxy: bool,

@@ -15,6 +15,12 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// Nobody was found or reached.
+    pub(crate) const UNREACHED: u8 = 3;
+    /// The other side refused.
+    pub(crate) const REFUSED: u8 = 4;
+    /// Something took too long.
+    pub(crate) const TIMED_OUT: u8 = 5;
     /// The configuration is wrong (EX_CONFIG of sysexits.h).
     pub(crate) const CONFIG: u8 = 78;
     /// Ended by Ctrl-C: 128 and the number of the signal.

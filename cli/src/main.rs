@@ -2,6 +2,7 @@
 
 mod addresses;
 mod config;
+mod doctor;
 mod exit;
 mod http;
 mod identity;
@@ -32,9 +33,12 @@ enum Command {
     /// Show the identity of this machine, or make one
     #[command(after_help = exit::HELP)]
     Id(identity::Options),
-    /// Serve others: a node to begin at, lists of peers by HTTP
+    /// Serve others: a node to begin at, STUN, lists of peers by HTTP
     #[command(after_help = exit::HELP)]
     Serve(serve::Options),
+    /// Tell what kind of network this is, and how a peer is reached from it
+    #[command(after_help = exit::HELP)]
+    Doctor(doctor::Options),
     /// Check a configuration
     #[command(subcommand, after_help = exit::HELP)]
     Config(config::Action),
@@ -58,6 +62,7 @@ fn run(options: Options) -> Result<(), Failure> {
     match options.command {
         Command::Id(options) => identity::run(&options),
         Command::Config(action) => config::run(&action),
+        Command::Doctor(options) => in_runtime(doctor::run(options)),
         Command::Serve(options) => in_runtime(serve::run(options)),
     }
 }

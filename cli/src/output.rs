@@ -16,11 +16,22 @@ pub(crate) struct Output {
 impl Output {
     /// A line of data, and the same as an object.
     pub(crate) fn data(self, text: &str, value: Value) {
-        if self.json {
-            self.object(value);
-        } else {
+        self.data_line(text);
+        self.only_json(value);
+    }
+
+    /// A line of data where they are not objects.
+    pub(crate) fn data_line(self, text: &str) {
+        if !self.json {
             // Whoever does not read any more does not want it.
             let _ = writeln!(io::stdout().lock(), "{text}");
+        }
+    }
+
+    /// An object where data are objects.
+    pub(crate) fn only_json(self, value: Value) {
+        if self.json {
+            self.object(value);
         }
     }
 

@@ -24,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Serves a group: a node to begin at, and lists of peers by HTTP.
 ///
-/// Without a word about what to serve it is a node that others begin at. Each part is told by a line on standard output: its
+/// Without a word about what to serve it does all that a node can: others begin at it, and ask it by STUN where it sees them. Each part is told by a line on standard output: its
 /// name, a tab, and what to give to others, those addresses first that are of the internet. Others name the first parts by
 /// `--bootstrap`. Both HTTP servers speak plain HTTP; a server in front of them adds TLS.
 #[derive(Debug, Clone, clap::Args)]
@@ -40,6 +40,10 @@ pub(crate) struct Options {
     /// A node at which others begin: it is in the distributed hash table, and peers connect to it
     #[arg(long)]
     bootstrap: bool,
+
+    /// A STUN server, on the sockets of the node: it tells others where it sees them
+    #[arg(long)]
+    stun: bool,
 
     /// A list of peers by HTTP, as the existing nodes use it, and sealed bodies for those of this project
     #[arg(long, value_name = "IP:PORT", env = "SETOWIRE_HTTP")]
@@ -66,6 +70,7 @@ pub(crate) struct Options {
 #[derive(Debug)]
 struct Roles {
     bootstrap: bool,
+    stun: bool,
     http: Option<SocketAddr>,
     piping: Option<SocketAddr>,
 }
@@ -75,13 +80,14 @@ impl Roles {
     const fn of(options: &Options, config: &config::Serve) -> Self {
         let http = if options.http.is_some() { options.http } else { config.http };
         let piping = if options.piping.is_some() { options.piping } else { config.piping };
-        let none = !options.bootstrap && !config.bootstrap && http.is_none() && piping.is_none();
-        Self { bootstrap: options.bootstrap || config.bootstrap || none, http, piping }
+        let (bootstrap, stun) = (options.bootstrap || config.bootstrap, options.stun || config.stun);
+        let none = !bootstrap && !stun && http.is_none() && piping.is_none();
+        Self { bootstrap: bootstrap || none, stun: stun || none, http, piping }
     }
 
     /// Whether any of them is that of a node.
     const fn node(&self) -> bool {
-        self.bootstrap
+        self.bootstrap || self.stun
     }
 }
 
@@ -96,12 +102,15 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let roles = Roles::of(&options, &config.serve);
     // All that can fail comes before the first line, so that nothing is promised that is not kept.
     let listeners = listeners(&roles, options.behind_proxy || config.serve.behind_proxy).await?;
-    let node = if roles.node() { Some(node(&options, &config, out).await?) } else { None };
+    let node = if roles.node() { Some(node(&options, &config, &roles, out).await?) } else { None };
 
     if let Some(node) = &node {
         let bound = node.local_addrs();
         if roles.bootstrap {
             tell(out, "bootstrap", &named(node.id(), bound));
+        }
+        if roles.stun {
+            tell(out, "stun", &addresses::reachable(bound).iter().map(SocketAddr::to_string).collect::<Vec<_>>());
         }
         warn_if_private(out, bound);
     }
@@ -109,7 +118,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let mut tasks = JoinSet::new();
     for (names, listener) in listeners {
         let urls: Vec<String> =
-            addresses::reachable(listener.local()?).iter().map(|addr| format!("http://{addr}")).collect();
+            addresses::reachable(&[listener.local()?]).iter().map(|addr| format!("http://{addr}")).collect();
         for name in names {
             tell(out, name, &urls);
         }
@@ -163,12 +172,14 @@ async fn listeners(roles: &Roles, behind_proxy: bool) -> anyhow::Result<Vec<(Vec
 }
 
 /// Starts the node.
-async fn node(options: &Options, config: &Config, out: Output) -> anyhow::Result<Swarm> {
+async fn node(options: &Options, config: &Config, roles: &Roles, out: Output) -> anyhow::Result<Swarm> {
     let file = identity::path(options.identity.as_deref().or(config.serve.identity.as_deref()))?;
     let mut builder = Swarm::builder()
         .preset(config.preset.map_or(Preset::Server, Preset::from))
         .agent(concat!("setowire/", env!("CARGO_PKG_VERSION")))
         .identity(identity::load_or_create(&file, out)?)
+        .dht(roles.bootstrap)
+        .serve_stun(roles.stun)
         .bootstrap(config.discovery.dht.bootstrap.iter().cloned());
     for addr in listen(options, config) {
         builder = builder.listen(addr);
@@ -201,7 +212,7 @@ fn listen(options: &Options, config: &Config) -> Vec<SocketAddr> {
 
 /// What others name the node by.
 fn named(id: PeerId, bound: &[SocketAddr]) -> Vec<String> {
-    bound.iter().flat_map(|bound| addresses::reachable(*bound)).map(|addr| format!("{id}@{addr}")).collect()
+    addresses::reachable(bound).into_iter().map(|addr| format!("{id}@{addr}")).collect()
 }
 
 /// One part, and what to give to others.
@@ -211,7 +222,7 @@ fn tell(out: Output, role: &str, give: &[String]) {
 
 /// A server that nobody beyond the network reaches is mostly a mistake.
 fn warn_if_private(out: Output, bound: &[SocketAddr]) {
-    let told: Vec<SocketAddr> = bound.iter().flat_map(|bound| addresses::reachable(*bound)).collect();
+    let told = addresses::reachable(bound);
     let public = told.iter().any(|addr| Origin::new(addr.ip()).is_public());
     if let (false, Some(first)) = (public || told.iter().all(|addr| addr.ip().is_loopback()), told.first()) {
         let port = first.port();

@@ -4,6 +4,7 @@
 //! `interop/README.md`), so a row of the matrix is the same code whoever stands on either side. Where the machine allows
 //! it the nodes live in a network namespace that holds nothing but a loopback interface: nothing can be contacted outside.
 
+mod bootstrap;
 mod chat;
 mod dht;
 mod lab;
@@ -30,7 +31,7 @@ struct Group {
     run: fn(&Lab, &mut Rows<'_>) -> anyhow::Result<()>,
 }
 
-const GROUPS: [Group; 11] = [
+const GROUPS: [Group; 12] = [
     Group { name: "handshake", run: meeting::handshake },
     Group { name: "data", run: messages::sizes },
     Group { name: "stream", run: messages::streams },
@@ -39,6 +40,7 @@ const GROUPS: [Group; 11] = [
     Group { name: "restart", run: restart::restarts },
     Group { name: "leaving", run: leaving::all },
     Group { name: "lan", run: meeting::lan },
+    Group { name: "bootstrap", run: bootstrap::lists },
     Group { name: "chat", run: chat::rooms },
     Group { name: "dht", run: dht::values },
     Group { name: "mainline", run: mainline::all },
@@ -113,11 +115,12 @@ fn selected(group: &str, filter: &str) -> bool {
     group.contains(filter) || filter.starts_with(group)
 }
 
-/// Our node and our chat, as they are shipped.
+/// Our node and our programs, as they are shipped.
 fn build(sh: &Shell) -> anyhow::Result<Binaries> {
     progress("building our node");
     cmd!(sh, "cargo build --release -p setowire-swarm --example drive --all-features").quiet().run()?;
-    cmd!(sh, "cargo build --release -p setowire-chat").quiet().run()?;
+    cmd!(sh, "cargo build --release -p setowire-chat -p setowire-cli").quiet().run()?;
     let release = workspace::root().join("target/release");
-    Ok(Binaries { drive: release.join("examples/drive"), chat: release.join("setowire-chat") })
+    let [chat, setowire] = ["setowire-chat", "setowire"].map(|name| release.join(name));
+    Ok(Binaries { drive: release.join("examples/drive"), chat, setowire })
 }

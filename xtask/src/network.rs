@@ -46,6 +46,25 @@ impl Network {
         })
     }
 
+    /// Puts the namespace into a private network, in which nobody else is. That of the machine stays as it is.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn add_private_network(&self, sh: &Shell) -> anyhow::Result<()> {
+        if let Self::Namespace(name) = self {
+            for line in [
+                "link add lan0 type veth peer name lan1",
+                "addr add 10.213.0.1/24 dev lan0",
+                "link set lan0 up",
+                "link set lan1 up",
+            ] {
+                let words = line.split(' ');
+                cmd!(sh, "ip -n {name} {words...}").quiet().run()?;
+            }
+        }
+        Ok(())
+    }
+
     /// A process that will run `program` in it.
     pub(crate) fn command(&self, program: &std::path::Path) -> Command {
         match self {

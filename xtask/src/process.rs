@@ -130,6 +130,16 @@ impl Process {
         Ok(())
     }
 
+    /// Asks it to end, as `kill` does.
+    ///
+    /// # Errors
+    /// When `kill` is not to be had.
+    pub(crate) fn terminate(&mut self) -> anyhow::Result<()> {
+        self.log.write("$", "kill");
+        Command::new("kill").arg(self.child.id().to_string()).status()?;
+        Ok(())
+    }
+
     /// Closes its stdin and waits until it has [`exited`](Self::exited).
     ///
     /// # Errors

@@ -19,6 +19,10 @@ use crate::{flags, steps, workspace};
 
 /// What the lines that start a chat begin with; a nick and a room follow.
 const CHAT: &str = "cargo run --release -p setowire-chat -- ";
+/// What the line that starts a server begins with.
+const SERVE: &str = "cargo run --release -p setowire-cli -- serve ";
+/// What the line of a chat that begins at that server ends with.
+const BEGIN: &str = " --bootstrap host:";
 const TEST: &str = "cargo xtask test";
 
 /// Seconds in which two chats should meet: the second announces itself at once, and again after 5.
@@ -35,6 +39,8 @@ const TESTS: Duration = Duration::from_secs(90 * 60);
 
 const NAMES: [&str; 3] = ["readme: two chats meet", "readme: they talk", "readme: they leave"];
 
+const SERVED: [&str; 3] = ["readme: a server of one's own", "readme: two meet by it", "readme: the server ends"];
+
 /// Runs the commands here, or in a new clone.
 ///
 /// # Errors
@@ -49,12 +55,16 @@ pub(crate) fn run(flags: &flags::Readme) -> anyhow::Result<bool> {
     Ok(report.finish())
 }
 
-/// The rows of the two chats.
+/// The rows of the two chats, and of a server with two others.
 ///
 /// # Errors
 /// As [`run`].
 pub(crate) fn append(report: &mut Report) -> anyhow::Result<()> {
-    chats(report, &Place::here()?).map(drop)
+    let place = Place::here()?;
+    if chats(report, &place)? {
+        served(report, &place)?;
+    }
+    Ok(())
 }
 
 /// The same in a clone of the last commit, where nothing is built, and then the tests.
@@ -66,7 +76,7 @@ fn fresh(report: &mut Report) -> anyhow::Result<()> {
         return Ok(());
     }
     let place = Place::apart(clone)?;
-    if chats(report, &place)? && test(report, &place)? {
+    if chats(report, &place)? && served(report, &place)? && test(report, &place)? {
         here.remove_path(&place.folder).context("cannot remove the clone")?;
     } else {
         progress(&format!("the clone is left in {}", place.folder.display()));
@@ -191,6 +201,23 @@ fn chat_lines(readme: &str) -> anyhow::Result<[Chat<'_>; 2]> {
     Ok([first, second])
 }
 
+/// The lines that start a server, and a chat that begins there.
+///
+/// # Errors
+/// When no block has one of each.
+fn server_lines(readme: &str) -> anyhow::Result<(&str, Chat<'_>)> {
+    for block in shell_blocks(readme) {
+        let server = block.iter().find(|line| line.starts_with(SERVE));
+        let chat = block.iter().find(|line| line.starts_with(CHAT) && line.contains(BEGIN));
+        if let (Some(server), Some(line)) = (server, chat)
+            && let Some((nick, _)) = line.strip_prefix(CHAT).and_then(|rest| rest.split_once(' '))
+        {
+            return Ok((server, Chat { line, nick }));
+        }
+    }
+    anyhow::bail!("no block of commands in README.md has a line `{SERVE}..` and one `{CHAT}..{BEGIN}..`")
+}
+
 /// The line that runs the tests.
 ///
 /// # Errors
@@ -286,6 +313,78 @@ fn said(by: &mut Process, to: &mut Process, nick: &str) -> anyhow::Result<()> {
     })
 }
 
+/// Starts the server of the README and two chats that know nothing but it; whether all went as it should.
+fn served(report: &mut Report, place: &Place) -> anyhow::Result<bool> {
+    let readme = place.readme()?;
+    let (server, chat) = match server_lines(&readme) {
+        Ok(lines) => lines,
+        Err(error) => return report.push(Row::failed(SERVED[0], format!("{error:#}"))).map(|()| false),
+    };
+    let sh = place.shell()?;
+    let build = place.step(cmd!(sh, "cargo build --release -p setowire-cli"));
+    if !steps::run(report, "readme: the server builds", &[], build)? {
+        return Ok(false);
+    }
+    let network = Network::best(&sh);
+    // A node for the internet says nothing of who is on its own machine only.
+    network.add_private_network(&sh)?;
+    let mut names = SERVED.into_iter();
+    let outcome = meeting(place, &network, server, &chat, |value, note| {
+        let name = names.next().unwrap_or("readme");
+        report.push(Row::figure(name, value.as_secs_f64(), "s", None).noting(note))
+    });
+    if let Err(error) = &outcome {
+        report.push(place.failed(names.next().unwrap_or("readme"), error))?;
+        for name in names {
+            report.push(Row::not_run(name, "it did not come to that"))?;
+        }
+    }
+    Ok(outcome.is_ok())
+}
+
+/// From the start of the server to its end; `done` is told how long each part took and what it was.
+fn meeting(
+    place: &Place,
+    network: &Network,
+    server: &str,
+    chat: &Chat<'_>,
+    mut done: impl FnMut(Duration, &str) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let start = Instant::now();
+    // An identity of its own, which is not that of whoever builds here.
+    let data = place.logs.join("data");
+    let line = format!("env SETOWIRE_DATA_DIR='{}' {server}", data.display());
+    let mut server = place.spawn(network, &line, "server")?;
+    let given = server.wait("line `bootstrap`", START, |(stream, line)| {
+        line.strip_prefix("bootstrap\t").filter(|_| *stream == Stream::Out).map(str::to_owned)
+    })?;
+    noticed(&mut server, "ready", START)?;
+    done(start.elapsed(), "until it is ready")?;
+
+    // By what the server said. What else would find them is switched off.
+    let target = given.split(' ').next().and_then(|given| given.split('@').nth(1)).context("it gave no address")?;
+    let (begin, rest) = chat.line.split_once(BEGIN).context("the chat begins nowhere")?;
+    let port = rest.split(' ').next().unwrap_or_default();
+    ensure!(target.ends_with(&format!(":{port}")), "the server is at {target}, and the README says port {port}");
+    let line = format!("{begin} --bootstrap {target} --no-lan --no-mainline");
+    let other = format!("not-{}", chat.nick);
+    let second = line.replacen(chat.nick, &other, 1);
+    let mut first = place.start(network, &Chat { line: &line, nick: chat.nick })?;
+    let mut second = place.start(network, &Chat { line: &second, nick: &other })?;
+    let start = Instant::now();
+    noticed(&mut first, &format!("{other} joined"), MEET)?;
+    noticed(&mut second, &format!("{} joined", chat.nick), MEET)?;
+    done(start.elapsed(), "after both listen, by nothing but the server")?;
+
+    let start = Instant::now();
+    server.terminate()?;
+    server.exited(LEAVE)?;
+    said(&mut first, &mut second, chat.nick)?;
+    first.ended(LEAVE)?;
+    second.ended(LEAVE)?;
+    done(start.elapsed(), "by SIGTERM; those who met go on talking")
+}
+
 /// The command of the README that runs the tests; whether they passed. It may contact what packages are fetched from.
 fn test(report: &mut Report, place: &Place) -> anyhow::Result<bool> {
     let name = format!("readme: {TEST}");
@@ -349,6 +448,7 @@ mod tests {
     fn the_readme_of_this_repository_has_them() {
         let text = fs::read_to_string(workspace::root().join("README.md")).unwrap();
         chat_lines(&text).unwrap();
+        server_lines(&text).unwrap();
         test_line(&text).unwrap();
     }
 

@@ -10,6 +10,7 @@
 
 mod abuse;
 mod bootstrap;
+mod doctor;
 mod http;
 mod piping;
 mod program;

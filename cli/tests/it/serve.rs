@@ -1,5 +1,6 @@
 //! What serves, from its first line to its last.
 
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use swarm::{DialTarget, Preset, Swarm};
@@ -23,9 +24,10 @@ fn it_ends_when_it_is_told_to() {
 }
 
 #[test]
-fn without_a_word_it_is_a_node_to_begin_at() {
+fn without_a_word_it_does_all_that_a_node_can() {
     let mut server = Server::start("--listen 127.0.0.1:0");
     let given = server.give("bootstrap");
+    assert_eq!(Some(server.give("stun").as_str()), given.split('@').nth(1));
     assert!(given.contains("@127.0.0.1:"), "{given}");
     assert!(!server.lines.iter().any(|line| line.starts_with("http")));
     // The same identity in the next run: the first made it, in the data folder.
@@ -47,6 +49,22 @@ async fn two_who_know_it_find_each_other_by_id() {
     for node in [alice, bob] {
         node.shutdown(Duration::from_millis(100)).await;
     }
+}
+
+#[test]
+fn it_tells_by_stun_where_it_sees_others() {
+    let mut server = Server::start("--listen 127.0.0.1:0 --stun");
+    let addr: SocketAddr = server.give("stun").parse().unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    // A Binding request without attributes (RFC 8489 section 5).
+    let mut request = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+    request.extend_from_slice(b"twelve bytes");
+    socket.send_to(&request, addr).unwrap();
+    let mut answer = [0; 100];
+    let (len, from) = socket.recv_from(&mut answer).unwrap();
+    assert!(from == addr && len <= 44 && answer[..2] == [1, 1] && answer[8..20] == request[8..20]);
+    assert!(!server.lines.iter().any(|line| line.starts_with("bootstrap")));
 }
 
 #[test]

@@ -50,6 +50,7 @@ impl fmt::Display for Kind {
 pub(super) struct Binaries {
     pub(super) drive: PathBuf,
     pub(super) chat: PathBuf,
+    pub(super) setowire: PathBuf,
 }
 
 /// How a node is started.
@@ -62,6 +63,8 @@ pub(super) struct Setup {
     pub(super) lan: bool,
     /// Topic in hex.
     pub(super) topic: Option<String>,
+    /// URL of an HTTP bootstrap server; for a reference.
+    pub(super) bootstrap_http: Option<String>,
 }
 
 /// The place where nodes meet.
@@ -131,7 +134,12 @@ impl Lab {
                 command
             }
         };
-        for (option, value) in [("--seed", &setup.seed), ("--port", &setup.port), ("--join", &setup.topic)] {
+        for (option, value) in [
+            ("--seed", &setup.seed),
+            ("--port", &setup.port),
+            ("--join", &setup.topic),
+            ("--bootstrap-http", &setup.bootstrap_http),
+        ] {
             if let Some(value) = value {
                 command.args([option, value]);
             }

@@ -46,6 +46,11 @@ impl Node {
         self.id.get(..16).unwrap_or(&self.id)
     }
 
+    /// All of its name: 40 hex digits.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The address it listens on, without the port.
     pub(super) fn ip(&self) -> &str {
         self.addr.rsplit_once(':').map_or("", |(ip, _)| ip)

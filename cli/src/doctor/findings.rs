@@ -1,0 +1,303 @@
+//! What was found, as lines and as fields.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use swarm::PeerId;
+use swarm::nat::{Confidence, Filtering, Mapping, Nat, Outside, Way};
+
+use crate::addresses::is_link_local;
+use crate::http::Origin;
+
+/// 1 January 2026: no clock that is right shows less.
+const EPOCH: u64 = 1_767_225_600;
+
+/// Everything that was found.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// Of the interfaces.
+    pub(super) ips: Vec<IpAddr>,
+    /// Where the node listened.
+    pub(super) bound: Vec<SocketAddr>,
+    pub(super) nat: Nat,
+    /// Who was asked.
+    pub(super) asked: Vec<Asked>,
+    pub(super) clock: Clock,
+    pub(super) peer: Option<Peer>,
+}
+
+/// One who was named and asked.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Asked {
+    pub(super) name: String,
+    /// `node` or `stun`.
+    pub(super) kind: &'static str,
+    /// How long a node took to be connected.
+    pub(super) after: Option<Duration>,
+    pub(super) error: Option<String>,
+}
+
+impl Asked {
+    /// A STUN server; what it said is part of where others see us.
+    pub(super) fn stun(name: &str, heard: bool) -> Self {
+        let error = (!heard).then(|| "nobody said where this machine is".to_owned());
+        Self { name: name.to_owned(), kind: "stun", after: None, error }
+    }
+}
+
+/// The clock of this machine. It is not compared with anybody's.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Clock {
+    /// Seconds since 1970.
+    pub(super) unix: u64,
+}
+
+impl Clock {
+    pub(super) fn now() -> Self {
+        Self { unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) }
+    }
+
+    pub(super) const fn is_plausible(self) -> bool {
+        self.unix >= EPOCH
+    }
+}
+
+/// How a peer was reached.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Peer {
+    pub(super) name: String,
+    pub(super) id: Option<PeerId>,
+    /// From the dial to the session.
+    pub(super) after: Option<Duration>,
+    pub(super) addr: Option<SocketAddr>,
+    pub(super) way: Option<Way>,
+    pub(super) rtt: Option<Duration>,
+    pub(super) error: Option<String>,
+    /// The exit status that follows.
+    pub(super) code: u8,
+}
+
+impl Peer {
+    pub(super) const fn of(name: String) -> Self {
+        Self { name, id: None, after: None, addr: None, way: None, rtt: None, error: None, code: 0 }
+    }
+}
+
+impl Findings {
+    /// Addresses of one family, beyond this machine and more than one link.
+    pub(super) fn ips(&self, v4: bool) -> impl Iterator<Item = IpAddr> {
+        self.ips.iter().copied().filter(move |ip| ip.is_ipv4() == v4 && !ip.is_loopback() && !is_link_local(*ip))
+    }
+
+    /// Whether anybody answered.
+    pub(super) fn is_heard(&self) -> bool {
+        let connected = self.asked.iter().any(|asked| asked.after.is_some());
+        connected || self.nat.addresses().next().is_some() || self.peer.as_ref().is_some_and(|peer| peer.way.is_some())
+    }
+
+    /// The report, without its last two lines.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let mut lines = vec![
+            format!("ipv4: {}", family(self.ips(true))),
+            format!("ipv6: {}", family(self.ips(false))),
+            format!(
+                "clock: {}{}",
+                date(self.clock.unix),
+                if self.clock.is_plausible() { "" } else { ", which is wrong" }
+            ),
+        ];
+        for (name, outside) in [("ipv4", &self.nat.v4), ("ipv6", &self.nat.v6)] {
+            if let Some(addr) = outside.addr {
+                lines.push(format!(
+                    "seen over {name}: {addr}, by {}; {}",
+                    sureness(outside.confidence),
+                    between(outside)
+                ));
+            }
+        }
+        if !self.nat.forwarded.is_empty() {
+            lines.push(format!("forwarded by the router: {}", list(&self.nat.forwarded)));
+        }
+        if self.asked.is_empty() && self.peer.is_none() {
+            lines.push("contacted: nobody".to_owned());
+        }
+        for asked in &self.asked {
+            let outcome = match (&asked.error, asked.after) {
+                (Some(error), _) => error.clone(),
+                (None, Some(after)) => format!("connected in {} ms", after.as_millis()),
+                (None, None) => "asked".to_owned(),
+            };
+            lines.push(format!("contacted {} {}: {outcome}", asked.kind, asked.name));
+        }
+        if let Some(peer) = &self.peer {
+            let mut line = format!("peer {}: ", peer.name);
+            line += &match (peer.way, &peer.error) {
+                (Some(way), _) => format!(
+                    "connected in {} ms at {}, {way}; round trip {:.1} ms",
+                    peer.after.unwrap_or_default().as_millis(),
+                    peer.addr.map_or_else(String::new, |addr| addr.to_string()),
+                    peer.rtt.unwrap_or_default().as_secs_f64() * 1000.0,
+                ),
+                (None, error) => error.clone().unwrap_or_default(),
+            };
+            lines.push(line);
+        }
+        lines
+    }
+
+    /// The same as fields.
+    pub(super) fn fields(&self) -> Value {
+        let ms = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1000.0);
+        json!({
+            "ips": self.ips,
+            "bound": self.bound,
+            "clock": {"unix": self.clock.unix, "plausible": self.clock.is_plausible()},
+            "ipv4": outside(&self.nat.v4),
+            "ipv6": outside(&self.nat.v6),
+            "forwarded": self.nat.forwarded,
+            "behind_nat": self.nat.is_behind_nat(),
+            "udp": if self.is_heard() { Some(true) } else if self.asked.is_empty() { None } else { Some(false) },
+            "contacted": self.asked.iter().map(|asked| json!({
+                "name": asked.name, "kind": asked.kind, "ms": ms(asked.after), "error": asked.error,
+            })).collect::<Vec<_>>(),
+            "peer": self.peer.as_ref().map(|peer| json!({
+                "name": peer.name, "id": peer.id.map(|id| id.to_string()), "ms": ms(peer.after), "addr": peer.addr,
+                "path": peer.way.map(|way| path(&way)), "why": peer.way.and_then(|way| why(&way)),
+                "relay": peer.way.and_then(|way| relay(&way)), "rtt_ms": ms(peer.rtt), "error": peer.error,
+            })),
+        })
+    }
+}
+
+/// The way in one word.
+pub(super) const fn path(way: &Way) -> &'static str {
+    match way {
+        Way::Direct => "direct",
+        Way::Punched => "punched",
+        Way::Relayed { .. } => "relayed",
+        _ => "other",
+    }
+}
+
+fn why(way: &Way) -> Option<String> {
+    match way {
+        Way::Relayed { why, .. } => Some(why.to_string()),
+        _ => None,
+    }
+}
+
+fn relay(way: &Way) -> Option<String> {
+    match way {
+        Way::Relayed { relay, .. } => Some(relay.to_string()),
+        _ => None,
+    }
+}
+
+fn outside(outside: &Outside) -> Value {
+    json!({
+        "addr": outside.addr,
+        "mapping": mapping(outside.mapping),
+        "filtering": filtering(outside.filtering),
+        "sure": sureness(outside.confidence),
+        "translated": outside.translated,
+    })
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn family(ips: impl Iterator<Item = IpAddr>) -> String {
+    let ips: Vec<IpAddr> = ips.collect();
+    match ips.iter().any(|ip| Origin::new(*ip).is_public()) {
+        _ if ips.is_empty() => "none".to_owned(),
+        true => list(&ips),
+        false => format!("{} (private)", list(&ips)),
+    }
+}
+
+const fn sureness(confidence: Confidence) -> &'static str {
+    match confidence {
+        Confidence::None => "nobody",
+        Confidence::One => "one",
+        Confidence::Few => "a few",
+        Confidence::Consistent => "several in different networks",
+        _ => "somebody",
+    }
+}
+
+/// What is between the machine and the internet.
+fn between(outside: &Outside) -> String {
+    match outside.translated {
+        Some(false) => "no NAT".to_owned(),
+        _ => format!("a NAT that maps {} and lets in {}", mapping(outside.mapping), filtering(outside.filtering)),
+    }
+}
+
+const fn mapping(mapping: Mapping) -> &'static str {
+    match mapping {
+        Mapping::EndpointIndependent => "to one port for all",
+        Mapping::AddressDependent => "to a port for each address",
+        Mapping::Sequential => "to a new port for each, in sequence",
+        Mapping::Random => "to a new port for each, at random",
+        Mapping::Blocked => "nothing",
+        _ => "in a way not known yet",
+    }
+}
+
+const fn filtering(filtering: Filtering) -> &'static str {
+    match filtering {
+        Filtering::EndpointIndependent => "everybody",
+        Filtering::AddressDependent => "addresses that were sent to",
+        Filtering::AddressAndPort => "addresses and ports that were sent to",
+        _ => "nobody knows whom",
+    }
+}
+
+/// A moment as people write it, in UTC.
+fn date(unix: u64) -> String {
+    let (days, seconds) = (unix / 86_400, unix % 86_400);
+    // Days since 1 March of the year 0, in eras of 400 years, which are all equally long.
+    let shifted = days + 719_468;
+    let (era, day) = (shifted / 146_097, shifted % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era * 400 + year + carry;
+    format!("{year:04}-{month:02}-{day_of_month:02} {:02}:{:02} UTC", seconds / 3600, seconds / 60 % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_written_as_dates() {
+        assert_eq!(date(0), "1970-01-01 00:00 UTC");
+        assert_eq!(date(951_782_399), "2000-02-28 23:59 UTC");
+        assert_eq!(date(951_782_400), "2000-02-29 00:00 UTC");
+        assert_eq!(date(EPOCH), "2026-01-01 00:00 UTC");
+        assert_eq!(date(EPOCH - 1), "2025-12-31 23:59 UTC");
+        assert!(Clock::now().is_plausible() && !Clock::default().is_plausible());
+    }
+
+    #[test]
+    fn the_report_says_what_was_found() {
+        let mut found = Findings::default();
+        assert_eq!(found.lines()[0], "ipv4: none");
+        assert!(found.lines().contains(&"contacted: nobody".to_owned()) && !found.is_heard());
+        found.ips = vec!["192.168.1.2".parse().unwrap(), "127.0.0.1".parse().unwrap(), "fe80::1".parse().unwrap()];
+        assert_eq!(found.lines()[..2], ["ipv4: 192.168.1.2 (private)", "ipv6: none"]);
+        let outside = &mut found.nat.v4;
+        outside.addr = Some(([203, 0, 113, 7], 4000).into());
+        (outside.mapping, outside.filtering) = (Mapping::EndpointIndependent, Filtering::AddressAndPort);
+        (outside.confidence, outside.translated) = (Confidence::Few, Some(true));
+        let line = "seen over ipv4: 203.0.113.7:4000, by a few; a NAT that maps to one port for all and lets in addresses and ports that were sent to";
+        assert_eq!(found.lines()[3], line);
+        assert!(found.is_heard());
+        assert_eq!(found.fields()["udp"], true);
+    }
+}

@@ -1,0 +1,209 @@
+//! `setowire doctor`: what kind of network this is, and how a peer is reached from it.
+
+mod findings;
+mod verdict;
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use swarm::{DialError, DialTarget, PeerInfo, Preset, Swarm};
+use tokio::time::{sleep, timeout};
+
+use self::findings::{Asked, Clock, Findings, Peer};
+use self::verdict::Verdict;
+use crate::addresses;
+use crate::exit::Failure;
+use crate::output::Output;
+
+/// How often the node is asked what it has learnt.
+const LOOK: Duration = Duration::from_millis(50);
+/// Once something is known and does not change for so long, no more is expected.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Tells what kind of network this is: its addresses, what NAT there is, whether UDP gets through, and how a peer is reached.
+///
+/// Nobody is contacted but who is named: by --stun and --bootstrap for where others see this machine, and the peer. The report
+/// is on standard output and ends in one sentence that sums it up, and one that says what to do.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// Whom to reach: an id, ID@HOST:PORT, HOST:PORT or a ticket
+    #[arg(value_name = "PEER")]
+    peer: Option<DialTarget>,
+
+    /// A STUN server to ask where it sees this machine; two in different networks tell what the NAT does, one with two
+    /// addresses what it lets in. `setowire serve` is one. Repeat for more
+    #[arg(long, value_name = "HOST:PORT")]
+    stun: Vec<String>,
+
+    /// A node to connect to, which tells where it sees this machine, and at which a peer is looked for whose id alone is known;
+    /// repeat for more
+    #[arg(long, value_name = "[ID@]HOST:PORT")]
+    bootstrap: Vec<DialTarget>,
+
+    /// How long each part may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=600))]
+    timeout: u64,
+
+    /// Write one object, with the version "v" of its fields
+    #[arg(long)]
+    json: bool,
+}
+
+/// Looks, asks, dials and tells.
+pub(crate) async fn run(options: Options) -> Result<(), Failure> {
+    let out = Output { json: options.json };
+    let limit = Duration::from_secs(options.timeout);
+    let swarm = Swarm::builder()
+        .preset(Preset::Public)
+        .agent(concat!("setowire-doctor/", env!("CARGO_PKG_VERSION")))
+        .lan(false)
+        .stun(options.stun.iter().cloned())
+        .bootstrap(options.bootstrap.iter().cloned())
+        .bind()
+        .await?;
+    let mut findings = Findings {
+        ips: addresses::interfaces().iter().map(if_addrs::Interface::ip).collect(),
+        bound: swarm.local_addrs().to_vec(),
+        clock: Clock::now(),
+        ..Findings::default()
+    };
+    // All that is asked is asked at once.
+    let dials = options.bootstrap.iter().map(|target| reach(&swarm, target, limit));
+    let (asked, ()) = tokio::join!(all(dials), settle(&swarm, &options, limit));
+    findings.asked.extend(asked);
+    findings.nat = swarm.nat();
+    let heard = findings.nat.addresses().next().is_some();
+    findings.asked.extend(options.stun.iter().map(|name| Asked::stun(name, heard)));
+    let mut code = 0;
+    if let Some(target) = &options.peer {
+        let peer = meet(&swarm, target, limit).await;
+        code = peer.code;
+        findings.peer = Some(peer);
+        // A session says where it sees us, too.
+        findings.nat = swarm.nat();
+    }
+    let verdict = Verdict::of(&findings);
+    for line in findings.lines() {
+        out.data_line(&line);
+    }
+    out.data_line(&format!("verdict: {}", verdict.sentence));
+    out.data_line(&format!("try: {}", verdict.suggestion));
+    out.only_json(findings.json(&verdict));
+    swarm.shutdown(Duration::from_millis(500)).await;
+    if code == 0 { Ok(()) } else { Err(Failure::silent(code)) }
+}
+
+/// Runs them side by side.
+async fn all<T>(work: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut running: Vec<_> = work.map(|one| (Box::pin(one), None)).collect();
+    std::future::poll_fn(|cx| {
+        for (one, done) in running.iter_mut().filter(|(_, done)| done.is_none()) {
+            if let std::task::Poll::Ready(value) = one.as_mut().poll(cx) {
+                *done = Some(value);
+            }
+        }
+        if running.iter().all(|(_, done)| done.is_some()) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, done)| done).collect()
+}
+
+/// Connects to a node that was named.
+async fn reach(swarm: &Swarm, target: &DialTarget, limit: Duration) -> Asked {
+    let start = Instant::now();
+    let outcome = timeout(limit, swarm.dial(target.clone())).await;
+    let error = match outcome {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("no answer within {} s", limit.as_secs())),
+    };
+    Asked { name: target.to_string(), kind: "node", after: error.is_none().then(|| start.elapsed()), error }
+}
+
+/// Waits until those who were asked have said where they see us, or the time is over.
+async fn settle(swarm: &Swarm, options: &Options, limit: Duration) {
+    if options.stun.is_empty() && options.bootstrap.is_empty() {
+        return;
+    }
+    let (start, mut last, mut since) = (Instant::now(), swarm.nat(), Instant::now());
+    while start.elapsed() < limit {
+        sleep(LOOK).await;
+        let nat = swarm.nat();
+        if nat != last {
+            (last, since) = (nat, Instant::now());
+        } else if nat.addresses().next().is_some() && since.elapsed() >= QUIET {
+            return;
+        }
+    }
+}
+
+/// Dials the peer, and waits until the way to it does not change any more.
+async fn meet(swarm: &Swarm, target: &DialTarget, limit: Duration) -> Peer {
+    let start = Instant::now();
+    let name = target.to_string();
+    let peer = match timeout(limit, swarm.dial(target.clone())).await {
+        Ok(Ok(peer)) => peer,
+        Ok(Err(error)) => return Peer { code: status(&error), error: Some(error.to_string()), ..Peer::of(name) },
+        Err(_) => {
+            let error = format!("no answer within {} s ({})", limit.as_secs(), swarm.discovery());
+            return Peer { code: Failure::TIMED_OUT, error: Some(error), ..Peer::of(name) };
+        }
+    };
+    let after = start.elapsed();
+    let (id, begin) = (peer.id(), Instant::now());
+    let look = async || swarm.peers().await.into_iter().find(|info| info.id == id);
+    let mut info = look().await;
+    while begin.elapsed() < limit && info.as_ref().is_some_and(is_trying) {
+        sleep(LOOK).await;
+        info = look().await;
+    }
+    match info {
+        Some(info) => Peer {
+            id: Some(id),
+            after: Some(after),
+            addr: Some(info.addr),
+            way: Some(info.path),
+            rtt: Some(info.rtt),
+            ..Peer::of(name)
+        },
+        None => {
+            let error = Some("it closed the session at once".to_owned());
+            Peer { id: Some(id), code: Failure::REFUSED, error, ..Peer::of(name) }
+        }
+    }
+}
+
+/// Whether the way to it is about to change.
+const fn is_trying(info: &PeerInfo) -> bool {
+    matches!(info.path, swarm::nat::Way::Relayed { why: swarm::nat::Why::Trying, .. })
+}
+
+/// The exit status of a dial that failed.
+const fn status(error: &DialError) -> u8 {
+    match error {
+        DialError::Refused { .. } | DialError::WrongPeer { .. } | DialError::NoCommonVersion { .. } => Failure::REFUSED,
+        DialError::NoAnswer { .. }
+        | DialError::Unrelayed { .. }
+        | DialError::NotFound { .. }
+        | DialError::NoAddress
+        | DialError::Unresolved { .. } => Failure::UNREACHED,
+        _ => 1,
+    }
+}
+
+impl Findings {
+    /// The same as an object.
+    fn json(&self, verdict: &Verdict) -> serde_json::Value {
+        let mut object = self.fields();
+        if let Some(fields) = object.as_object_mut() {
+            fields.insert("verdict".to_owned(), json!(verdict.sentence));
+            fields.insert("suggestion".to_owned(), json!(verdict.suggestion));
+            fields.insert("class".to_owned(), json!(verdict.class));
+        }
+        object
+    }
+}

@@ -1,0 +1,54 @@
+//! What the doctor says.
+
+use crate::program::{Server, run};
+
+/// The last two lines.
+fn end(out: &str) -> [&str; 2] {
+    let lines: Vec<&str> = out.lines().collect();
+    lines[lines.len() - 2..].try_into().unwrap()
+}
+
+#[test]
+fn it_contacts_nobody_who_is_not_named() {
+    let (code, out, err) = run("doctor");
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("ipv4: ") && out.contains("\nclock: 20") && out.contains("\ncontacted: nobody\n"), "{out}");
+    let [verdict, suggestion] = end(&out);
+    assert!(verdict.starts_with("verdict: ") && suggestion.starts_with("try: "), "{out}");
+}
+
+#[test]
+fn a_peer_is_dialled_and_the_way_is_told() {
+    let mut server = Server::start("--listen 127.0.0.1:0 --bootstrap");
+    let peer = server.give("bootstrap");
+    let (code, out, err) = run(&format!("doctor {peer}"));
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(out.contains(&format!("peer {peer}: connected in ")), "{out}");
+    assert_eq!(end(&out)[0], format!("verdict: {peer} is reached directly."));
+    let (code, out, _) = run(&format!("doctor --json --bootstrap {peer} {peer}"));
+    assert_eq!((code, out.lines().count()), (0, 1));
+    for part in [r#""v":1"#, r#""class":"direct""#, r#""path":"direct""#, r#""kind":"node""#, r#""udp":true"#] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+}
+
+#[test]
+fn who_is_not_reached_is_told_by_the_exit_status() {
+    let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let silent = server.local_addr().unwrap();
+    let (code, out, _) = run(&format!("doctor {silent} --timeout 60"));
+    assert_eq!(code, 3, "{out}");
+    assert!(end(&out)[0].contains("was not reached: no answer"), "{out}");
+    let (code, out, _) = run(&format!("doctor {silent} --timeout 1"));
+    assert_eq!(code, 5, "{out}");
+    let mut other = Server::start("--listen 127.0.0.1:0 --bootstrap");
+    let given = other.give("bootstrap");
+    let place = given.split('@').nth(1).unwrap();
+    let somebody = swarm::PeerId::from(swarm::settings::Identity::from_seed([9; 32]).peer_id());
+    let (code, out, _) = run(&format!("doctor {somebody}@{place}"));
+    assert_eq!(code, 4, "{out}");
+    // Nobody answers by STUN or otherwise.
+    let (code, out, _) = run(&format!("doctor --stun {silent} --bootstrap {silent} --timeout 1"));
+    assert_eq!(code, 0);
+    assert!(out.contains(&format!("contacted node {silent}: no answer")), "{out}");
+}
