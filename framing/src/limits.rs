@@ -125,6 +125,9 @@ pub const MAX_RECORD_ADDRESSES: usize = 16;
 /// The most relays in a record (SPEC 7.6).
 pub const MAX_RECORD_RELAYS: usize = 4;
 
+/// The most vouchers of relays in a record (SPEC 7.6).
+pub const MAX_RECORD_VOUCHERS: usize = 2;
+
 /// How far ahead a record may expire: a week (SPEC 7.6).
 pub const MAX_RECORD_LIFETIME: Duration = Duration::from_hours(7 * 24);
 

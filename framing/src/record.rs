@@ -12,6 +12,7 @@ use crypto::{Context, Identity, PeerId, Signature};
 use thiserror::Error;
 
 use crate::tlv::{self, Entries, Rule};
+use crate::voucher::Voucher;
 use crate::{DecodeError, EncodeError, Reader, Writer, address, limits};
 
 /// What the signature of a record is for.
@@ -22,6 +23,7 @@ const EXPIRES: u64 = 2;
 const CAPABILITIES: u64 = 3;
 const ADDRESSES: u64 = 4;
 const RELAYS: u64 = 5;
+const VOUCHERS: u64 = 6;
 
 /// What a peer says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,13 +38,15 @@ pub struct Record {
     pub addresses: Vec<SocketAddr>,
     /// Who passes packets on to it: at most 4.
     pub relays: Vec<PeerId>,
+    /// What relays say of themselves and it, with their addresses: at most 2. They need not be among `relays`.
+    pub vouchers: Vec<Voucher>,
 }
 
 impl Record {
     /// Signs the record.
     ///
     /// # Errors
-    /// [`EncodeError::TooMany`] above 16 addresses or 4 relays, [`EncodeError::BadAddress`] for one that nobody can send to: port 0,
+    /// [`EncodeError::TooMany`] above 16 addresses, 4 relays or 2 vouchers, [`EncodeError::BadAddress`] for one that nobody can send to: port 0,
     /// the unspecified address, multicast.
     pub fn sign(&self, identity: &Identity) -> Result<SignedRecord, EncodeError> {
         let mut bytes = identity.peer_id().to_bytes().to_vec();
@@ -59,6 +63,7 @@ impl Record {
         put_list(ADDRESSES, addresses, limits::MAX_RECORD_ADDRESSES, &mut writer)?;
         let relays = self.relays.iter().map(|relay| relay.to_bytes());
         put_list(RELAYS, relays, limits::MAX_RECORD_RELAYS, &mut writer)?;
+        put_vouchers(&self.vouchers, &mut writer)?;
         let signature = identity.sign(CONTEXT, &bytes);
         bytes.extend_from_slice(signature.as_bytes());
         Ok(SignedRecord {
@@ -70,11 +75,41 @@ impl Record {
     }
 }
 
-/// What [`Record::sign`] writes at most: three numbers of 8 bytes and two full lists, each with its tag, length and count.
+/// `count u8, as many of: length u8, voucher`.
+fn put_vouchers(vouchers: &[Voucher], writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+    if vouchers.is_empty() {
+        return Ok(());
+    }
+    let count = u8::try_from(vouchers.len()).ok().filter(|count| usize::from(*count) <= limits::MAX_RECORD_VOUCHERS);
+    let mut value = vec![count.ok_or(EncodeError::TooMany { max: limits::MAX_RECORD_VOUCHERS })?];
+    for voucher in vouchers {
+        let (len, max) = (voucher.as_bytes().len(), limits::MAX_VOUCHER);
+        value.push(u8::try_from(len).or(Err(EncodeError::TooLong { len, max }))?);
+        value.extend_from_slice(voucher.as_bytes());
+    }
+    tlv::put(VOUCHERS, &value, writer)
+}
+
+/// What stands where a voucher does, which is not verified.
+fn vouchers<'a>(reader: &mut Reader<'a>) -> Result<Vec<&'a [u8]>, DecodeError> {
+    let count = usize::from(reader.u8()?);
+    if count > limits::MAX_RECORD_VOUCHERS {
+        return Err(DecodeError::TooLong { len: count, max: limits::MAX_RECORD_VOUCHERS });
+    }
+    (0..count)
+        .map(|_| {
+            let len = usize::from(reader.u8()?);
+            reader.take(len)
+        })
+        .collect()
+}
+
+/// What [`Record::sign`] writes at most: three numbers of 8 bytes and full lists, each with its tag, length and count.
 const LONGEST: usize = PeerId::LEN
     + 3 * (2 + 8)
     + (4 + address::LEN * limits::MAX_RECORD_ADDRESSES)
     + (4 + PeerId::LEN * limits::MAX_RECORD_RELAYS)
+    + (4 + (1 + limits::MAX_VOUCHER) * limits::MAX_RECORD_VOUCHERS)
     + Signature::LEN;
 const _: () = assert!(LONGEST <= limits::MAX_RECORD);
 
@@ -150,6 +185,7 @@ impl SignedRecord {
                     }
                 }
                 RELAYS => relays = Some(List::<{ PeerId::LEN }>::decode(&mut value, limits::MAX_RECORD_RELAYS)?),
+                VOUCHERS => drop(vouchers(&mut value)?),
                 _ => {
                     rule.unknown(tag)?;
                     continue;
@@ -208,6 +244,13 @@ impl SignedRecord {
             .filter_map(|key| PeerId::from_bytes(key).ok())
     }
 
+    /// The relays that vouch for having a place for the peer, whenever that ends. Verifies each of them.
+    pub fn vouchers(&self) -> impl Iterator<Item = Voucher> {
+        let found = vouchers(&mut self.value(VOUCHERS)).unwrap_or_default();
+        let of_peer = |voucher: &Voucher| voucher.client() == self.peer;
+        found.into_iter().filter_map(|bytes| Voucher::decode(bytes).ok()).filter(of_peer)
+    }
+
     /// All that we know of what it says.
     #[must_use]
     pub fn record(&self) -> Record {
@@ -217,6 +260,7 @@ impl SignedRecord {
             capabilities: self.capabilities(),
             addresses: self.addresses().collect(),
             relays: self.relays().collect(),
+            vouchers: self.vouchers().collect(),
         }
     }
 

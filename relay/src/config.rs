@@ -56,6 +56,12 @@ impl Config {
         Self { serves: false, ..Self::default() }
     }
 
+    /// Whether it relays at all.
+    #[must_use]
+    pub const fn serves(&self) -> bool {
+        self.serves
+    }
+
     /// How many peers have a place. Default: 128, about 1 KiB each.
     #[must_use]
     pub const fn reservations(mut self, most: usize) -> Self {

@@ -54,6 +54,12 @@ pub const MAX_ATTEMPTS: usize = 64;
 /// Relays that are tried in one attempt: as many as a record can name.
 pub const MAX_TRIED: usize = 4;
 
+/// Relays that one peer names to another.
+pub const MAX_NAMED: usize = 8;
+
+/// Peers that a client has asked for relays and that have not answered.
+pub const MAX_ASKED: usize = 64;
+
 /// Circuits to one peer that an attempt opens: the second is there when the relay of the first dies.
 pub const CIRCUITS_WANTED: u8 = 2;
 
@@ -93,5 +99,6 @@ const _: () = {
     assert!(crate::HEADER_LEN + MAX_INNER + 48 <= 1280);
     assert!(framing::limits::MAX_VOUCHER + 16 <= MAX_MESSAGE);
     assert!(QUIET.as_secs() + PATIENCE.as_secs() < 20);
+    assert!(2 + MAX_NAMED * (32 + framing::address::LEN) <= MAX_MESSAGE);
     assert!(MAX_INNER + 2 <= TURN_BYTES && TURN_BYTES <= LANE_BYTES);
 };

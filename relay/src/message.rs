@@ -43,6 +43,8 @@ pub enum Request {
     },
     /// Say that you are there.
     Ping([u8; 8]),
+    /// Say which relays you know.
+    Relays,
 }
 
 /// From a relay to a client.
@@ -98,6 +100,8 @@ pub enum Notice {
     },
     /// I am there.
     Pong([u8; 8]),
+    /// These relay, I among them if I do: at most [`MAX_NAMED`](limits::MAX_NAMED).
+    Relays(Vec<(PeerId, SocketAddr)>),
 }
 
 /// A message of either direction.
@@ -130,6 +134,8 @@ impl Message {
             }
             CLOSE => Self::Request(Request::Close { circuit: circuit(reader)?, code: Code(reader.u8()?) }),
             PING => Self::Request(Request::Ping(reader.array()?)),
+            RELAYS => Self::Request(Request::Relays),
+            NAMED => Self::Notice(Notice::Relays(named(reader)?)),
             RESERVED => {
                 let (lifetime, rate) = (seconds(reader)?, reader.u32()?);
                 let len = usize::from(reader.u16()?);
@@ -175,6 +181,7 @@ impl Request {
                 writer.u8(PING);
                 writer.put(data);
             }
+            Self::Relays => writer.u8(RELAYS),
         }
         bytes
     }
@@ -221,9 +228,31 @@ impl Notice {
                 writer.u8(PONG);
                 writer.put(data);
             }
+            Self::Relays(relays) => {
+                let relays = relays.get(..limits::MAX_NAMED).unwrap_or(relays);
+                writer.put(&[NAMED, u8::try_from(relays.len()).unwrap_or(u8::MAX)]);
+                for (relay, addr) in relays {
+                    writer.put(relay.as_bytes());
+                    writer.put(&address::encode(*addr));
+                }
+            }
         }
         bytes
     }
+}
+
+/// What cannot be sent to is left out.
+fn named(reader: &mut Reader<'_>) -> Result<Vec<(PeerId, SocketAddr)>, DecodeError> {
+    let len = usize::from(reader.u8()?);
+    if len > limits::MAX_NAMED {
+        return Err(DecodeError::TooLong { len, max: limits::MAX_NAMED });
+    }
+    let mut relays = Vec::with_capacity(len);
+    for _ in 0..len {
+        let (relay, addr) = (peer(reader)?, shown(reader)?);
+        relays.extend(addr.map(|addr| (relay, addr)));
+    }
+    Ok(relays)
 }
 
 fn ending(kind: u8, circuit: CircuitId, code: Code, writer: &mut Writer<'_>) {
@@ -270,6 +299,7 @@ const RELEASE: u8 = 0x01;
 const CONNECT: u8 = 0x02;
 const CLOSE: u8 = 0x03;
 const PING: u8 = 0x04;
+const RELAYS: u8 = 0x05;
 const RESERVED: u8 = 0x80;
 const REFUSED: u8 = 0x81;
 const OPENED: u8 = 0x82;
@@ -277,3 +307,4 @@ const NOT_OPENED: u8 = 0x83;
 const INCOMING: u8 = 0x84;
 const CLOSED: u8 = 0x85;
 const PONG: u8 = 0x86;
+const NAMED: u8 = 0x87;

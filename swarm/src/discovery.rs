@@ -45,6 +45,10 @@ pub enum Task {
     Record,
     /// Looking for a peer of which nothing but the id is known.
     Peer(PeerId),
+    /// Saying that this node relays for others.
+    AnnounceRelay,
+    /// Looking for relays, because nobody comes to this node who was not called.
+    LookupRelays,
     /// Saying that this node is one of our own distributed hash table. No source is asked for it yet.
     AnnounceNode,
     /// Looking for nodes of our own distributed hash table. No source is asked for it yet.
@@ -55,7 +59,7 @@ impl Task {
     /// Whether it looks for others. Otherwise it makes others find us.
     #[must_use]
     pub const fn is_search(&self) -> bool {
-        matches!(self, Self::Lookup(_) | Self::Peer(_) | Self::LookupNodes)
+        matches!(self, Self::Lookup(_) | Self::Peer(_) | Self::LookupNodes | Self::LookupRelays)
     }
 }
 

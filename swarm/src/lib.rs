@@ -15,6 +15,7 @@ pub mod nat;
 pub mod node;
 mod preset;
 mod reach;
+mod relaying;
 pub mod rendezvous;
 #[cfg(feature = "tokio")]
 mod seeds;
@@ -46,6 +47,7 @@ pub use event::{DialId, DisconnectReason, FetchId, PeerInfo, Proof, Security, Un
 pub use id::{ParseIdError, PeerId, ShortId, TopicId};
 pub use node::naming::Protocol;
 pub use preset::Preset;
+pub use relaying::{DialWay, RelayCode, RelayLimits, RelayState, RelayStatus, ServeRelay};
 
 /// What settings are made of that belong to the layers below.
 pub mod settings {
@@ -53,7 +55,7 @@ pub mod settings {
     pub use peer::congestion::Algorithm;
     pub use peer::{Config as Sessions, Idle, SubnetLimits};
 }
-pub use ticket::{ParseTicketError, Ticket};
+pub use ticket::{ParseTicketError, Ticket, TicketRelay};
 
 /// The programs in the repository's README compile.
 #[cfg(all(doctest, feature = "tokio", feature = "v12"))]

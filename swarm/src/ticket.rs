@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use data_encoding::BASE32_NOPAD;
-use framing::{Reader, Writer, address, tlv};
+use framing::{DecodeError, Reader, Writer, address, tlv};
 use sha2::{Digest, Sha256};
 
 use crate::{PeerId, TopicId};
 
-/// An invitation: a peer, some of its addresses, and perhaps a topic. As text it begins with `seto1` and is in lower case.
+/// An invitation: a peer, some of its addresses, relays through which it is reached, and perhaps a topic. As text it begins with `seto1` and is in lower case.
 ///
 /// Whoever has a ticket with a topic knows the topic, so it is as secret as the topic is.
 ///
@@ -27,7 +27,18 @@ use crate::{PeerId, TopicId};
 pub struct Ticket {
     peer: PeerId,
     addrs: Vec<SocketAddr>,
+    relays: Vec<TicketRelay>,
     topic: Option<TopicId>,
+}
+
+/// A relay at which the peer of a ticket has a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TicketRelay {
+    /// Who.
+    pub peer: PeerId,
+    /// Where.
+    pub addrs: Vec<SocketAddr>,
 }
 
 /// Why a text is not a ticket.
@@ -61,7 +72,22 @@ impl Ticket {
     /// An invitation to a peer at these addresses; the first 16 of them.
     #[must_use]
     pub fn new(peer: PeerId, addrs: impl IntoIterator<Item = SocketAddr>) -> Self {
-        Self { peer, addrs: addrs.into_iter().take(Self::MAX_ADDRS).collect(), topic: None }
+        Self { peer, addrs: addrs.into_iter().take(Self::MAX_ADDRS).collect(), relays: Vec::new(), topic: None }
+    }
+
+    /// The most relays in a ticket, and addresses of each.
+    pub const MAX_RELAYS: usize = 2;
+    /// See [`MAX_RELAYS`](Self::MAX_RELAYS).
+    pub const MAX_RELAY_ADDRS: usize = 2;
+
+    /// Adds a relay, with the first two of its addresses, unless there are two relays already.
+    #[must_use]
+    pub fn relay(mut self, peer: PeerId, addrs: impl IntoIterator<Item = SocketAddr>) -> Self {
+        if self.relays.len() < Self::MAX_RELAYS {
+            let addrs = addrs.into_iter().take(Self::MAX_RELAY_ADDRS).collect();
+            self.relays.push(TicketRelay { peer, addrs });
+        }
+        self
     }
 
     /// Adds a topic to be joined.
@@ -83,6 +109,12 @@ impl Ticket {
         &self.addrs
     }
 
+    /// Through whom else.
+    #[must_use]
+    pub fn relays(&self) -> &[TicketRelay] {
+        &self.relays
+    }
+
     /// To what.
     #[must_use]
     pub const fn topic_id(&self) -> Option<TopicId> {
@@ -94,8 +126,15 @@ impl Ticket {
         let mut writer = Writer::new(&mut bytes);
         let addrs: Vec<u8> = self.addrs.iter().flat_map(|addr| address::encode(*addr)).collect();
         let topic = self.topic.as_ref().map(TopicId::as_bytes);
-        let entries = [(PEER, &self.peer.as_bytes()[..]), (ADDRS, &addrs[..])];
-        for (tag, value) in entries.into_iter().chain(topic.map(|topic| (TOPIC, &topic[..]))) {
+        let mut relays = Vec::new();
+        for relay in &self.relays {
+            relays.extend_from_slice(relay.peer.as_bytes());
+            relays.push(u8::try_from(relay.addrs.len()).unwrap_or(0));
+            relays.extend(relay.addrs.iter().flat_map(|addr| address::encode(*addr)));
+        }
+        let entries = [(PEER, &self.peer.as_bytes()[..]), (ADDRS, &addrs[..])].into_iter();
+        let entries = entries.chain(topic.map(|topic| (TOPIC, &topic[..])));
+        for (tag, value) in entries.chain((!relays.is_empty()).then_some((RELAYS, &relays[..]))) {
             // The tags are small constants, which is all that can be wrong with one.
             let _ = tlv::put(tag, value, &mut writer);
         }
@@ -114,7 +153,7 @@ impl Ticket {
             return Err(ParseTicketError::Version { version });
         }
         let malformed = |_| ParseTicketError::Malformed;
-        let (mut peer, mut addrs, mut topic) = (None, Vec::new(), None);
+        let (mut peer, mut addrs, mut relays, mut topic) = (None, Vec::new(), Vec::new(), None);
         for entry in tlv::Entries::new(body) {
             let (tag, value) = entry.map_err(malformed)?;
             let mut reader = Reader::new(value);
@@ -126,13 +165,31 @@ impl Ticket {
                         addrs.push(address::decode(reader.array().map_err(malformed)?));
                     }
                 }
+                RELAYS => {
+                    while !reader.is_empty() && relays.len() < Self::MAX_RELAYS {
+                        relays.push(relay(&mut reader).map_err(malformed)?);
+                    }
+                }
                 // Of a later version that can do without being understood.
                 _ => {}
             }
         }
         let peer = peer.ok_or(ParseTicketError::Malformed)?;
-        Ok(Self { peer, addrs, topic })
+        Ok(Self { peer, addrs, relays, topic })
     }
+}
+
+/// Peer id 32, count u8, as many addresses, of which more than two are passed over.
+fn relay(reader: &mut Reader<'_>) -> Result<TicketRelay, DecodeError> {
+    let peer = PeerId::from_bytes(reader.array()?);
+    let mut addrs = Vec::new();
+    for _ in 0..reader.u8()? {
+        let addr = address::decode(reader.array()?);
+        if addrs.len() < Ticket::MAX_RELAY_ADDRS {
+            addrs.push(addr);
+        }
+    }
+    Ok(TicketRelay { peer, addrs })
 }
 
 /// The first four bytes of the SHA-256: a typing error passes once in four thousand million times.
@@ -164,6 +221,7 @@ const CHECK: usize = 4;
 const PEER: u64 = 1;
 const ADDRS: u64 = 2;
 const TOPIC: u64 = 3;
+const RELAYS: u64 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -172,6 +230,25 @@ mod tests {
     fn ticket() -> Ticket {
         let addrs = ["192.0.2.1:4000".parse().unwrap(), "[2001:db8::1]:4001".parse().unwrap()];
         Ticket::new(PeerId::from_bytes([7; 32]), addrs).topic(TopicId::from("cats"))
+    }
+
+    #[test]
+    fn relays_come_along_and_tickets_without_them_are_what_they_were() {
+        let addr = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let bare = ticket().encode();
+        let id = |byte| PeerId::from_bytes([byte; 32]);
+        let addrs = [addr("192.0.2.8:1"), addr("[2001:db8::8]:2"), addr("192.0.2.8:3")];
+        let relayed = ticket().relay(id(8), addrs).relay(id(9), []).relay(id(10), []);
+        let read: Ticket = relayed.to_string().parse().unwrap();
+        assert_eq!(read, relayed);
+        let relays: Vec<_> = read.relays().iter().map(|relay| (relay.peer, relay.addrs.len())).collect();
+        assert_eq!(relays, [(id(8), 2), (id(9), 0)]);
+        // Who knows no relays reads the rest: what stands in front is the same.
+        let (body, _) = bare.split_last_chunk::<CHECK>().unwrap();
+        assert!(relayed.encode().starts_with(body));
+        let mut cut = [body, &[4, 34][..], &[8; 32], &[3, 1]].concat();
+        cut.extend_from_slice(&checksum(&cut));
+        assert_eq!(Ticket::decode(&cut), Err(ParseTicketError::Malformed));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) struct Attempt {
     /// When the next relay is tried although another one has not answered.
     next_at: Instant,
     opened: u8,
+    /// The peer may know where we are.
+    show: bool,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,22 @@ impl Client {
         session: impl Fn(&PeerId) -> Option<Path>,
         now: Instant,
     ) -> Result<AttemptId, ConnectError> {
+        let show = self.config.show;
+        self.connect_with(target, relays, show, session, now)
+    }
+
+    /// As [`connect`](Self::connect), with a say in whether the peer may know from the relay where we are.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub fn connect_with(
+        &mut self,
+        target: PeerId,
+        relays: &[Named],
+        show: bool,
+        session: impl Fn(&PeerId) -> Option<Path>,
+        now: Instant,
+    ) -> Result<AttemptId, ConnectError> {
         self.tick(now);
         if self.closed {
             return Err(ConnectError::Closed);
@@ -101,7 +119,7 @@ impl Client {
         let id = AttemptId(self.next_attempt);
         self.next_attempt += 1;
         let (until, next_at) = (self.now + limits::ATTEMPT, self.now);
-        self.attempts.insert(id, Attempt { target, tries, until, next_at, opened: 0 });
+        self.attempts.insert(id, Attempt { target, tries, until, next_at, opened: 0, show });
         self.advance(id);
         Ok(id)
     }
@@ -130,7 +148,7 @@ impl Client {
             if under_way && now < attempt.next_at {
                 return;
             }
-            let target = attempt.target;
+            let (target, show) = (attempt.target, attempt.show);
             let Some(next) = attempt.next() else { return };
             let relay = next.relay;
             let session = self.relays.get(&relay).is_some_and(|relay| relay.session.is_some());
@@ -144,7 +162,6 @@ impl Client {
             attempt.next_at = now + limits::STAGGER;
             match asked {
                 State::Asked(request) => {
-                    let show = self.config.show;
                     self.send(relay, Request::Connect { request, show, target });
                 }
                 _ => self.dial(relay),
@@ -178,15 +195,14 @@ impl Client {
         let mut asked = Vec::new();
         let (attempts, next) = (&mut self.attempts, &mut self.next_request);
         for attempt in attempts.values_mut() {
-            let target = attempt.target;
+            let (target, show) = (attempt.target, attempt.show);
             for one in attempt.tries.iter_mut().filter(|one| one.relay == *relay && one.state == State::Dialling) {
                 one.state = State::Asked(*next);
-                asked.push((*next, target));
+                asked.push((*next, target, show));
                 *next = next.wrapping_add(1);
             }
         }
-        let show = self.config.show;
-        for (request, target) in asked {
+        for (request, target, show) in asked {
             self.send(*relay, Request::Connect { request, show, target });
         }
     }

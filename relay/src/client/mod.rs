@@ -14,7 +14,7 @@ mod attempts;
 mod circuits;
 mod places;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -31,6 +31,8 @@ use crate::{CircuitId, Code, Networks, limits};
 use attempts::Attempt;
 use circuits::Circuit;
 use places::{Place, Relay};
+
+pub use places::{Progress, Status};
 
 /// What a client is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +146,13 @@ pub enum Event {
         /// Where the relay sees the other end, if it shows it. It is the word of the relay.
         addr: Option<SocketAddr>,
     },
+    /// A peer that was [asked](Client::ask) for relays names these. It is the word of that peer.
+    Named {
+        /// Who.
+        by: PeerId,
+        /// Whom, and where.
+        relays: Vec<(PeerId, SocketAddr)>,
+    },
     /// A circuit has ended.
     Closed {
         /// To whom.
@@ -181,6 +190,8 @@ pub struct Client {
     circuits: BTreeMap<u32, Circuit>,
     by_id: BTreeMap<CircuitId, u32>,
     next_circuit: u32,
+    /// Peers that are to say which relays they know.
+    asked: BTreeSet<PeerId>,
     attempts: BTreeMap<AttemptId, Attempt>,
     next_attempt: u64,
     next_request: u32,
@@ -205,6 +216,7 @@ impl Client {
             circuits: BTreeMap::new(),
             by_id: BTreeMap::new(),
             next_circuit: 0,
+            asked: BTreeSet::new(),
             attempts: BTreeMap::new(),
             next_attempt: 0,
             next_request: 0,
@@ -243,9 +255,22 @@ impl Client {
         }
     }
 
+    /// Asks any peer, with which there is a session, for relays. [`Event::Named`] follows if it answers. Says whether there was
+    /// room for the question.
+    pub fn ask(&mut self, peer: PeerId, now: Instant) -> bool {
+        self.tick(now);
+        let room = !self.closed && (self.asked.len() < limits::MAX_ASKED || self.asked.contains(&peer));
+        let asked = room && self.outbox.push(peer, crate::message::Request::Relays.encode());
+        if asked {
+            self.asked.insert(peer);
+        }
+        asked
+    }
+
     /// The session with a peer is over.
     pub fn disconnected(&mut self, peer: &PeerId, now: Instant) {
         self.tick(now);
+        self.asked.remove(peer);
         self.outbox.forget(peer);
         if let Some(relay) = self.relays.get_mut(peer) {
             relay.session = None;
@@ -280,6 +305,11 @@ impl Client {
             Some(Message::Request(_)) => return Err(Rejected::Unsolicited),
             None => return Err(Rejected::UnknownKind),
         };
+        if let Notice::Relays(relays) = notice {
+            let asked = self.asked.remove(&from);
+            asked.then(|| self.events.push_back(Event::Named { by: from, relays })).ok_or(Rejected::Unsolicited)?;
+            return Ok(());
+        }
         let now = self.now;
         let relay = self.relays.get_mut(&from).filter(|relay| relay.session.is_some()).ok_or(Rejected::Unsolicited)?;
         relay.on_heard(now);
@@ -290,7 +320,7 @@ impl Client {
             Notice::NotOpened { request, code } => self.on_not_opened(&from, request, code),
             Notice::Incoming { circuit, peer, addr } => self.on_incoming(from, circuit, peer, addr),
             Notice::Closed { circuit, code } => self.on_circuit_closed(&from, circuit, code),
-            Notice::Pong(_) => Ok(()),
+            Notice::Pong(_) | Notice::Relays(_) => Ok(()),
         }
     }
 
@@ -351,6 +381,24 @@ impl Client {
         })
     }
 
+    /// At how many relays a place is kept from now on. Places beyond it stay until they end.
+    pub fn set_wanted(&mut self, relays: usize, now: Instant) {
+        self.tick(now);
+        self.config.wanted = relays;
+        self.choose();
+    }
+
+    /// At how many relays there is a place, and at how many one is wanted.
+    #[must_use]
+    pub fn held(&self) -> (usize, usize) {
+        (self.vouchers().count(), self.config.wanted)
+    }
+
+    /// The relays that were suggested for a place, and how that goes.
+    pub fn places(&self) -> impl Iterator<Item = Status<'_>> {
+        self.relays.iter().filter_map(|(relay, known)| known.status(*relay))
+    }
+
     /// Whether a session with a peer serves this client: it holds a place or a circuit there, or is about to.
     #[must_use]
     pub fn needs(&self, peer: &PeerId) -> bool {
@@ -377,6 +425,7 @@ impl Client {
         self.circuits.clear();
         self.by_id.clear();
         self.attempts.clear();
+        self.asked.clear();
         self.outbox.clear();
         self.events.clear();
     }

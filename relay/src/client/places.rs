@@ -20,8 +20,10 @@ pub(super) struct Relay {
     pub(super) addrs: Vec<SocketAddr>,
     /// The owner suggested it for a place.
     candidate: bool,
-    /// In which order relays became known.
-    order: u64,
+    /// In which order relays became known; those that the owner names come before those that were found.
+    order: (bool, u64),
+    /// What the last attempt came to.
+    failed: Option<Code>,
     pub(super) session: Option<Path>,
     /// Until when the owner may take to open a session.
     pub(super) dialling: Option<Instant>,
@@ -42,6 +44,34 @@ pub(super) struct Relay {
     pub(super) circuits: usize,
 }
 
+/// How it goes with a place at a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status<'a> {
+    /// Who.
+    pub relay: PeerId,
+    /// Where, as far as that is known.
+    pub addrs: &'a [SocketAddr],
+    /// The path of the session with it.
+    pub session: Option<Path>,
+    /// What there is.
+    pub progress: Progress,
+    /// What came of the last attempt, if nothing.
+    pub failed: Option<Code>,
+    /// Circuits through it.
+    pub circuits: usize,
+}
+
+/// What there is at a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// No place, because others have one for us or because it failed.
+    Unused,
+    /// A session with it is being opened, or it was asked.
+    Asked,
+    /// A place.
+    Held,
+}
+
 /// What we have at a relay.
 #[derive(Debug)]
 pub(super) enum Place {
@@ -59,11 +89,12 @@ pub(super) struct Held {
 }
 
 impl Relay {
-    fn new(order: u64, now: Instant) -> Self {
+    const fn new(order: u64, now: Instant) -> Self {
         Self {
             addrs: Vec::new(),
             candidate: false,
-            order,
+            order: (true, order),
+            failed: None,
             session: None,
             dialling: None,
             chosen: false,
@@ -114,6 +145,16 @@ impl Relay {
         self.asked.filter(|_| self.is_in_use()).map(|asked| asked + limits::PATIENCE)
     }
 
+    pub(super) fn status(&self, relay: PeerId) -> Option<Status<'_>> {
+        let progress = match self.place {
+            Place::Held(_) => Progress::Held,
+            Place::None if !self.chosen => Progress::Unused,
+            Place::None | Place::Asked(_) => Progress::Asked,
+        };
+        let (session, failed, circuits) = (self.session, self.failed, self.circuits);
+        self.candidate.then_some(Status { relay, addrs: &self.addrs, session, progress, failed, circuits })
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let place = match &self.place {
             Place::None => None,
@@ -135,6 +176,13 @@ impl Client {
         }
         self.choose();
         known
+    }
+
+    /// Says that a relay was named by the owner himself, and comes before those that were found.
+    pub fn prefer(&mut self, relay: &PeerId) {
+        if let Some(known) = self.relays.get_mut(relay) {
+            known.order.0 = false;
+        }
     }
 
     /// Takes a suggestion back; a place there is given up.
@@ -198,7 +246,10 @@ impl Client {
                     && place(relay).is_none_or(|place| taken.iter().all(|other| !place.is_near(other)))
             };
             let best = self.relays.iter().filter(|(_, relay)| free(relay));
-            let best = best.min_by_key(|(_, relay)| (relay.session.is_none(), relay.failures, relay.order));
+            let best = best.min_by_key(|(_, relay)| {
+                let (found, order) = relay.order;
+                (found, relay.session.is_none(), relay.failures, order)
+            });
             let Some(peer) = best.map(|(peer, _)| *peer) else { return };
             self.take(peer);
         }
@@ -241,7 +292,7 @@ impl Client {
         };
         let lifetime = lifetime.clamp(MIN_LIFETIME, limits::RESERVATION * 24);
         relay.place = Place::Held(Held { until: now + lifetime, renew_at: now + lifetime / 2, voucher });
-        relay.failures = 0;
+        (relay.failures, relay.failed) = (0, None);
         self.changed();
         Ok(())
     }
@@ -253,7 +304,7 @@ impl Client {
         self.lose_place(&from);
         let until = self.now + wait.clamp(limits::RETRY, limits::RESERVATION);
         if let Some(relay) = self.relays.get_mut(&from) {
-            (relay.chosen, relay.skip_until) = (false, Some(until));
+            (relay.chosen, relay.skip_until, relay.failed) = (false, Some(until), Some(code));
         }
         self.choose();
         Ok(())
@@ -302,7 +353,7 @@ impl Client {
         self.lose_place(peer);
         let now = self.now;
         if let Some(relay) = self.relays.get_mut(peer) {
-            (relay.chosen, relay.dialling) = (false, None);
+            (relay.chosen, relay.dialling, relay.failed) = (false, None, Some(code));
             relay.failures += 1;
             let wait = if relay.failures >= limits::FAILURES {
                 relay.failures = 0;

@@ -104,6 +104,8 @@ pub struct Server {
     epoch: Epoch,
     /// Where we can be reached, for vouchers.
     addresses: Vec<SocketAddr>,
+    /// Relays that we name to those who ask.
+    others: Vec<(PeerId, SocketAddr)>,
     rng: Rng,
     clients: BTreeMap<PeerId, Client>,
     reserved: usize,
@@ -160,6 +162,7 @@ impl Server {
             identity: identity.into(),
             epoch,
             addresses: Vec::new(),
+            others: Vec::new(),
             rng: seed.fork("relay server").rng(),
             clients: BTreeMap::new(),
             reserved: 0,
@@ -185,6 +188,12 @@ impl Server {
     pub fn set_addresses(&mut self, addresses: &[SocketAddr]) {
         let usable = addresses.iter().filter(|addr| crate::network::is_usable(addr));
         self.addresses = usable.take(framing::limits::MAX_VOUCHER_ADDRESSES).copied().collect();
+    }
+
+    /// Says which other relays are named to those who ask: the first seven.
+    pub fn set_others(&mut self, relays: impl IntoIterator<Item = (PeerId, SocketAddr)>) {
+        let usable = relays.into_iter().filter(|(_, addr)| crate::network::is_usable(addr));
+        self.others = usable.take(crate::limits::MAX_NAMED - 1).collect();
     }
 
     /// Pairs the clocks anew, because the wall clock was set.
@@ -239,6 +248,11 @@ impl Server {
     /// The session has room again.
     pub fn writable(&mut self, peer: &PeerId) {
         self.outbox.writable(peer);
+    }
+
+    /// Whether it relays from now on. What there is already stays.
+    pub const fn set_serves(&mut self, serves: bool) {
+        self.config.serves = serves;
     }
 
     /// Whether it gives places at all.

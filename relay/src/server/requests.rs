@@ -52,6 +52,13 @@ impl Server {
                 self.end_circuit(number, code, Some(from));
             }
             Request::Ping(data) => self.tell(&from, &Notice::Pong(data)),
+            Request::Relays => {
+                let ours = self.addresses.first().filter(|_| self.config.serves);
+                let ours = ours.map(|addr| (self.identity.peer_id(), *addr));
+                let others = self.others.iter().copied().filter(|(relay, _)| *relay != from);
+                let named = ours.into_iter().chain(others).take(limits::MAX_NAMED).collect();
+                self.tell(&from, &Notice::Relays(named));
+            }
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crypto::{Identity, Seed};
+use relay::Networks;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
@@ -15,6 +16,7 @@ use super::carrier::Listener;
 use super::handle::Swarm;
 use super::hash_table;
 use super::limits::COMMANDS;
+use super::relays::Outward;
 use super::shared::Shared;
 #[cfg(feature = "mainline")]
 use super::source::{self, Mainline, MainlineSource};
@@ -31,7 +33,7 @@ use crate::clock;
 use crate::discovery::Reach;
 use crate::node::{self, Node};
 use crate::udp::{Fragments, Udp};
-use crate::{BindError, PeerId, Preset};
+use crate::{BindError, PeerId, Preset, RelayLimits, ServeRelay};
 
 /// Settings of a node. [`bind`](Self::bind) starts it.
 #[derive(Debug, Default)]
@@ -54,6 +56,10 @@ pub struct Builder {
     stun: Vec<String>,
     serve_stun: bool,
     direct: Option<bool>,
+    serve_relay: Option<ServeRelay>,
+    relay_limits: Option<RelayLimits>,
+    use_relays: Option<bool>,
+    relays: Vec<DialTarget>,
     #[cfg(feature = "mainline")]
     mainline: Option<Mainline>,
     #[cfg(feature = "http")]
@@ -199,6 +205,37 @@ impl Builder {
     /// addresses and opening their NATs for each other. Default: yes.
     pub fn direct_paths(mut self, on: bool) -> Self {
         self.direct = Some(on);
+        self
+    }
+
+    /// Whether this node relays for others: passes on, without being able to read it, what two peers send each other who cannot
+    /// reach each other. Default: of [`Preset::Public`] while it can be reached from outside, of a server always, otherwise
+    /// never. Who asks one that does not is told so.
+    pub fn serve_relay(mut self, when: ServeRelay) -> Self {
+        self.serve_relay = Some(when);
+        self
+    }
+
+    /// What the node gives away as a relay: places, circuits, bytes per second. Default: what a line bears that is used for
+    /// other things too.
+    pub fn relay_limits(mut self, limits: RelayLimits) -> Self {
+        self.relay_limits = Some(limits);
+        self
+    }
+
+    /// Whether others may reach this node through relays: places are kept at two of those that [`relays`](Self::relays) names
+    /// and, while nobody comes who was not called, of those that the distributed hash table and peers know. Peers are dialled
+    /// through theirs too. Default: yes, except of a server, and on one machine only if relays are named. Sessions through a
+    /// relay move to a direct path when there is one.
+    pub fn use_relays(mut self, on: bool) -> Self {
+        self.use_relays = Some(on);
+        self
+    }
+
+    /// Relays to be used before others, 32 at most: by address or name, with or without their ids. Peers that do not answer
+    /// directly are looked for there too.
+    pub fn relays<T: Into<DialTarget>>(mut self, targets: impl IntoIterator<Item = T>) -> Self {
+        self.relays.extend(targets.into_iter().map(Into::into));
         self
     }
 
@@ -363,7 +400,8 @@ impl Builder {
         }
         let (progress, of_table) = watch::channel(Vec::new());
         let reports = sources.reports().into_iter().chain([of_table]).collect();
-        let mut shared = Shared::new(id, local, commands, ended, reports, seed.fork("handles").rng());
+        let (outward, of_outside) = watch::channel(Outward::default());
+        let mut shared = Shared::new(id, local, commands, ended, reports, of_outside, seed.fork("handles").rng());
         shared.listening = listening;
         let shared = Arc::new(shared);
         let epoch = clock::epoch();
@@ -383,12 +421,14 @@ impl Builder {
             self.stun,
             (sources, announcer),
             (self.bootstrap, self.dht_cache, progress),
+            outward,
             Arc::clone(&shared),
             requests,
             outcome,
             #[cfg(feature = "v12")]
             legacy.clone(),
         );
+        driver.name_relays(self.relays);
         let swarm = Swarm::with(shared);
         #[cfg(feature = "v12")]
         let swarm = swarm.and_v12(legacy);
@@ -471,13 +511,27 @@ impl Builder {
         }
         let lan = self.lan.unwrap_or(self.preset != Preset::Server);
         let dht = self.dht.unwrap_or(true).then(|| self.reach(bound));
-        node::Config::default()
-            .session(session)
-            .lan(lan)
-            .dht(dht)
-            .serve_stun(self.serve_stun)
-            .direct(self.direct.unwrap_or(true))
-            .tcp_fallback(self.tcp_fallback.unwrap_or(true))
+        let config = node::Config::default().session(session).lan(lan).dht(dht);
+        let config = config.serve_stun(self.serve_stun).direct(self.direct.unwrap_or(true));
+        let config = config.tcp_fallback(self.tcp_fallback.unwrap_or(true));
+        self.resolve_relays(config, self.reach(bound))
+    }
+
+    fn resolve_relays(&self, config: node::Config, reach: Reach) -> node::Config {
+        // Within one network nobody has many addresses, and everybody may have any.
+        let networks = if reach == Reach::World { Networks::Public } else { Networks::Off };
+        let limits = self.relay_limits.unwrap_or_else(|| RelayLimits::default().networks(networks));
+        let serve = self.serve_relay.unwrap_or(match self.preset {
+            Preset::Server => ServeRelay::Always,
+            Preset::Public => ServeRelay::Auto,
+            Preset::Lan | Preset::Loopback => ServeRelay::Never,
+        });
+        let far = reach > Reach::Host && self.preset != Preset::Server;
+        let used = self.use_relays.unwrap_or(far || !self.relays.is_empty());
+        // Who names relays later wants places there.
+        let wanted = if self.use_relays == Some(false) { 0 } else { relay::limits::WANTED };
+        let client = relay::client::Config::default().networks(networks).wanted(wanted);
+        config.reach(reach).serve(limits).serve_relay(serve).find_relays(used).relays(client)
     }
 }
 

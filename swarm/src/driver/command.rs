@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use ::dht::{Item, Key, Wanted};
 use bytes::Bytes;
+use relay::client::Named;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Stats;
 use super::hash_table::Value;
 use crate::carrier::StreamAddr;
 use crate::node::TableStats;
-use crate::{DialError, GetError, PeerId, PeerInfo, PutError, SendError, TopicId};
+use crate::{DialError, DialWay, GetError, PeerId, PeerInfo, PutError, SendError, TopicId};
 
 /// One request. A reply whose receiver is gone is dropped; the work is done all the same.
 #[derive(Debug)]
@@ -20,8 +21,18 @@ pub(crate) enum Command {
         peer: Option<PeerId>,
         addrs: Vec<SocketAddr>,
         streams: Vec<StreamAddr>,
+        relays: Vec<Named>,
+        way: DialWay,
         reply: oneshot::Sender<Result<PeerId, DialError>>,
     },
+    /// A relay that the owner names, newly or `again` because it may be elsewhere now. The answer says whether it is wanted.
+    AddRelay {
+        relay: PeerId,
+        addrs: Vec<SocketAddr>,
+        again: bool,
+        reply: oneshot::Sender<bool>,
+    },
+    RemoveRelay(PeerId),
     /// To the neighbours of a topic. With a permit it waits for room, without it leaves out the full.
     Publish {
         topic: TopicId,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::handle::Peer;
 use super::queue::Receiver;
 use crate::nat::Nat;
-use crate::{DisconnectReason, PeerId, Proof, Security, TopicId};
+use crate::{DisconnectReason, PeerId, Proof, RelayCode, Security, TopicId};
 
 /// A message from a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +96,23 @@ pub enum SwarmEvent {
         value: Bytes,
         /// Who delivered it.
         from: PeerId,
+    },
+    /// This node has a place at a relay now: others reach it through that relay.
+    RelayGained {
+        /// Which.
+        relay: PeerId,
+    },
+    /// A place at a relay is lost. Another relay is asked, if any is known.
+    RelayLost {
+        /// Which.
+        relay: PeerId,
+    },
+    /// A relay gave this node no place.
+    RelayRefused {
+        /// Which.
+        relay: PeerId,
+        /// Why.
+        code: RelayCode,
     },
     /// This stream was read too slowly and lost this many events. Others lost nothing, and peers that came or went
     /// meanwhile are told of next.

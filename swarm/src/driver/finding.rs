@@ -38,7 +38,8 @@ impl Searches {
 impl Driver {
     /// Looks for a peer of which only the id is known, in every source, until it is connected or the time is over.
     pub(super) fn find(&mut self, peer: PeerId, reply: Reply, now: Instant) {
-        let error = if !self.sources.can_find() && !self.node.has_table() {
+        let has_relays = || self.node.relays().iter().any(|relay| relay.named);
+        let error = if !self.sources.can_find() && !self.node.has_table() && !has_relays() {
             DialError::NoAddress
         } else if !self.searches.0.contains_key(&peer) && self.searches.0.len() >= SEARCHES {
             DialError::TooMany { limit: SEARCHES }

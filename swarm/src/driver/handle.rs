@@ -14,7 +14,7 @@ use super::Stats;
 use super::builder::Builder;
 use super::command::Command;
 use super::events::Events;
-use super::limits::{BODY_BYTES, INCOMING, PATIENCE, REQUESTS};
+use super::limits::{BODY_BYTES, INCOMING, PATIENCE, RELAY_PATIENCE, RELAY_PATIENCE_ALONE, REQUESTS};
 use super::queue::Overflow;
 use super::request::{Requests, Responding, respond};
 use super::shared::{Ending, Shared};
@@ -26,7 +26,10 @@ use crate::carrier::ListenAddr;
 use crate::discovery::Report;
 use crate::nat::Nat;
 use crate::node::naming::Protocol;
-use crate::{BindError, Closed, DialError, JoinError, PeerId, PeerInfo, SendError, Taken, Ticket, TopicId, Unsent};
+use crate::{
+    BindError, Closed, DialError, JoinError, PeerId, PeerInfo, RelayState, RelayStatus, SendError, Taken, Ticket,
+    TopicId, Unsent,
+};
 
 pub use self::peer::Peer;
 pub use self::table::{Dht, Mutable, Stored};
@@ -185,13 +188,18 @@ impl Swarm {
     ///
     /// The dial goes on when the future is dropped; [`events`](Self::events) tells of the peer.
     pub async fn dial(&self, target: impl Into<DialTarget>) -> Result<Peer, DialError> {
-        let Resolved { peer, addrs, streams } = target.into().resolve().await?;
-        let answer = self.shared.ask(|reply| Command::Dial { peer, addrs, streams, reply }).await;
+        let mut target = target.into();
+        let (relays, way) = (std::mem::take(&mut target.relays), target.way);
+        let Resolved { peer, addrs, streams } = target.resolve().await?;
+        let alone = addrs.is_empty() && streams.is_empty();
+        let patience = if alone { RELAY_PATIENCE_ALONE } else { RELAY_PATIENCE };
+        let relays = super::relays::learn_all(relays, patience, &self.shared.commands).await;
+        let answer = self.shared.ask(|reply| Command::Dial { peer, addrs, streams, relays, way, reply }).await;
         answer.unwrap_or(Err(DialError::Closed)).map(|id| self.peer(&id))
     }
 
-    /// An invitation to this node: its id, and the addresses that its interfaces have now. Of use on the same network, or
-    /// where the addresses are public.
+    /// An invitation to this node: its id, the addresses that its interfaces have now, those that others see it at, and the
+    /// relays at which it has places. Where none of it is public it is of use on the same network.
     #[must_use]
     pub fn ticket(&self) -> Ticket {
         let found = super::lan::interfaces(&self.shared.local);
@@ -204,7 +212,62 @@ impl Swarm {
         if !addrs.iter().all(local) {
             addrs.retain(|addr| !local(addr));
         }
-        Ticket::new(self.id(), addrs)
+        let outward = self.shared.outward.borrow().clone();
+        for addr in outward.addrs {
+            if !addrs.contains(&addr) {
+                addrs.push(addr);
+            }
+        }
+        let held = outward.relays.into_iter().filter(|relay| relay.state == RelayState::Held);
+        held.fold(Ticket::new(self.id(), addrs), |ticket, relay| {
+            // Of both families, if there are: nobody knows what the guest has.
+            let first = relay.addrs.first().copied();
+            let other =
+                relay.addrs.iter().copied().find(|addr| Some(addr.is_ipv4()) != first.map(|first| first.is_ipv4()));
+            let rest = relay.addrs.iter().copied().filter(|addr| Some(*addr) != first && Some(*addr) != other);
+            ticket.relay(relay.relay, first.into_iter().chain(other).chain(rest))
+        })
+    }
+
+    /// The relays that are known for a place, those that were named by `Builder::relays` and [`add_relay`](Self::add_relay) first:
+    /// where this node has one, it can be reached through the relay by those whom it does not reach.
+    #[must_use]
+    pub fn relays(&self) -> Vec<RelayStatus> {
+        self.shared.outward.borrow().relays.clone()
+    }
+
+    /// Names a relay, as `Builder::relays` does. One without an id is dialled to learn that. Returns its id.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`] if who it is cannot be learned, [`DialError::TooMany`] if no more relays are remembered.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped has named the relay or has not.
+    pub async fn add_relay(&self, relay: impl Into<DialTarget>) -> Result<PeerId, DialError> {
+        let target = relay.into();
+        let Resolved { peer, addrs, .. } = target.clone().resolve().await?;
+        let relay = match peer {
+            Some(peer) => peer,
+            None => self.dial(target).await?.id(),
+        };
+        let added = self.shared.ask(|reply| Command::AddRelay { relay, addrs, again: false, reply }).await;
+        match added {
+            Ok(true) => Ok(relay),
+            Ok(false) => Err(DialError::TooMany { limit: relay::limits::MAX_RELAYS }),
+            Err(_) => Err(DialError::Closed),
+        }
+    }
+
+    /// Takes back that a relay was named, and gives up the place there. Others stay.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped has told the node or has not.
+    pub async fn remove_relay(&self, relay: &PeerId) {
+        // A node that has ended has no relays.
+        let _ = self.shared.commands.send(Command::RemoveRelay(*relay)).await;
     }
 
     /// The connected peers, by id. None once the node has ended.

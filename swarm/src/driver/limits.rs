@@ -87,6 +87,11 @@ pub(crate) const SEARCHES: usize = 64;
 /// How long a peer is looked for whom somebody waits for.
 pub(crate) const SEARCH: Duration = Duration::from_secs(30);
 
+/// How long a dial waits for the names and ids of the relays that it is to use, where the peer has addresses too, and where it
+/// has none.
+pub(crate) const RELAY_PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const RELAY_PATIENCE_ALONE: Duration = Duration::from_secs(10);
+
 /// Queries of handles in the distributed hash table that run at a time. Beyond it the caller waits.
 pub(crate) const QUERIES: usize = 8;
 

@@ -19,6 +19,7 @@
 //! | `lan.rs` | multicast |
 //! | `carrier/` | TCP and WebSockets, where UDP does not pass |
 //! | `hash_table.rs` | the distributed hash table: where it begins, what handles ask of it |
+//! | `relays.rs` | the relays that the owner names, and how it goes with all |
 //! | `source/`, `finding.rs` | other ways to find peers, and what the driver has to do with them |
 //! | `limits.rs` | every bound |
 
@@ -42,6 +43,7 @@ mod pipe;
 mod presence;
 mod publications;
 mod queue;
+mod relays;
 mod request;
 mod services;
 mod session;
@@ -91,8 +93,9 @@ use self::extra::{Extra, Stun};
 use self::finding::Searches;
 use self::hash_table::HashTable;
 use self::lan::Lan;
-use self::limits::{ASLEEP, COMMANDS_PER_TURN, INTERFACES_EVERY, SEGMENTS};
+use self::limits::{ASLEEP, COMMANDS_PER_TURN, INTERFACES_EVERY, RELAY_PATIENCE, SEGMENTS};
 use self::publications::Waiting;
+use self::relays::{Outward, Relays};
 use self::session::{Session, Visit, earlier};
 use self::shared::{Shared, Wish};
 use self::sockets::socket_for;
@@ -135,6 +138,7 @@ pub struct Driver {
     table: HashTable,
     sources: Sources,
     announcer: Announcer,
+    relays: Relays,
     searches: Searches,
     /// Nobody was connected when the sources were last told.
     was_alone: bool,
@@ -192,6 +196,7 @@ impl Driver {
         stun: Vec<String>,
         (sources, announcer): (Sources, Announcer),
         (bootstrap, cache, progress): (Vec<DialTarget>, Option<PathBuf>, watch::Sender<Vec<Progress>>),
+        outward: watch::Sender<Outward>,
         shared: Arc<Shared>,
         requests: mpsc::Receiver<Command>,
         outcome: watch::Sender<Option<Unsent>>,
@@ -212,6 +217,7 @@ impl Driver {
             table: HashTable::new(bootstrap, cache, progress, byte, now),
             sources,
             announcer,
+            relays: Relays::new(outward),
             searches: Searches::default(),
             was_alone: true,
             house_due: now,
@@ -322,6 +328,7 @@ impl Driver {
         self.pass_messages(now);
         self.end(now);
         self.table.report(&mut self.node);
+        self.report_relays();
         let room = self.transmit(now);
         // What sending brought about.
         self.collect_work();
@@ -405,6 +412,7 @@ impl Driver {
             self.follow_interfaces(now);
             self.tell_sources();
             self.carriers.sweep(&mut self.node, now);
+            self.relays.stale = true;
             self.shared.services.sweep();
             for handle in std::mem::take(&mut self.used) {
                 if let Some(session) = self.sessions.get_mut(&handle) {
@@ -439,11 +447,13 @@ impl Driver {
 
     /// Dials a peer that nobody waits for, once its names are looked up. If that fails now, it is tried again later.
     fn dial_target(&self, target: &DialTarget) {
-        let (target, commands) = (target.clone(), self.shared.commands.clone());
+        let (mut target, commands) = (target.clone(), self.shared.commands.clone());
         tokio::spawn(async move {
+            let (relays, way) = (std::mem::take(&mut target.relays), target.way);
             if let Ok(Resolved { peer, addrs, streams }) = target.resolve().await {
+                let relays = relays::learn_all(relays, RELAY_PATIENCE, &commands).await;
                 let (reply, _nobody) = oneshot::channel();
-                let _ = commands.send(Command::Dial { peer, addrs, streams, reply }).await;
+                let _ = commands.send(Command::Dial { peer, addrs, streams, relays, way, reply }).await;
             }
         });
     }

@@ -82,6 +82,11 @@ impl Driver {
                 self.arrived = self.arrived.saturating_sub(1);
                 answer(&mut self.dials, &id, Ok(peer));
             }
+            Event::RelaysChanged => self.relays.stale = true,
+            Event::RelayRefused { relay, code } => {
+                self.relays.stale = true;
+                self.pass(Some(SwarmEvent::RelayRefused { relay, code }));
+            }
             Event::Table(event) => self.on_table_event(event, clock::now()),
             Event::Nat(nat) => {
                 self.shared.set_nat(&nat);

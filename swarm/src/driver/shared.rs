@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use super::command::Command;
 use super::conn::{Conn, Gone, Ready};
 use super::limits::{PUBLICATIONS, QUERIES, REMEMBERED, SEEDS, TOPICS};
+use super::relays::Outward;
 use super::services::Services;
 use super::source::Reports;
 use super::subscriber::Subscriber;
@@ -24,7 +25,7 @@ use super::target::DialTarget;
 use crate::carrier::ListenAddr;
 use crate::discovery::Report;
 use crate::nat::Nat;
-use crate::{Closed, DialError, JoinError, PeerId, RequestError, SendError, TopicId, Unsent};
+use crate::{Closed, DialError, DialWay, JoinError, PeerId, RequestError, SendError, TopicId, Unsent};
 
 /// Shared by every handle and the net task.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) queries: Arc<Semaphore>,
     /// One permit per publication that is under way.
     pub(crate) publications: Arc<Semaphore>,
+    /// Where this node is for others.
+    pub(crate) outward: watch::Receiver<Outward>,
     outcome: watch::Receiver<Option<Unsent>>,
     closed: AtomicBool,
     state: Mutex<State>,
@@ -94,6 +97,7 @@ impl Shared {
         commands: mpsc::Sender<Command>,
         outcome: watch::Receiver<Option<Unsent>>,
         sources: Vec<Reports>,
+        outward: watch::Receiver<Outward>,
         rng: Rng,
     ) -> Self {
         Self {
@@ -106,6 +110,7 @@ impl Shared {
             services: Services::default(),
             queries: Arc::new(Semaphore::new(QUERIES)),
             publications: Arc::new(Semaphore::new(PUBLICATIONS)),
+            outward,
             outcome,
             closed: AtomicBool::new(false),
             state: Mutex::default(),
@@ -229,7 +234,8 @@ impl Shared {
         }
         let known = self.state().remembered.get(&peer).copied();
         let addrs = known.map(|addr| vec![addr]).ok_or(RequestError::Dial(DialError::NoAddress))?;
-        let dialled = self.ask(|reply| Command::Dial { peer: Some(peer), addrs, streams: Vec::new(), reply }).await;
+        let (streams, relays, way) = (Vec::new(), Vec::new(), DialWay::Any);
+        let dialled = self.ask(|reply| Command::Dial { peer: Some(peer), addrs, streams, relays, way, reply }).await;
         dialled.or(Err(RequestError::Closed))?.map_err(RequestError::Dial)?;
         self.conn(&peer).ok_or(RequestError::Disconnected)
     }

@@ -13,7 +13,7 @@ use super::carrier::WS_PATH;
 use crate::carrier::StreamAddr;
 #[cfg(feature = "ws")]
 use crate::carrier::Upgrade;
-use crate::{DialError, ParseIdError, ParseTicketError, PeerId, Ticket};
+use crate::{DialError, DialWay, ParseIdError, ParseTicketError, PeerId, Ticket};
 
 /// Whom to dial and where: an address, a host name with a port, or the id of a peer with any number of those.
 ///
@@ -35,6 +35,8 @@ pub struct DialTarget {
     pub(crate) addrs: Vec<SocketAddr>,
     pub(crate) hosts: Vec<String>,
     pub(crate) streams: Vec<StreamPlace>,
+    pub(crate) relays: Vec<DialTarget>,
+    pub(crate) way: DialWay,
 }
 
 /// Where a byte stream leads, before names are looked up.
@@ -96,6 +98,37 @@ impl DialTarget {
     #[must_use]
     pub fn addr(mut self, addr: SocketAddr) -> Self {
         self.addrs.push(addr);
+        self
+    }
+
+    /// Adds a relay at which the peer may have a place, by whatever names a peer. Relays are asked, one after the other, half a
+    /// second after the addresses, or at once where there are none.
+    ///
+    /// ```
+    /// # use swarm::{DialTarget, PeerId};
+    /// # fn example(bob: PeerId, relay: PeerId) -> Result<(), swarm::ParseTargetError> {
+    /// let behind = DialTarget::from(bob).via((relay, "192.0.2.1:4000".parse::<std::net::SocketAddr>().unwrap()));
+    /// let only = DialTarget::from(bob).only_via("relay.example:4000".parse::<DialTarget>()?);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn via(mut self, relay: impl Into<Self>) -> Self {
+        self.relays.push(relay.into());
+        self
+    }
+
+    /// Has the peer reached through this relay, or others named so, and never directly: no direct path is tried, and the
+    /// relay is asked not to say where this node is. A peer who is connected already stays connected as it is.
+    #[must_use]
+    pub fn only_via(mut self, relay: impl Into<Self>) -> Self {
+        self.way = DialWay::Relayed;
+        self.via(relay)
+    }
+
+    /// Has the peer reached directly, and never through a relay.
+    #[must_use]
+    pub fn directly(mut self) -> Self {
+        self.way = DialWay::Direct;
         self
     }
 
@@ -268,7 +301,8 @@ impl From<(PeerId, Vec<SocketAddr>)> for DialTarget {
 
 impl From<Ticket> for DialTarget {
     fn from(ticket: Ticket) -> Self {
-        Self::peer(ticket.peer(), ticket.addrs().iter().copied())
+        let relays = ticket.relays().iter().map(|relay| Self::peer(relay.peer, relay.addrs.iter().copied())).collect();
+        Self { relays, ..Self::peer(ticket.peer(), ticket.addrs().iter().copied()) }
     }
 }
 

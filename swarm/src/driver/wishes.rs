@@ -1,9 +1,12 @@
 //! What the handles want of the node: topics, readers of events, dials, figures.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use peer::Handle;
+use relay::client::Named;
 use structs::Link;
+use tokio::sync::oneshot;
 
 use super::Driver;
 use super::command::Command;
@@ -12,7 +15,7 @@ use super::session::Session;
 use super::shared::Changes;
 use crate::carrier::{Carrier, StreamAddr};
 use crate::udp::Udp;
-use crate::{DialError, PeerId, PeerInfo, Proof, Security, node};
+use crate::{DialError, DialWay, PeerId, PeerInfo, Proof, Security, node};
 
 /// What a node and its sockets count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,15 +89,11 @@ impl Driver {
     pub(super) fn apply(&mut self, command: Command, now: Instant) {
         // A reply that nobody waits for is dropped.
         match command {
-            Command::Dial { peer, addrs, streams, reply } => {
-                match self.node.dial_streams(peer, &addrs, &streams, true, now) {
-                    Ok(id) => drop(self.dials.insert(id, reply)),
-                    Err(error) => match (error, peer) {
-                        (DialError::NoAddress, Some(peer)) => self.find(peer, reply, now),
-                        (error, _) => drop(reply.send(Err(error))),
-                    },
-                }
+            Command::Dial { peer, addrs, streams, relays, way, reply } => {
+                self.dial((peer, addrs, streams), &relays, way, reply, now);
             }
+            Command::AddRelay { relay, addrs, again, reply } => self.add_relay((relay, addrs), again, reply),
+            Command::RemoveRelay(relay) => self.remove_relay(relay),
             Command::Publish { topic, data, permit, reply } => self.publish((topic, data), permit, reply, now),
             Command::Peers(reply) => drop(reply.send(self.peers())),
             Command::Stats(reply) => drop(reply.send(self.stats())),
@@ -118,6 +117,37 @@ impl Driver {
             Command::TableWithdraw(key, reply) => drop(reply.send(self.table_withdraw(&key, now))),
             Command::TableStats(reply) => drop(reply.send(self.node.table_stats())),
             Command::Resume => self.node.handle_resume(now),
+        }
+    }
+
+    fn dial(
+        &mut self,
+        (peer, addrs, streams): (Option<PeerId>, Vec<SocketAddr>, Vec<StreamAddr>),
+        relays: &[Named],
+        way: DialWay,
+        reply: oneshot::Sender<Result<PeerId, DialError>>,
+        now: Instant,
+    ) {
+        let dialled = match peer {
+            Some(peer) => self.node.dial_by(peer, &addrs, relays, way, now),
+            None => self.node.dial(None, &addrs, now),
+        };
+        let dialled = match dialled {
+            Ok(id) if way != DialWay::Relayed => {
+                self.node.also_dial_streams(id, &streams);
+                self.node.fall_back(id, &addrs);
+                Ok(id)
+            }
+            Err(DialError::NoAddress) if way != DialWay::Relayed && !streams.is_empty() => {
+                self.node.dial_streams(peer, &addrs, &streams, true, now)
+            }
+            dialled => dialled,
+        };
+        match (dialled, peer) {
+            (Ok(id), _) => drop(self.dials.insert(id, reply)),
+            (Err(DialError::NoAddress), Some(peer)) if way != DialWay::Relayed => self.find(peer, reply, now),
+            // Whoever asked may have given up.
+            (Err(error), _) => drop(reply.send(Err(error))),
         }
     }
 

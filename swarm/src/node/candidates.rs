@@ -7,21 +7,35 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
+use relay::client::Named;
 use structs::Lru;
 
 use super::Node;
-use crate::PeerId;
+use crate::{DialWay, PeerId};
 
 /// What became of the addresses that were named.
 #[derive(Debug)]
 pub(super) struct Candidates {
     /// Until when an address is left alone.
     rests: Lru<SocketAddr, Instant>,
+    /// The same of peers behind relays.
+    relayed: Lru<(PeerId, crypto::PeerId), Instant>,
 }
 
 impl Candidates {
     pub(super) fn new() -> Self {
-        Self { rests: Lru::new(MAX_REMEMBERED).time_to_live(OURSELVES) }
+        let relayed = Lru::new(MAX_REMEMBERED).time_to_live(DIALLED);
+        Self { rests: Lru::new(MAX_REMEMBERED).time_to_live(OURSELVES), relayed }
+    }
+
+    /// Whether a peer may be dialled through a relay now. If so, that rests from here on.
+    fn try_relay(&mut self, peer: PeerId, relay: crypto::PeerId, now: Instant) -> bool {
+        let rests = self.relayed.peek(&(peer, relay), now).is_some_and(|until| now < *until);
+        if !rests {
+            // Without a weight nothing is too heavy.
+            let _ = self.relayed.insert((peer, relay), now.checked_add(DIALLED).unwrap_or(now), 0, now);
+        }
+        !rests
     }
 
     /// An address is dialled now, whatever it did before.
@@ -63,7 +77,35 @@ impl Node {
         let now = self.now;
         let ready: Vec<SocketAddr> =
             addrs.iter().copied().filter(|addr| self.candidates.try_begin(*addr, now)).collect();
-        self.dial_candidates(peer, &ready)
+        self.dial_candidates(peer, &ready, &[])
+    }
+
+    /// As [`suggest_candidate`](Self::suggest_candidate), with somebody who may also be reached through relays.
+    pub(super) fn suggest_found(
+        &mut self,
+        peer: PeerId,
+        addrs: &[SocketAddr],
+        relays: &[Named],
+        wanted: bool,
+        now: Instant,
+    ) -> usize {
+        self.tick(now);
+        let now = self.now;
+        let (addrs, relays) = match crypto::PeerId::try_from(peer).map(|key| self.relays.hints.way(&key)) {
+            Ok(DialWay::Any) if self.places.find => (addrs, relays),
+            Ok(DialWay::Relayed) | Err(_) => return 0,
+            Ok(_) => (addrs, &[][..]),
+        };
+        let ready = |candidates: &mut Candidates, addr: SocketAddr| {
+            if wanted {
+                candidates.begin(addr, now);
+            }
+            wanted || candidates.try_begin(addr, now)
+        };
+        let addrs: Vec<SocketAddr> = addrs.iter().copied().filter(|addr| ready(&mut self.candidates, *addr)).collect();
+        let fresh = |named: &&Named| wanted || self.candidates.try_relay(peer, named.relay, now);
+        let relays: Vec<Named> = relays.iter().filter(fresh).cloned().collect();
+        self.dial_candidates(Some(peer), &addrs, &relays)
     }
 
     /// As [`suggest_candidate`](Self::suggest_candidate), with somebody who is looked for by his id: what others said of his
@@ -72,10 +114,10 @@ impl Node {
         self.tick(now);
         let now = self.now;
         addrs.iter().for_each(|addr| self.candidates.begin(*addr, now));
-        self.dial_candidates(Some(peer), addrs)
+        self.dial_candidates(Some(peer), addrs, &[])
     }
 
-    fn dial_candidates(&mut self, peer: Option<PeerId>, ready: &[SocketAddr]) -> usize {
+    fn dial_candidates(&mut self, peer: Option<PeerId>, ready: &[SocketAddr], relays: &[Named]) -> usize {
         if self.ending || peer.is_some_and(|peer| peer == self.id() || self.session(&peer).is_some()) {
             ready.iter().for_each(|addr| self.candidates.forget(*addr));
             return 0;
@@ -87,7 +129,7 @@ impl Node {
         };
         let mut dialled = 0;
         for addrs in dials {
-            if self.dial_suggested(peer, addrs) {
+            if self.dial_suggested(peer, addrs, relays) {
                 dialled += addrs.len();
             } else {
                 addrs.iter().for_each(|addr| self.candidates.forget(*addr));

@@ -1,5 +1,6 @@
 //! What the owner of a node decides.
 
+use crate::ServeRelay;
 use crate::discovery::Reach;
 
 /// The settings of a [`Node`](super::Node).
@@ -8,6 +9,9 @@ pub struct Config {
     pub(super) session: peer::Config,
     pub(super) lan: bool,
     pub(super) serve: relay::Config,
+    pub(super) serve_relay: Option<ServeRelay>,
+    pub(super) find_relays: bool,
+    pub(super) reach: Reach,
     pub(super) relays: relay::client::Config,
     pub(super) dht: Option<Reach>,
     pub(super) observers: nat::Scope,
@@ -22,6 +26,9 @@ impl Default for Config {
             session: peer::Config::default(),
             lan: true,
             serve: relay::Config::off(),
+            serve_relay: None,
+            find_relays: false,
+            reach: Reach::World,
             relays: relay::client::Config::default(),
             dht: None,
             observers: nat::Scope::Public,
@@ -51,6 +58,28 @@ impl Config {
     #[must_use]
     pub const fn serve(mut self, limits: relay::Config) -> Self {
         self.serve = limits;
+        self
+    }
+
+    /// When it gives that. Default: always, unless [`serve`](Self::serve) says nothing is given.
+    #[must_use]
+    pub const fn serve_relay(mut self, when: ServeRelay) -> Self {
+        self.serve_relay = Some(when);
+        self
+    }
+
+    /// Whether relays are used that others name: to be reached, while nobody comes to the node who was not called, for which
+    /// it looks for some; and to dial those who are said to be behind them. Default: no.
+    #[must_use]
+    pub const fn find_relays(mut self, on: bool) -> Self {
+        self.find_relays = on;
+        self
+    }
+
+    /// How far the node is to be reached. Default: from everywhere.
+    #[must_use]
+    pub const fn reach(mut self, reach: Reach) -> Self {
+        self.reach = reach;
         self
     }
 

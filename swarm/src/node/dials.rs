@@ -11,7 +11,7 @@ use structs::{Path, TokenBucket};
 
 use super::Node;
 use super::event::Event;
-use crate::{DialError, DialId, PeerId};
+use crate::{DialError, DialId, DialWay, PeerId};
 
 /// The dials under way.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ struct Dial {
     again: bool,
     /// Somebody else named the addresses.
     suggested: bool,
+    way: DialWay,
     /// How it is tried through relays.
     via: Option<Box<Via>>,
 }
@@ -119,6 +120,7 @@ impl Node {
                 since,
                 again: true,
                 suggested: false,
+                way: DialWay::Any,
                 via: None,
             };
             self.dials.dials.insert(id, dial);
@@ -162,6 +164,7 @@ impl Node {
             since: self.now,
             again: false,
             suggested: false,
+            way: DialWay::Any,
             via: None,
         };
         self.dials.dials.insert(id, dial);
@@ -181,17 +184,49 @@ impl Node {
         relays: &[Named],
         now: Instant,
     ) -> Result<DialId, DialError> {
+        self.dial_by(peer, addrs, relays, DialWay::Any, now)
+    }
+
+    /// As [`dial_via`](Self::dial_via), by certain ways only. Where relays may be used, those that our owner named are asked
+    /// too, after the peer's. A peer that is connected already stays connected as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`]; nothing was sent then.
+    pub fn dial_by(
+        &mut self,
+        peer: PeerId,
+        addrs: &[SocketAddr],
+        relays: &[Named],
+        way: DialWay,
+        now: Instant,
+    ) -> Result<DialId, DialError> {
+        let addrs = if way == DialWay::Relayed { &[] } else { addrs };
+        let mut relays = if way == DialWay::Direct { Vec::new() } else { merged(relays) };
+        if way == DialWay::Any && !(addrs.is_empty() && relays.is_empty()) {
+            relays.extend(self.own_relays(&peer, &relays));
+        }
+        if way == DialWay::Relayed && relays.is_empty() {
+            return Err(DialError::NoAddress);
+        }
+        if let Ok(key) = crypto::PeerId::try_from(peer)
+            && self.session(&peer).is_none()
+        {
+            self.relays.hints.set_way(key, way).then_some(()).ok_or(DialError::TooMany { limit: MAX_DIALS })?;
+        }
         let id = match self.dial(Some(peer), addrs, now) {
             Err(DialError::NoAddress | DialError::BadAddress { .. }) if !relays.is_empty() => {
                 self.dial_nowhere(Some(peer))?
             }
             other => other?,
         };
+        if let Some(dial) = self.dials.dials.get_mut(&id) {
+            dial.way = way;
+        }
         if let Some(dial) = self.dials.dials.get_mut(&id)
             && !relays.is_empty()
         {
             let at = if dial.sessions.is_empty() { self.now } else { self.now + RELAYS_AFTER };
-            let relays = relays.to_vec();
             dial.via = Some(Box::new(Via { relays, at: Some(at), attempt: None, failed: None }));
             self.dial_through_relays();
         }
@@ -211,6 +246,7 @@ impl Node {
             since: self.now,
             again: false,
             suggested: false,
+            way: DialWay::Any,
             via: None,
         };
         self.dials.dials.insert(id, dial);
@@ -239,8 +275,8 @@ impl Node {
             let Some(dial) = self.dials.dials.get_mut(&id) else { continue };
             let (Some(peer), Some(via)) = (dial.expected, dial.via.as_mut()) else { continue };
             via.at = None;
-            let relays = via.relays.clone();
-            let attempt = self.connect_via(peer, &relays);
+            let (relays, show) = (via.relays.clone(), dial.way != DialWay::Relayed);
+            let attempt = self.connect_via(peer, &relays, show);
             if let Some(via) = self.dials.dials.get_mut(&id).and_then(|dial| dial.via.as_mut()) {
                 via.attempt = attempt;
                 via.failed = attempt.is_none().then_some(Code::UNREACHABLE);
@@ -298,14 +334,13 @@ impl Node {
 
     /// Fails the dials for which nothing is left to try.
     fn fail_unrelayed(&mut self) {
-        let (events, now) = (&mut self.events, self.now);
+        let (events, candidates, now) = (&mut self.events, &mut self.candidates, self.now);
         self.dials.dials.retain(|id, dial| {
             let over = dial.via.is_some() && dial.is_over();
             if over {
-                events.push_back(Event::DialFailed {
-                    id: *id,
-                    error: dial.unrelayed(now).unwrap_or(DialError::NoAddress),
-                });
+                let error = dial.unrelayed(now).unwrap_or(DialError::NoAddress);
+                dial.addrs.iter().filter(|_| dial.suggested).for_each(|addr| candidates.failed(*addr, false, now));
+                events.push_back(Event::DialFailed { id: *id, error });
             }
             !over
         });
@@ -329,7 +364,7 @@ impl Node {
     /// then. Two dials at once would cross, and what is sent in the session that goes is lost.
     pub(super) fn suggest(&mut self, addr: SocketAddr, first: bool) {
         if first {
-            self.dial_suggested(None, &[addr]);
+            self.dial_suggested(None, &[addr], &[]);
         } else if self.dials.postponed.len() < MAX_POSTPONED {
             let at = self.now + POSTPONED;
             self.dials.postponed.entry(addr).or_insert(at);
@@ -343,24 +378,49 @@ impl Node {
         let due: Vec<SocketAddr> = self.dials.postponed.iter().filter_map(due).collect();
         for addr in due {
             self.dials.postponed.remove(&addr);
-            self.dial_suggested(None, &[addr]);
+            self.dial_suggested(None, &[addr], &[]);
         }
     }
 
-    /// Dials addresses that somebody else named, if few enough are, and says whether.
-    pub(super) fn dial_suggested(&mut self, peer: Option<PeerId>, addrs: &[SocketAddr]) -> bool {
+    /// Gives the dials of a peer relays to try, if they have none and may. Says whether the peer is being dialled.
+    fn also_via(&mut self, peer: &PeerId, relays: &[Named]) -> bool {
+        let now = self.now;
+        let mut is_dialled = false;
+        for dial in self.dials.dials.values_mut().filter(|dial| dial.expected == Some(*peer)) {
+            is_dialled = true;
+            let over = dial.via.as_ref().is_none_or(|via| via.at.is_none() && via.attempt.is_none());
+            if over && dial.way == DialWay::Any && !relays.is_empty() {
+                let at = now.max(dial.since + RELAYS_AFTER);
+                let relays = relays.to_vec();
+                dial.via = Some(Box::new(Via { relays, at: Some(at), attempt: None, failed: None }));
+            }
+        }
+        self.dial_through_relays();
+        is_dialled
+    }
+
+    /// Dials addresses that somebody else named, and through these relays, if few enough are, and says whether.
+    pub(super) fn dial_suggested(&mut self, peer: Option<PeerId>, addrs: &[SocketAddr], relays: &[Named]) -> bool {
+        let is_dialled = peer.is_some_and(|peer| self.also_via(&peer, relays));
+        let relays = if is_dialled { &[] } else { relays };
         let is_new = |addr: &SocketAddr| {
             let dialled = self.dials.dials.values().any(|dial| dial.addrs.contains(addr));
             !dialled && self.at(None, &[*addr]).is_none()
         };
         let addrs: Vec<SocketAddr> = addrs.iter().copied().filter(is_new).collect();
-        let cost = u32::try_from(addrs.len()).unwrap_or(u32::MAX);
-        if addrs.is_empty() || self.dials.dials.len() >= MAX_DIALS / 2 || !self.dials.suggested.try_take(cost, self.now)
+        let cost = u32::try_from(addrs.len() + relays.len()).unwrap_or(u32::MAX);
+        if addrs.is_empty() && relays.is_empty()
+            || self.dials.dials.len() >= MAX_DIALS / 2
+            || !self.dials.suggested.try_take(cost, self.now)
         {
             return false;
         }
         // Nobody waits for it: a failure is told, and that is all.
-        let Ok(id) = self.dial(peer, &addrs, self.now) else { return false };
+        let dialled = match peer.filter(|_| !relays.is_empty()) {
+            Some(peer) => self.dial_via(peer, &addrs, relays, self.now),
+            None => self.dial(peer, &addrs, self.now),
+        };
+        let Ok(id) = dialled else { return false };
         if let Some(dial) = self.dials.dials.get_mut(&id) {
             dial.suggested = true;
         }
@@ -440,7 +500,7 @@ impl Node {
             let Some(dial) = self.dials.dials.remove(&id) else { continue };
             let relays = dial.via.map(|via| via.relays).unwrap_or_default();
             let result = match dial.expected {
-                Some(peer) => self.dial_via(peer, &dial.addrs, &relays, self.now),
+                Some(peer) => self.dial_by(peer, &dial.addrs, &relays, dial.way, self.now),
                 None => self.dial(None, &dial.addrs, self.now),
             };
             match result {
@@ -524,6 +584,22 @@ impl Dial {
         let relay = || self.via.as_ref()?.relays.iter().find_map(|named| named.addrs.first());
         self.addrs.first().or_else(relay).copied().unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0))
     }
+}
+
+/// Relays, each once, with all of its addresses.
+fn merged(relays: &[Named]) -> Vec<Named> {
+    let mut merged: Vec<Named> = Vec::new();
+    for named in relays {
+        match merged.iter_mut().find(|known| known.relay == named.relay) {
+            Some(known) => {
+                let fresh: Vec<SocketAddr> =
+                    named.addrs.iter().copied().filter(|addr| !known.addrs.contains(addr)).collect();
+                known.addrs.extend(fresh);
+            }
+            None => merged.push(named.clone()),
+        }
+    }
+    merged
 }
 
 /// Whether somebody can be at an address.

@@ -15,14 +15,16 @@ use structs::Path;
 
 use super::dials::any_local;
 use super::{Node, is_circuit};
-use crate::PeerId;
 use crate::nat::{Way, Why};
+use crate::{DialWay, PeerId};
 
 /// Where peers behind relays may be, and when that is tried.
 #[derive(Debug, Default)]
 pub(super) struct Hints {
     known: BTreeMap<crypto::PeerId, Known>,
     searches: BTreeMap<Handle, Search>,
+    /// Those who are not to be reached by whatever way.
+    ways: BTreeMap<crypto::PeerId, DialWay>,
 }
 
 /// What is known of where one peer is.
@@ -47,6 +49,23 @@ impl Hints {
     pub(super) fn forget(&mut self, peer: &crypto::PeerId) {
         self.known.remove(peer);
         self.searches.retain(|_, search| search.peer != *peer);
+    }
+
+    /// Says how a peer is to be reached, until it is dialled again otherwise. Says whether there was room for it.
+    pub(super) fn set_way(&mut self, peer: crypto::PeerId, way: DialWay) -> bool {
+        if way == DialWay::Any {
+            self.ways.remove(&peer);
+            return true;
+        }
+        let room = self.ways.len() < MAX_WAYS || self.ways.contains_key(&peer);
+        if room {
+            self.ways.insert(peer, way);
+        }
+        room
+    }
+
+    pub(super) fn way(&self, peer: &crypto::PeerId) -> DialWay {
+        self.ways.get(peer).copied().unwrap_or_default()
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -98,7 +117,9 @@ impl Node {
         let Some((peer, path)) = self.endpoint.peer(session).and_then(|s| Some((s.id()?, s.path()?))) else { return };
         if is_circuit(&path) {
             let next = if self.outside.is_asking() { self.now + PATIENCE } else { self.now };
-            let search = Search { peer, next: Some(next), pause: FIRST_PAUSE, why: Why::Trying };
+            let hidden = self.relays.hints.way(&peer) == DialWay::Relayed;
+            let (next, why) = if hidden { (None, Why::Off) } else { (Some(next), Why::Trying) };
+            let search = Search { peer, next, pause: FIRST_PAUSE, why };
             self.relays.hints.searches.entry(session).or_insert(search);
             self.try_direct();
         } else {
@@ -198,6 +219,8 @@ impl Search {
 
 /// Peers whose addresses are remembered: those with circuits.
 const MAX_PEERS: usize = 64;
+/// Peers for whom the owner chose a way; beyond it dials that choose one are refused.
+const MAX_WAYS: usize = 1024;
 /// Addresses of each, of either kind.
 const MAX_ADDRESSES: usize = 4;
 /// How long after the first try the second comes, and the longest pause.

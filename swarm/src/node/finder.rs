@@ -15,10 +15,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::dht::{Announcer, Contact, Dht, Event, Family, Item, PublishError, QueryError, QueryId, Subnets, Wanted, limits};
+use ::dht::{
+    Announcer, Contact, Dht, Event, Family, Item, PublishError, QueryError, QueryId, Relay, Subnets, Wanted, limits,
+};
 use crypto::envelope::NodeKey;
 use crypto::{Identity, Seed};
 use framing::record::Record;
+use framing::voucher::Voucher;
+use relay::client::Named;
 use structs::{Datagram, Deadline, Epoch, Machine, Rejected, RejectedCounts, Transmit, TransmitBuf};
 
 use self::addresses::{Addresses, Scope};
@@ -38,6 +42,9 @@ pub(super) struct Finder {
     /// What we said last of where we are, and from when on something else may be said.
     told: Vec<SocketAddr>,
     tell_after: Instant,
+    /// Who relays for us, and what they sign of it.
+    relays: Vec<Relay>,
+    vouchers: Vec<Voucher>,
     jobs: BTreeMap<Task, Job>,
     /// Whose queries these are, and which part of the jobs are publications.
     queries: BTreeMap<QueryId, Task>,
@@ -58,8 +65,12 @@ pub(super) struct Finder {
 /// What the finder tells the node.
 #[derive(Debug)]
 pub(super) enum News {
-    /// Somebody says to be there, who was looked for by his id or not.
-    Found { peer: PeerId, addrs: Vec<SocketAddr>, wanted: bool },
+    /// Somebody says to be there, or behind these relays, who was looked for by his id or not.
+    Found { peer: PeerId, addrs: Vec<SocketAddr>, relays: Vec<Named>, wanted: bool },
+    /// Somebody says to relay.
+    Relay { peer: PeerId, addrs: Vec<SocketAddr> },
+    /// We say something else of where we are.
+    Told,
     /// A node at `by` sees us at an address.
     Seen { seen: SocketAddr, by: SocketAddr },
     /// What became of a query of the owner.
@@ -105,6 +116,8 @@ impl Finder {
             addresses: Addresses::default(),
             told: Vec::new(),
             tell_after: now,
+            relays: Vec::new(),
+            vouchers: Vec::new(),
             jobs: BTreeMap::from([(Task::Record, Job::new(Task::Record, now))]),
             queries: BTreeMap::new(),
             crowded: BTreeSet::new(),
@@ -361,7 +374,32 @@ impl Finder {
         self.deadline = Deadline::earliest(Deadline::earliest(self.dht.poll_timeout(), job), tell);
     }
 
-    fn told_now(&self) -> Vec<SocketAddr> {
+    /// The relays at which we have places. Who finds us by those of before finds nobody, so it is told at once.
+    pub(super) fn set_places(&mut self, places: &[(crypto::PeerId, SocketAddr, Voucher)], now: Instant) {
+        let places = places.get(..limits::MAX_RELAYS).unwrap_or(places);
+        let relays: Vec<Relay> = places.iter().map(|(peer, addr, _)| Relay { peer: *peer, addr: *addr }).collect();
+        let vouchers: Vec<Voucher> = places.iter().map(|(.., voucher)| voucher.clone()).collect();
+        let same = relays == self.relays;
+        if same && vouchers == self.vouchers {
+            return;
+        }
+        (self.relays, self.vouchers) = (relays, vouchers);
+        // Of a place that was renewed only the record says anything.
+        self.publish_anew(|task| !same || task == Task::Record, now);
+        self.settle(now);
+    }
+
+    /// Looks for relays, and says that this node is one, or not any more.
+    pub(super) fn want_relays(&mut self, lookup: bool, announce: bool, now: Instant) {
+        for (task, wanted) in [(Task::LookupRelays, lookup), (Task::AnnounceRelay, announce)] {
+            if self.jobs.contains_key(&task) != wanted {
+                self.want(task, wanted, now);
+                self.settle(now);
+            }
+        }
+    }
+
+    pub(super) fn told_now(&self) -> Vec<SocketAddr> {
         self.addresses.told(&self.scope, limits::MAX_ADDRESSES)
     }
 
@@ -372,11 +410,19 @@ impl Finder {
             return;
         }
         (self.told, self.tell_after) = (told, now + TELL_EVERY);
-        for job in self.jobs.values_mut().filter(|job| !job.progress.task.is_search()) {
+        self.news.push_back(News::Told);
+        self.publish_anew(|_| true, now);
+    }
+
+    /// Something else is to be said of us in what these tasks publish.
+    fn publish_anew(&mut self, which: impl Fn(Task) -> bool, now: Instant) {
+        let nowhere = self.told.is_empty() && self.relays.is_empty();
+        let publishes = |job: &&mut Job| !job.progress.task.is_search() && which(job.progress.task);
+        for job in self.jobs.values_mut().filter(publishes) {
             // What runs is replaced by what is published next.
             if let Some(query) = job.query.take() {
                 self.queries.remove(&query);
-                if self.told.is_empty() {
+                if nowhere {
                     self.dht.withdraw(query);
                 }
             }
@@ -385,15 +431,15 @@ impl Finder {
     }
 
     fn begin(&mut self, task: Task, now: Instant) {
+        let nowhere = self.told.is_empty() && self.relays.is_empty();
         let begun = match task {
-            Task::Announce(_) | Task::Record if self.told.is_empty() => Err(Refusal::Stuck(SourceError::NoAddress)),
-            Task::Announce(topic) => {
-                let (identity, addresses) = (Arc::clone(&self.identity), self.told.clone());
-                let announcer = Announcer { identity, addresses, relays: Vec::new() };
-                self.dht.announce(*topic.as_bytes(), announcer, now).map_err(Refusal::from)
-            }
+            Task::Announce(_) | Task::Record if nowhere => Err(Refusal::Stuck(SourceError::NoAddress)),
+            Task::AnnounceRelay if self.told.is_empty() => Err(Refusal::Stuck(SourceError::NoAddress)),
+            Task::Announce(topic) => self.announce(topic.as_bytes(), self.relays.clone(), now),
+            Task::AnnounceRelay => self.announce(&RELAYS, Vec::new(), now),
             Task::Record => self.put_record(now).map_err(Refusal::from),
             Task::Lookup(topic) => self.dht.peers(topic.as_bytes(), now).map_err(Refusal::from),
+            Task::LookupRelays => self.dht.peers(&RELAYS, now).map_err(Refusal::from),
             Task::Peer(peer) => match peer.try_into() {
                 Ok(peer) => self.dht.get(Wanted::Peer(peer), now).map_err(Refusal::from),
                 Err(_not_a_key) => Err(Refusal::Stuck(SourceError::Broken)),
@@ -420,13 +466,19 @@ impl Finder {
         }
     }
 
+    fn announce(&mut self, topic: &[u8; 32], relays: Vec<Relay>, now: Instant) -> Result<QueryId, Refusal> {
+        let (identity, addresses) = (Arc::clone(&self.identity), self.told.clone());
+        self.dht.announce(*topic, Announcer { identity, addresses, relays }, now).map_err(Refusal::from)
+    }
+
     /// Signs where we are, and puts it where those find it who know our id.
     fn put_record(&mut self, now: Instant) -> Result<QueryId, PublishError> {
         let unix = self.epoch.unix_at(now);
         // Higher than the last one also if the clock was set back.
         self.sequence = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX).max(self.sequence.saturating_add(1));
         let (expires, addresses) = (unix.saturating_add(RECORD_LIFE), self.told.clone());
-        let record = Record { sequence: self.sequence, expires, addresses, ..Record::default() };
+        let vouchers = self.vouchers.clone();
+        let record = Record { sequence: self.sequence, expires, addresses, vouchers, ..Record::default() };
         let record = record.sign(&self.identity)?;
         self.dht.put(Item::Peer(record), now)
     }
@@ -439,19 +491,25 @@ impl Finder {
             }
             Event::Peer { id, announcement } => {
                 let task = self.queries.get(&id).copied();
-                self.on_found(task, announcement.peer().into(), announcement.addresses());
+                let named = |relay: &Relay| Named { relay: relay.peer, addrs: vec![relay.addr] };
+                let relays = announcement.relays().iter().map(named).collect();
+                self.on_found(task, announcement.peer().into(), announcement.addresses(), relays);
             }
             Event::Record { id, ref item } if self.queries.contains_key(&id) => {
                 if let Item::Peer(record) = item {
                     let (task, addrs) = (self.queries.get(&id).copied(), record.addresses().collect::<Vec<_>>());
-                    self.on_found(task, record.peer().into(), &addrs);
+                    let unix = self.epoch.unix_at(now);
+                    let named =
+                        |voucher: Voucher| Named { relay: voucher.relay(), addrs: voucher.addresses().collect() };
+                    let relays = record.vouchers().filter(|voucher| voucher.holds_at(unix)).map(named).collect();
+                    self.on_found(task, record.peer().into(), &addrs, relays);
                 }
             }
             Event::PeersDone { id, .. } | Event::GetDone { id, .. } if self.queries.contains_key(&id) => {
                 let Some(task) = self.queries.remove(&id) else { return };
                 let range = match task {
                     Task::Lookup(topic) if self.crowded.contains(&topic) => LOOKUP,
-                    Task::Lookup(_) => FEW,
+                    Task::Lookup(_) | Task::LookupRelays => FEW,
                     _ => PEER,
                 };
                 self.progressed = true;
@@ -488,7 +546,7 @@ impl Finder {
     }
 
     /// Somebody said to be there; what he says is good for nothing but a dial.
-    fn on_found(&mut self, task: Option<Task>, peer: PeerId, addrs: &[SocketAddr]) {
+    fn on_found(&mut self, task: Option<Task>, peer: PeerId, addrs: &[SocketAddr], mut relays: Vec<Named>) {
         if peer == PeerId::from(self.identity.peer_id()) {
             return;
         }
@@ -496,7 +554,14 @@ impl Finder {
         if let Some(job) = task.and_then(|task| self.jobs.get_mut(&task)) {
             self.progressed = true;
             job.progress.found = job.progress.found.saturating_add(addrs.len() as u64);
-            self.news.push_back(News::Found { peer, addrs, wanted: matches!(task, Some(Task::Peer(_))) });
+            for relay in &mut relays {
+                relay.addrs.retain(|addr| self.scope.may_contact(*addr));
+            }
+            relays.retain(|relay| !relay.addrs.is_empty());
+            self.news.push_back(match task {
+                Some(Task::LookupRelays) => News::Relay { peer, addrs },
+                _ => News::Found { peer, addrs, relays, wanted: matches!(task, Some(Task::Peer(_))) },
+            });
         }
     }
 }
@@ -527,6 +592,8 @@ impl From<PublishError> for Refusal {
     }
 }
 
+/// What relays are announced as.
+const RELAYS: [u8; 32] = *b"setowire relays of anybody, v1  ";
 /// The first and the longest pause between two lookups of a topic, while few are connected in it, and otherwise: two who
 /// join at the same moment do not see each other in the first.
 const FEW: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));

@@ -14,6 +14,7 @@
 //! | `finder.rs`, `table.rs` | the distributed hash table: what the node does there, and what its owner may ask |
 //! | `topics.rs` | topics: who proved to be in them, and what is published there |
 //! | `lan.rs` | beacons on the local network |
+//! | `places.rs` | relays for us, and we for others |
 //! | `relays.rs`, `circuits.rs`, `direct.rs` | circuits through relays, which of them are needed, and the way from them to direct paths |
 //! | `punching.rs`, `fresh.rs` | attempts to punch through NATs, and the sockets for them |
 //! | `outside.rs` | where others see the node, and what that says of its NAT |
@@ -33,6 +34,7 @@ mod fresh;
 mod lan;
 pub mod naming;
 mod outside;
+mod places;
 mod protocols;
 mod publish;
 mod punching;
@@ -66,13 +68,15 @@ use dials::Dials;
 use finder::Finder;
 use lan::Lan;
 use outside::Outside;
+use places::Places;
 use publish::Outbound;
 use punching::Punches;
 use relays::Relays;
 use streams::{Streams, is_datagrams};
 use topics::Topics;
 
-use crate::{DisconnectReason, JoinError, PeerId, TopicId};
+use crate::reach::Reach;
+use crate::{DisconnectReason, JoinError, PeerId, ServeRelay, TopicId};
 
 /// All of one identity: see the [module documentation](self).
 pub struct Node {
@@ -96,6 +100,8 @@ pub struct Node {
     outside: Outside,
     punches: Punches,
     streams: Streams,
+    places: Places,
+    reach: Reach,
     events: VecDeque<Event>,
     ending: bool,
     told_closed: bool,
@@ -113,6 +119,8 @@ struct Session {
     outbound: Outbound,
     /// We said goodbye.
     ending: bool,
+    /// It was asked for relays.
+    asked: bool,
 }
 
 /// What a node counts.
@@ -155,6 +163,8 @@ impl Node {
         let identity = identity.into();
         let finder = |reach| Finder::new(Arc::clone(&identity), reach, epoch, &seed.fork("dht"), now);
         let finder = config.dht.map(finder);
+        let serves = if config.serve.serves() { ServeRelay::Always } else { ServeRelay::Never };
+        let places = Places::new(config.serve_relay.unwrap_or(serves), config.find_relays);
         let relays = Relays::new(Arc::clone(&identity), config.serve, config.relays, epoch, seed, now);
         let outside = Outside::new(config.observers, config.serve_stun, seed, now);
         let punches = Punches::new(config.direct, seed);
@@ -177,6 +187,8 @@ impl Node {
             outside,
             punches,
             streams: Streams::new(config.tcp_fallback),
+            places,
+            reach: config.reach,
             events: VecDeque::new(),
             ending: false,
             told_closed: false,
@@ -403,7 +415,8 @@ impl Node {
             self.outside.on_proved(addr);
             self.tell_nat(false);
         }
-        self.sessions.insert(handle, Session { peer, addr, relayed, outbound: Outbound::default(), ending: false });
+        let outbound = Outbound::default();
+        self.sessions.insert(handle, Session { peer, addr, relayed, outbound, ending: false, asked: false });
         let earlier = self.by_peer.insert(peer, handle);
         if let Some(earlier) = earlier {
             // Its own end is told of later: from here on the newer one counts.
@@ -498,7 +511,8 @@ impl Machine for Node {
     fn handle_datagram(&mut self, datagram: Datagram<'_>, now: Instant) -> Result<(), Rejected> {
         self.tick(now);
         if datagram.path.link != LAN_LINK {
-            return match datagram.payload.first().copied().and_then(Kind::of) {
+            let kind = datagram.payload.first().copied().and_then(Kind::of);
+            return match kind {
                 Some(Kind::Dht) if datagram.path.link == Link::Udp => self.on_table_datagram(datagram),
                 _ => self.handle_from_anywhere(datagram),
             };
@@ -527,6 +541,7 @@ impl Machine for Node {
         self.relays_timeout();
         self.punches_timeout();
         self.outside_timeout();
+        self.settle_places();
     }
 
     fn poll_transmit(&mut self, out: &mut TransmitBuf, now: Instant) -> Option<Transmit> {
@@ -549,6 +564,7 @@ impl Machine for Node {
 
     fn poll_event(&mut self) -> Option<Event> {
         self.hear_finder();
+        self.settle_places();
         loop {
             while let Some(event) = self.events.pop_front() {
                 if !self.is_dial_of_relay(&event) {

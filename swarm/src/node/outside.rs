@@ -345,6 +345,7 @@ impl Node {
         let nat = self.outside.nat();
         if nat != self.outside.told {
             self.outside.told = nat.clone();
+            self.places.dirty = true;
             self.events.push_back(Event::Nat(Box::new(nat)));
             let sessions: Vec<Handle> = self.sessions.keys().copied().collect();
             sessions.into_iter().for_each(|session| self.keep_mapping(session));

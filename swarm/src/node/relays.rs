@@ -74,6 +74,10 @@ impl Node {
         let session = self.direct_path(&key);
         let named = Named { relay: key, addrs: addrs.to_vec() };
         let known = !self.ending && self.relays.client.suggest(&named, session, self.now);
+        if known {
+            self.places.named.insert(key);
+            self.relays.client.prefer(&key);
+        }
         self.drive_relays();
         known
     }
@@ -82,6 +86,7 @@ impl Node {
     pub fn remove_relay(&mut self, relay: PeerId, now: Instant) {
         self.tick(now);
         if let Ok(key) = crypto::PeerId::try_from(relay) {
+            self.places.named.remove(&key);
             self.relays.client.forget(&key, self.now);
             self.drive_relays();
         }
@@ -92,11 +97,6 @@ impl Node {
         self.relays.client.vouchers()
     }
 
-    /// Says where this node can be reached as a relay.
-    pub fn set_relay_addresses(&mut self, addrs: &[SocketAddr]) {
-        self.relays.server.set_addresses(addrs);
-    }
-
     /// The relay that a session goes through now, if it goes through one.
     #[must_use]
     pub fn relay_of(&self, session: Handle) -> Option<PeerId> {
@@ -105,7 +105,7 @@ impl Node {
     }
 
     /// The path of the session with a peer, unless it goes through a relay.
-    fn direct_path(&self, key: &crypto::PeerId) -> Option<Path> {
+    pub(super) fn direct_path(&self, key: &crypto::PeerId) -> Option<Path> {
         let handle = self.session(&PeerId::from(*key))?;
         self.endpoint.peer(handle)?.path().filter(|path| !is_circuit(path))
     }
@@ -173,6 +173,8 @@ impl Node {
             }
         }
         self.seek_direct(session);
+        // It may know a relay.
+        self.places.dirty = true;
         self.drive_relays();
     }
 
@@ -278,13 +280,13 @@ impl Node {
     }
 
     /// Begins to open circuits to a peer. What comes of it is heard with the next [`drive_relays`](Self::drive_relays).
-    pub(super) fn connect_via(&mut self, peer: PeerId, relays: &[Named]) -> Option<AttemptId> {
+    pub(super) fn connect_via(&mut self, peer: PeerId, relays: &[Named], show: bool) -> Option<AttemptId> {
         let key = crypto::PeerId::try_from(peer).ok()?;
         let paths: Vec<Option<Path>> = relays.iter().map(|named| self.direct_path(&named.relay)).collect();
         let session = |relay: &crypto::PeerId| {
             relays.iter().zip(&paths).find(|(named, _)| named.relay == *relay).and_then(|(_, path)| *path)
         };
-        self.relays.client.connect(key, relays, session, self.now).ok()
+        self.relays.client.connect_with(key, relays, show, session, self.now).ok()
     }
 
     /// Whether an event is the end of a dial that only the client of relays waits for.
@@ -362,10 +364,12 @@ impl Node {
             }
             Client::Done { attempt, .. } => self.attempt_over(attempt, Code::NO_ANSWER),
             Client::Closed { peer, path, .. } => self.circuit_closed(&peer, &path),
-            Client::Changed => self.events.push_back(Event::RelaysChanged),
-            Client::Refused { relay, code } => {
-                self.events.push_back(Event::RelayRefused { relay: PeerId::from(relay), code });
+            Client::Changed => {
+                self.places.dirty = true;
+                self.events.push_back(Event::RelaysChanged);
             }
+            Client::Refused { relay, code } => self.relay_refused(relay, code),
+            Client::Named { by, relays } => self.relays_named(&by, relays),
             _ => {}
         }
     }

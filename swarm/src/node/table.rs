@@ -68,6 +68,7 @@ impl Node {
 
     /// Names the networks that this machine is in, and all addresses that it has there, with the ports of our sockets.
     pub fn set_addresses(&mut self, interfaces: &[Interface], addrs: &[SocketAddr], now: Instant) {
+        self.places.dirty |= self.outside.own() != addrs;
         self.ask_finder(now, |finder, now| finder.set_addresses(interfaces, addrs, now));
         self.outside_addresses(addrs);
     }
@@ -83,6 +84,10 @@ impl Node {
     /// Looks for these peers by their ids, and for no others any more. Whatever is found is dialled.
     pub fn find(&mut self, peers: &BTreeSet<PeerId>, now: Instant) {
         self.ask_finder(now, |finder, now| finder.find(peers, now));
+        for peer in peers {
+            let relays = self.own_relays(peer, &[]);
+            self.suggest_found(*peer, &[], &relays, false, now);
+        }
     }
 
     /// Whether this node takes part in the distributed hash table.
@@ -145,13 +150,12 @@ impl Node {
         let now = self.now;
         while let Some(news) = self.finder.as_mut().and_then(super::Finder::poll_news) {
             match news {
-                News::Found { peer, addrs, wanted: true } => {
-                    self.suggest_wanted(peer, &addrs, now);
-                }
-                News::Found { peer, addrs, .. } => {
-                    self.suggest_candidate(Some(peer), &addrs, now);
+                News::Found { peer, addrs, relays, wanted } => {
+                    self.suggest_found(peer, &addrs, &relays, wanted, now);
                 }
                 News::Seen { seen, by } => self.on_seen(seen, by),
+                News::Relay { peer, addrs } => self.relay_found(peer, &addrs),
+                News::Told => self.places.dirty = true,
                 News::Owner(event) => self.events.push_back(Event::Table(event)),
             }
         }

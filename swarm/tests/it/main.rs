@@ -24,6 +24,7 @@ mod mainline;
 mod messages;
 mod network;
 mod process;
+mod relays;
 #[cfg(feature = "http")]
 mod rendezvous;
 mod requests;

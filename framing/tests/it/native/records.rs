@@ -4,6 +4,7 @@ use std::time::Duration;
 use crypto::{Context, Identity, PeerId};
 use framing::record::{Record, Records, Refused, SignedRecord, Taken};
 use framing::tlv::Rule;
+use framing::voucher::Voucher;
 use framing::{DecodeError, EncodeError};
 use proptest::prelude::*;
 
@@ -21,7 +22,34 @@ fn record(sequence: u64) -> Record {
         capabilities: 1,
         addresses: vec!["192.0.2.1:4242".parse().unwrap(), "[2001:db8::7]:4242".parse().unwrap()],
         relays: vec![identity(8).peer_id(), identity(9).peer_id()],
+        vouchers: Vec::new(),
     }
+}
+
+fn voucher(relay: u8, client: u8) -> Voucher {
+    let addrs = ["192.0.2.9:7".parse().unwrap(); 4];
+    Voucher::sign(&identity(relay), identity(client).peer_id(), NOW + HOUR, &addrs).unwrap()
+}
+
+#[test]
+fn vouchers_come_along_and_those_of_others_are_passed_over() {
+    let vouchers = vec![voucher(8, 1), voucher(9, 1)];
+    let signed = Record { vouchers: vouchers.clone(), ..record(1) }.sign(&identity(1)).unwrap();
+    let read = SignedRecord::decode(signed.as_bytes()).unwrap();
+    assert_eq!(read.vouchers().collect::<Vec<_>>(), vouchers);
+    let others = Record { vouchers: vec![voucher(8, 2), voucher(9, 1)], ..record(1) }.sign(&identity(1)).unwrap();
+    assert_eq!(others.vouchers().map(|voucher| voucher.relay()).collect::<Vec<_>>(), [identity(9).peer_id()]);
+    let three = Record { vouchers: vec![voucher(8, 1), voucher(9, 1), voucher(7, 1)], ..record(1) };
+    assert_eq!(three.sign(&identity(1)), Err(EncodeError::TooMany { max: 2 }));
+    let addresses = vec!["192.0.2.1:1".parse().unwrap(); 16];
+    let relays = vec![identity(8).peer_id(); 4];
+    let largest = Record { addresses, relays, vouchers, ..record(1) }.sign(&identity(1)).unwrap();
+    assert!(largest.as_bytes().len() <= 1000);
+    // What stands there is looked at for its lengths only, until somebody wants to know.
+    let garbage = forged(&identity(1), &[1, 8, 0, 0, 0, 0, 0, 0, 0, 1, 2, 8, 0, 0, 0, 0, 0, 0, 0, 1, 6, 4, 1, 2, 7, 7]);
+    assert_eq!(SignedRecord::decode(&garbage).unwrap().vouchers().count(), 0);
+    let short = forged(&identity(1), &[1, 8, 0, 0, 0, 0, 0, 0, 0, 1, 2, 8, 0, 0, 0, 0, 0, 0, 0, 1, 6, 2, 1, 2]);
+    assert_eq!(SignedRecord::decode(&short), Err(DecodeError::Truncated));
 }
 
 /// Signs entries that the library would not write.
@@ -198,7 +226,8 @@ proptest! {
         let usable = |addr: &SocketAddr| addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast();
         let addresses = addresses.into_iter().map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port())).filter(usable).collect();
         let relays = (0..relays).map(|n| identity(n).peer_id()).collect();
-        let record = Record { sequence, expires: Duration::from_secs(expires), capabilities, addresses, relays };
+        let expires = Duration::from_secs(expires);
+        let record = Record { sequence, expires, capabilities, addresses, relays, ..Record::default() };
         let signed = record.sign(&identity(1)).unwrap();
         let read = SignedRecord::decode(signed.as_bytes()).unwrap();
         prop_assert_eq!(read.record(), record);

@@ -237,6 +237,7 @@ fn records() {
             capabilities: number(&vector["capabilities"]),
             addresses: texts(&vector["addresses"]).map(|text| text.parse().unwrap()).collect(),
             relays: texts(&vector["relays_hex"]).map(|text| text.parse().unwrap()).collect(),
+            vouchers: Vec::new(),
         };
         assert_eq!(signed.peer(), identity.peer_id());
         assert_eq!(signed.peer().as_bytes(), &array(&vector["peer_id_hex"]));

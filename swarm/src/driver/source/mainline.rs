@@ -222,7 +222,11 @@ impl Source for MainlineSource {
     }
 
     fn does(&self, task: &Task) -> bool {
-        *task != Task::Record || self.settings.record
+        match task {
+            Task::Record => self.settings.record,
+            Task::AnnounceRelay | Task::LookupRelays => false,
+            _ => true,
+        }
     }
 
     async fn attempt(self: Arc<Self>, task: Task, us: Us, mut found: Found) -> Result<Outcome, SourceError> {
@@ -237,6 +241,8 @@ impl Source for MainlineSource {
             }
             Task::Record => self.publish(&us).await,
             Task::Peer(peer) => self.find_record(peer, &mut found).await,
+            // Relays are looked for in our own table.
+            Task::AnnounceRelay | Task::LookupRelays => Err(SourceError::Broken),
         };
         if result == Err(SourceError::NobodyAnswered) {
             // The names may have other addresses by now, and the system another network.
