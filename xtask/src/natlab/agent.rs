@@ -105,14 +105,6 @@ impl Agent {
         self.tell("quit")?;
         self.process.ended(PATIENCE)
     }
-
-    /// Ends it without a word.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub(super) fn kill(&mut self) -> anyhow::Result<()> {
-        self.process.kill()
-    }
 }
 
 fn event(line: &Line, name: &str) -> Option<Value> {

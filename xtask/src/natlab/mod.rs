@@ -35,7 +35,7 @@ use goals::{Goal, Summary};
 use janitor::Janitor;
 use kind::Kind;
 use lab::Lab;
-use trial::{Case, Outcome, Scenario, Stage};
+use trial::{Case, Outcome, Programs, Scenario, Stage};
 
 /// Meetings of a pair, of a pair to which something happens, and of a pair of a quick run.
 const RUNS: usize = 20;
@@ -125,7 +125,7 @@ pub(crate) fn run(flags: &flags::Natlab) -> anyhow::Result<bool> {
 
 /// The rows of what others wrote.
 fn real(report: &mut Report, sh: &Shell) -> anyhow::Result<()> {
-    let program = build(sh)?;
+    let program = build(sh)?.node;
     let _janitor = Janitor::start(sh)?;
     let logs = workspace::root().join("target/natlab/real");
     fs::create_dir_all(&logs)?;
@@ -252,7 +252,7 @@ impl Wanted {
 
     /// Lets all of them meet, and adds a row for each case.
     fn run(&self, report: &mut Report, sh: &Shell) -> anyhow::Result<Vec<Summary>> {
-        let program = build(sh)?;
+        let programs = build(sh)?;
         let logs = logs()?;
         let janitor = Janitor::start(sh)?;
         let mut shares = VecDeque::new();
@@ -268,9 +268,9 @@ impl Wanted {
         let file = File::create(&file).with_context(|| format!("cannot write {}", file.display()))?;
         let (queue, done) = (Mutex::new(shares), Mutex::new((file, Vec::new())));
         let outcome = std::thread::scope(|scope| {
-            let (queue, done, program, logs) = (&queue, &done, &program, &logs);
+            let (queue, done, programs, logs) = (&queue, &done, &programs, &logs);
             let workers: Vec<_> =
-                (0..jobs).map(|number| scope.spawn(move || work(number, queue, done, program, logs))).collect();
+                (0..jobs).map(|number| scope.spawn(move || work(number, queue, done, programs, logs))).collect();
             workers.into_iter().try_for_each(|worker| {
                 worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a laboratory broke down")))
             })
@@ -298,12 +298,12 @@ fn work(
     number: usize,
     queue: &Mutex<VecDeque<Share>>,
     done: &Mutex<Done>,
-    program: &Path,
+    programs: &Programs,
     logs: &Path,
 ) -> anyhow::Result<()> {
     let logs = logs.join(format!("lab{number}"));
     fs::create_dir_all(&logs)?;
-    let mut stage = Stage::new(Lab::new(number)?, program, &logs);
+    let mut stage = Stage::new(Lab::new(number)?, programs, &logs);
     loop {
         let share = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let Some(Share { case, first, count }) = share else { return Ok(()) };
@@ -327,14 +327,15 @@ fn tell(case: Case, number: usize, outcome: &Outcome) {
 }
 
 /// The nodes, in a profile that the tests have built already.
-fn build(sh: &Shell) -> anyhow::Result<PathBuf> {
-    let command = cmd!(sh, "cargo build --quiet -p setowire-swarm --example lab");
+fn build(sh: &Shell) -> anyhow::Result<Programs> {
+    // In one build both have the same library.
+    let command = cmd!(sh, "cargo build --quiet -p setowire-swarm --example lab -p setowire-cli --bin setowire");
     progress(&format!("== {command}"));
     command.quiet().run()?;
     let metadata = cmd!(sh, "cargo metadata --no-deps --format-version 1").quiet().read()?;
     let metadata: Value = serde_json::from_str(&metadata)?;
-    let target = metadata["target_directory"].as_str().context("cargo names no target directory")?;
-    Ok(Path::new(target).join("debug/examples/lab"))
+    let target = Path::new(metadata["target_directory"].as_str().context("cargo names no target directory")?);
+    Ok(Programs { node: target.join("debug/examples/lab"), serve: target.join("debug/setowire") })
 }
 
 /// `a-b`, or one kind with any other.

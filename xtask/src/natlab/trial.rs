@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::agent::Agent;
 use super::kind::{Kind, Manner};
 use super::lab::{Lab, PUBLIC, PUBLIC6, Side};
+use crate::process::Process;
 
 /// What happens beside the meeting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,6 +123,8 @@ pub(super) struct Survival {
 
 /// The port of the public hosts.
 const PORT: u16 = 7400;
+/// How long a public node may take to start.
+const START: Duration = Duration::from_secs(15);
 /// How long both sides have to become known to others, before the dial.
 const KNOWN: Duration = Duration::from_secs(15);
 /// How long a dial may take at most, whatever the goal.
@@ -135,39 +138,53 @@ const STRIKE: Duration = Duration::from_secs(2);
 /// How long the last messages are waited for.
 const LATE: Duration = Duration::from_secs(15);
 
+/// What runs in the laboratory.
+#[derive(Clone, Debug)]
+pub(super) struct Programs {
+    /// The example `lab` of the library.
+    pub(super) node: PathBuf,
+    /// `setowire`.
+    pub(super) serve: PathBuf,
+}
+
 /// A laboratory, and who is in it.
 #[derive(Debug)]
 pub(super) struct Stage {
     lab: Lab,
-    program: PathBuf,
+    programs: Programs,
     logs: PathBuf,
-    servers: Vec<Agent>,
+    servers: Vec<Process>,
     started: usize,
 }
 
 impl Stage {
-    pub(super) fn new(lab: Lab, program: &Path, logs: &Path) -> Self {
-        Self { lab, program: program.to_owned(), logs: logs.to_owned(), servers: Vec::new(), started: 0 }
+    pub(super) fn new(lab: Lab, programs: &Programs, logs: &Path) -> Self {
+        Self { lab, programs: programs.clone(), logs: logs.to_owned(), servers: Vec::new(), started: 0 }
     }
 
     fn start(&mut self, host: &str, options: &[String], name: &str) -> anyhow::Result<Agent> {
         self.started += 1;
         let name = format!("{:04}-{host}-{name}", self.started);
-        Agent::start(&self.lab, host, &self.program, options, &name, &self.logs)
+        Agent::start(&self.lab, host, &self.programs.node, options, &name, &self.logs)
     }
 
-    /// Public nodes that have met nobody.
+    /// Public nodes that have met nobody: `setowire serve` as its users start it, and a node that begins there.
     ///
     /// # Errors
     /// When they do not come up.
     pub(super) fn open(&mut self) -> anyhow::Result<()> {
         self.servers.clear();
-        for (at, (host, _)) in PUBLIC.into_iter().enumerate() {
-            let mut options = words(&format!("--server --listen 0.0.0.0:{PORT} --listen [::]:{PORT}"));
-            if at > 0 {
-                options.extend(words(&format!("--bootstrap {}:{PORT}", PUBLIC[0].1)));
-            }
-            let server = self.start(host, &options, "server")?;
+        let [(first, ip), (second, _)] = PUBLIC;
+        let listen = format!("--listen 0.0.0.0:{PORT} --listen [::]:{PORT}");
+        self.started += 1;
+        let mut serve = self.lab.command(first, &self.programs.serve);
+        serve.args(["serve", "--json"]).args(words(&listen));
+        serve.arg("--identity").arg(self.logs.join("serve.identity"));
+        let mut node = self.lab.command(second, &self.programs.node);
+        node.args(words(&format!("--server {listen} --bootstrap {ip}:{PORT}")));
+        for (command, host) in [(serve, first), (node, second)] {
+            let mut server = Process::spawn(command, &format!("{:04}-{host}", self.started), &self.logs)?;
+            server.wait("word that it is ready", START, |(_, line)| line.contains("\"ready\"").then_some(()))?;
             self.servers.push(server);
         }
         Ok(())
