@@ -109,6 +109,8 @@ mod grammar {
                 optional --runs n: u32
                 /// Laboratories side by side (default 6).
                 optional --jobs n: u32
+                /// A folder with `setowire` and `lab`, built before; without it they are built.
+                optional --programs path: PathBuf
                 /// Also write the rows to this file, one JSON object per line. Every meeting is in target/natlab/runs.jsonl.
                 optional --json path: PathBuf
             }

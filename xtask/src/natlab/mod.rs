@@ -111,11 +111,11 @@ pub(crate) fn run(flags: &flags::Natlab) -> anyhow::Result<bool> {
         let _janitor = Janitor::start(&sh)?;
         check::append(&mut report, &logs()?, &Lab::new(0)?)?;
     } else if flags.what.is_some() {
-        real(&mut report, &sh)?;
+        real(&mut report, &sh, wanted.programs.as_deref())?;
     } else {
         let summaries = wanted.run(&mut report, &sh)?;
         if wanted.is_all {
-            real(&mut report, &sh)?;
+            real(&mut report, &sh, wanted.programs.as_deref())?;
         }
         report.push(Row::figure("all of it", report.seconds(), "s", Some(GOAL.as_secs_f64())))?;
         say(&table::markdown(&summaries));
@@ -124,8 +124,8 @@ pub(crate) fn run(flags: &flags::Natlab) -> anyhow::Result<bool> {
 }
 
 /// The rows of what others wrote.
-fn real(report: &mut Report, sh: &Shell) -> anyhow::Result<()> {
-    let program = build(sh)?.node;
+fn real(report: &mut Report, sh: &Shell, folder: Option<&Path>) -> anyhow::Result<()> {
+    let program = programs(sh, folder)?.node;
     let _janitor = Janitor::start(sh)?;
     let logs = workspace::root().join("target/natlab/real");
     fs::create_dir_all(&logs)?;
@@ -193,6 +193,8 @@ struct Wanted {
     quick: bool,
     /// Nothing was left out.
     is_all: bool,
+    /// Where the programs are, if they were built before.
+    programs: Option<PathBuf>,
 }
 
 /// Some meetings of a case.
@@ -206,7 +208,7 @@ struct Share {
 impl Wanted {
     fn quick() -> Self {
         let cases = QUICK.map(|pair| (Case { scenario: Scenario::Plain, pair }, RUNS_OF_QUICK)).to_vec();
-        Self { cases, jobs: JOBS, quick: true, is_all: false }
+        Self { cases, jobs: JOBS, quick: true, is_all: false, programs: None }
     }
 
     fn new(flags: &flags::Natlab) -> anyhow::Result<Self> {
@@ -226,6 +228,7 @@ impl Wanted {
             wanted.cases.iter_mut().for_each(|(_, count)| *count = runs as usize);
         }
         wanted.is_all &= flags.scenario.is_none() && flags.filter.is_none() && flags.runs.is_none();
+        wanted.programs.clone_from(&flags.programs);
         wanted.jobs = flags.jobs.map_or(wanted.jobs, |jobs| jobs.max(1) as usize);
         Ok(wanted)
     }
@@ -247,12 +250,12 @@ impl Wanted {
             };
             cases.extend(pairs.map(|pair| (Case { scenario, pair }, RUNS_OF_OTHERS)));
         }
-        Self { cases, jobs: JOBS, quick: false, is_all: true }
+        Self { cases, jobs: JOBS, quick: false, is_all: true, programs: None }
     }
 
     /// Lets all of them meet, and adds a row for each case.
     fn run(&self, report: &mut Report, sh: &Shell) -> anyhow::Result<Vec<Summary>> {
-        let programs = build(sh)?;
+        let programs = programs(sh, self.programs.as_deref())?;
         let logs = logs()?;
         let janitor = Janitor::start(sh)?;
         let mut shares = VecDeque::new();
@@ -326,8 +329,11 @@ fn tell(case: Case, number: usize, outcome: &Outcome) {
     progress(&format!("{case} #{number}: answered {first}, direct {direct}{}{why}", survived.unwrap_or_default()));
 }
 
-/// The nodes, in a profile that the tests have built already.
-fn build(sh: &Shell) -> anyhow::Result<Programs> {
+/// The nodes: those of a folder, or else built, in a profile that the tests have built already.
+fn programs(sh: &Shell, folder: Option<&Path>) -> anyhow::Result<Programs> {
+    if let Some(folder) = folder {
+        return Ok(Programs { node: folder.join("lab"), serve: folder.join("setowire") });
+    }
     // In one build both have the same library.
     let command = cmd!(sh, "cargo build --quiet -p setowire-swarm --example lab -p setowire-cli --bin setowire");
     progress(&format!("== {command}"));
