@@ -24,7 +24,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use swarm::discovery::Task;
 use swarm::nat::Way;
-use swarm::{Builder, DialTarget, Peer, PeerId, Preset, Protocol, Swarm, SwarmEvent};
+use swarm::{Builder, DialTarget, Peer, PeerId, Preset, Protocol, RelayState, Swarm, SwarmEvent};
 use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
 
 /// What is asked to see that somebody is there.
@@ -41,6 +41,8 @@ options:
   --seed HEX           identity that lasts, 64 digits
   --stun HOST:PORT     server that says where it sees the node (repeat)
   --serve-stun         answer such questions of others
+  --no-dht             no distributed hash table: peers are reached by what tickets say
+  --relay TARGET       relay to be reached through (repeat)
   --bootstrap TARGET   node of the distributed hash table to begin at (repeat)";
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -73,6 +75,8 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Builder, Failure> {
             }
             "--stun" => builder.stun([value()?]),
             "--serve-stun" => builder.serve_stun(true),
+            "--no-dht" => builder.dht(false),
+            "--relay" => builder.relays([value()?.parse::<DialTarget>()?]),
             "--bootstrap" => builder.bootstrap([value()?.parse::<DialTarget>()?]),
             _ => return Err(format!("there is no option {option}").into()),
         };
@@ -153,10 +157,14 @@ async fn obey(swarm: &Swarm, heard: &BTreeMap<PeerId, Heard>, line: &str) -> Res
 
 async fn status(swarm: &Swarm) -> Value {
     let report = swarm.discovery();
-    let published = report.of(Task::Record).iter().any(|progress| progress.answered > 0 && progress.error.is_none());
+    let records = report.of(Task::Record);
+    let published = records.iter().all(|progress| progress.answered > 0 && progress.error.is_none());
+    let held = swarm.relays().iter().filter(|relay| relay.state == RelayState::Held).count();
+    let known = published && (held > 0 || swarm.nat().is_behind_nat() == Some(false));
     let peers: Vec<String> = swarm.peers().await.iter().map(|peer| peer.id.to_string()).collect();
     json!({
-        "known": published,
+        "known": known,
+        "relays": held,
         "ticket": swarm.ticket().to_string(),
         "peers": peers,
         "discovery": report.to_string(),
