@@ -18,6 +18,8 @@ pub struct Config {
     pub(crate) circuits_by_peer: usize,
     pub(crate) circuits_by_address: usize,
     pub(crate) circuits_by_pair: usize,
+    pub(crate) circuits_by_network: usize,
+    pub(crate) circuits_by_network_to_peer: usize,
     pub(crate) rate: u32,
     pub(crate) burst: u32,
     pub(crate) total_rate: u32,
@@ -38,6 +40,8 @@ impl Default for Config {
             circuits_by_peer: 16,
             circuits_by_address: 32,
             circuits_by_pair: 4,
+            circuits_by_network: 32,
+            circuits_by_network_to_peer: 8,
             rate: 64 * 1024,
             burst: 256 * 1024,
             total_rate: 1024 * 1024,
@@ -99,6 +103,13 @@ impl Config {
     #[must_use]
     pub const fn circuits_by_pair(mut self, most: usize) -> Self {
         self.circuits_by_pair = most;
+        self
+    }
+
+    /// How many circuits may be begun from one network (an IPv4 /16, an IPv6 /48) in all, and to one peer. Default: 32 and 8.
+    #[must_use]
+    pub const fn circuits_by_network(mut self, all: usize, to_peer: usize) -> Self {
+        (self.circuits_by_network, self.circuits_by_network_to_peer) = (all, to_peer);
         self
     }
 

@@ -178,6 +178,12 @@ impl Client {
         known
     }
 
+    /// Whether a relay is known, so that naming it again makes nobody be dialled anew.
+    #[must_use]
+    pub fn knows(&self, relay: &PeerId) -> bool {
+        self.relays.contains_key(relay)
+    }
+
     /// Says that a relay was named by the owner himself, and comes before those that were found.
     pub fn prefer(&mut self, relay: &PeerId) {
         if let Some(known) = self.relays.get_mut(relay) {

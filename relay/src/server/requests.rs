@@ -167,16 +167,22 @@ impl Server {
         if self.circuits.len() >= config.circuits {
             return Err(Code::FULL);
         }
-        if !self.circuits_by.has_room(place, config.circuits_by_address, usize::MAX)
-            || self.circuits_between(place, &to) >= config.circuits_by_pair
+        let (same, near) = self.circuits_between(place, &to);
+        if !self.circuits_by.has_room(place, config.circuits_by_address, config.circuits_by_network)
+            || same >= config.circuits_by_pair
+            || near >= config.circuits_by_network_to_peer
         {
             return Err(Code::SHARE);
         }
-        if many(&from) || many(&to) {
+        if many(&from) {
             return Err(Code::TOO_MANY);
         }
+        let unfair = if many(&to) { Some(self.unfair_circuit(near, &to).ok_or(Code::TOO_MANY)?) } else { None };
         if self.outbox.waiting(&to) >= limits::MAX_UNREAD {
             return Err(Code::BUSY);
+        }
+        if let Some(unfair) = unfair {
+            self.end_circuit(unfair, Code::SHARE, None);
         }
         let number = self.next_circuit;
         self.next_circuit += 1;
@@ -201,14 +207,28 @@ impl Server {
         Ok(())
     }
 
-    /// Circuits that were begun at the address of `place` and lead to a peer; none where places do not count.
-    fn circuits_between(&self, place: Option<Place>, to: &PeerId) -> usize {
-        let (Some(place), Some(target)) = (place, self.clients.get(to)) else { return 0 };
-        let between = |number: &&u64| {
-            let open = self.circuits.get(*number).filter(|open| open.end(Side::Target).peer == *to);
-            open.and_then(|open| open.place).is_some_and(|other| other.is_same(&place))
-        };
-        target.circuits.iter().filter(between).count()
+    /// Circuits to a peer that were begun at the address of `place`, and in its network; none where places do not count.
+    fn circuits_between(&self, place: Option<Place>, to: &PeerId) -> (usize, usize) {
+        let Some(place) = place else { return (0, 0) };
+        let count = |counts: &dyn Fn(&Place) -> bool| self.begun_to(to).filter(|(_, other)| counts(other)).count();
+        (count(&|other| other.is_same(&place)), count(&|other| other.is_near(&place)))
+    }
+
+    /// The circuits to a peer, and where they were begun, if that counts.
+    fn begun_to(&self, to: &PeerId) -> impl Iterator<Item = (u64, Place)> {
+        let circuits = self.clients.get(to).map(|target| target.circuits.as_slice()).unwrap_or_default();
+        circuits.iter().filter_map(move |number| {
+            let open = self.circuits.get(number).filter(|open| open.end(Side::Target).peer == *to)?;
+            Some((*number, open.place?))
+        })
+    }
+
+    /// The newest circuit of the network that has most of those to a peer, if that has at least two more than the `near` ones of
+    /// who wants another.
+    fn unfair_circuit(&self, near: usize, to: &PeerId) -> Option<u64> {
+        let share = |place: &Place| self.begun_to(to).filter(|(_, other)| other.is_near(place)).count();
+        let (count, number) = self.begun_to(to).map(|(number, place)| (share(&place), number)).max()?;
+        (count >= near + 2).then_some(number)
     }
 
     fn new_id(&mut self, number: u64, side: Side) -> CircuitId {

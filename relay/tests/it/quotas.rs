@@ -142,6 +142,46 @@ fn one_address_does_not_take_all_circuits_of_a_peer() {
     assert!(connect(14, 50, 2) && connect(15, 51, 1));
 }
 
+/// Asks for a circuit from an address of its own in an IPv6 /48.
+fn connect_v6(lab: &mut Lab, dialler: u16, network: u16, target: u16) -> Option<Code> {
+    let from = ([0x2001, 0xdb8, network, dialler, 0, 0, 0, 1], 4000).into();
+    lab.ask_from(dialler, from, Request::Connect { request: 1, show: false, target: id(target) }).unwrap();
+    lab.notices().iter().find_map(|(_, notice)| match notice {
+        Notice::NotOpened { code, .. } => Some(*code),
+        _ => None,
+    })
+}
+
+#[test]
+fn one_network_takes_neither_all_circuits_nor_all_of_a_peer() {
+    let mut lab = Lab::new(Config::default());
+    (1..=10).for_each(|target| drop(lab.reserve(target)));
+    let taken = (0..40).filter(|dialler| connect_v6(&mut lab, 100 + dialler, 1, 1).is_none()).count();
+    assert_eq!(taken, 8, "to one peer");
+    assert_eq!(connect_v6(&mut lab, 190, 1, 1), Some(Code::SHARE));
+    let taken = (0..80).filter(|dialler| connect_v6(&mut lab, 200 + dialler, 1, 2 + dialler % 8).is_none()).count();
+    assert_eq!(taken, 32 - 8, "in all");
+    assert_eq!(connect_v6(&mut lab, 300, 2, 1), None, "others find room");
+}
+
+#[test]
+fn at_a_peer_that_is_full_who_has_most_makes_room() {
+    let mut lab = Lab::new(Config::default());
+    drop(lab.reserve(1));
+    for dialler in 0..16 {
+        assert_eq!(connect_v6(&mut lab, 100 + dialler, 1 + dialler / 8, 1), None);
+    }
+    assert_eq!(connect_v6(&mut lab, 200, 3, 1), None);
+    assert_eq!(connect_v6(&mut lab, 201, 3, 1), None);
+    assert_eq!(lab.server.stats().circuits, 16);
+    // Who has enough himself pushes nobody out.
+    for dialler in 202..210 {
+        connect_v6(&mut lab, dialler, 3, 1);
+    }
+    assert_eq!(connect_v6(&mut lab, 210, 3, 1), Some(Code::TOO_MANY));
+    assert_eq!(lab.server.stats().circuits, 16);
+}
+
 #[test]
 fn addresses_are_told_only_of_those_who_want_it() {
     let mut lab = Lab::new(Config::default());

@@ -7,7 +7,7 @@ use std::time::Instant;
 use dht::Family;
 use tokio::sync::oneshot;
 
-use super::limits::{CANDIDATES, SEARCH, SEARCHES};
+use super::limits::{BESIDE_DIAL, CANDIDATES, SEARCH, SEARCHES};
 use super::source::Interest;
 use super::{Driver, lan};
 use crate::discovery::Task;
@@ -16,7 +16,11 @@ use crate::{DialError, PeerId, clock};
 
 /// Peers that are looked for by their id.
 #[derive(Debug, Default)]
-pub(super) struct Searches(BTreeMap<PeerId, Search>);
+pub(super) struct Searches {
+    peers: BTreeMap<PeerId, Search>,
+    /// Those who are being dialled, and when they are looked for too.
+    dialled: BTreeMap<PeerId, Instant>,
+}
 
 #[derive(Debug)]
 struct Search {
@@ -31,7 +35,15 @@ impl Searches {
     /// When the first of them is given up.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let waiting = |search: &Search| search.waiting.iter().map(|(until, _)| *until).min();
-        self.0.values().map(|search| waiting(search).unwrap_or(search.until)).min()
+        let ends = self.peers.values().map(|search| waiting(search).unwrap_or(search.until));
+        ends.chain(self.dialled.values().copied()).min()
+    }
+
+    /// A peer is dialled at addresses that may be old ones.
+    pub(super) fn beside_dial(&mut self, peer: PeerId, now: Instant) {
+        if self.dialled.len() < SEARCHES && !self.peers.contains_key(&peer) {
+            self.dialled.entry(peer).or_insert(now.checked_add(BESIDE_DIAL.0).unwrap_or(now));
+        }
     }
 }
 
@@ -41,11 +53,11 @@ impl Driver {
         let has_relays = || self.node.relays().iter().any(|relay| relay.named);
         let error = if !self.sources.can_find() && !self.node.has_table() && !has_relays() {
             DialError::NoAddress
-        } else if !self.searches.0.contains_key(&peer) && self.searches.0.len() >= SEARCHES {
+        } else if !self.searches.peers.contains_key(&peer) && self.searches.peers.len() >= SEARCHES {
             DialError::TooMany { limit: SEARCHES }
         } else {
             let until = now.checked_add(SEARCH).unwrap_or(now);
-            let search = self.searches.0.entry(peer).or_insert(Search { until, waiting: Vec::new() });
+            let search = self.searches.peers.entry(peer).or_insert(Search { until, waiting: Vec::new() });
             search.until = until;
             search.waiting.retain(|(_, reply)| !reply.is_closed());
             if search.waiting.len() < SEARCHES {
@@ -60,7 +72,8 @@ impl Driver {
 
     /// A peer is connected: who looked for it has found it.
     pub(super) fn found(&mut self, peer: PeerId) {
-        if let Some(search) = self.searches.0.remove(&peer) {
+        self.searches.dialled.remove(&peer);
+        if let Some(search) = self.searches.peers.remove(&peer) {
             search.waiting.into_iter().for_each(|(_, reply)| drop(reply.send(Ok(peer))));
             self.want_peers();
         }
@@ -68,8 +81,9 @@ impl Driver {
 
     /// Tells those who have waited long enough, and gives up the searches whose time is over.
     pub(super) fn end_searches(&mut self, now: Instant) {
-        let (before, shared) = (self.searches.0.len(), &self.shared);
-        self.searches.0.retain(|peer, search| {
+        self.search_dialled(now);
+        let (before, shared) = (self.searches.peers.len(), &self.shared);
+        self.searches.peers.retain(|peer, search| {
             let (over, waiting) = std::mem::take(&mut search.waiting).into_iter().partition(|(until, _)| *until <= now);
             search.waiting = waiting;
             let over: Vec<(Instant, Reply)> = over;
@@ -82,13 +96,31 @@ impl Driver {
             }
             search.until > now
         });
-        if self.searches.0.len() != before {
+        if self.searches.peers.len() != before {
+            self.want_peers();
+        }
+    }
+
+    /// Looks for those whose dials have no answer yet.
+    fn search_dialled(&mut self, now: Instant) {
+        let due = |(peer, at): (&PeerId, &Instant)| (*at <= now).then_some(*peer);
+        let due: Vec<PeerId> = self.searches.dialled.iter().filter_map(due).collect();
+        let until = now.checked_add(BESIDE_DIAL.1).unwrap_or(now);
+        let mut begun = false;
+        for peer in due {
+            self.searches.dialled.remove(&peer);
+            if self.node.is_dialled(&peer) && self.searches.peers.len() < SEARCHES {
+                self.searches.peers.entry(peer).or_insert(Search { until, waiting: Vec::new() });
+                begun = true;
+            }
+        }
+        if begun {
             self.want_peers();
         }
     }
 
     fn want_peers(&mut self) {
-        let peers: BTreeSet<PeerId> = self.searches.0.keys().copied().collect();
+        let peers: BTreeSet<PeerId> = self.searches.peers.keys().copied().collect();
         self.node.find(&peers, clock::now());
         self.sources.want(|wanted| wanted.peers = peers);
     }
@@ -99,7 +131,7 @@ impl Driver {
             let Some(candidate) = self.sources.take() else { return false };
             let is_wanted = match candidate.task {
                 Task::Lookup(topic) => self.topics.get(&topic).is_some_and(|wish| wish.lookup),
-                Task::Peer(peer) => self.searches.0.contains_key(&peer),
+                Task::Peer(peer) => self.searches.peers.contains_key(&peer),
                 // Nodes of our hash table are for that to ask.
                 Task::LookupNodes if self.ending.is_none() => {
                     self.node.greet(&candidate.addrs, now);

@@ -170,7 +170,8 @@ impl Swarm {
     }
 
     /// Connects to a peer. All addresses are tried at once, of names too; a peer who is connected is not dialled again.
-    /// One of whom only the id is known is looked for, for half a minute, in the distributed hash table and, with
+    /// One that does not answer within a second is looked for by its id meanwhile, if that is known, and one of whom nothing else
+    /// is known is looked for, for half a minute, in the distributed hash table and, with
     /// `Builder::mainline`, on the Mainline DHT.
     ///
     /// ```no_run

@@ -92,6 +92,9 @@ pub(crate) const SEARCH: Duration = Duration::from_secs(30);
 pub(crate) const RELAY_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) const RELAY_PATIENCE_ALONE: Duration = Duration::from_secs(10);
 
+/// After how long a peer that is dialled at addresses is looked for by its id too, and for how long.
+pub(crate) const BESIDE_DIAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(9));
+
 /// Queries of handles in the distributed hash table that run at a time. Beyond it the caller waits.
 pub(crate) const QUERIES: usize = 8;
 

@@ -144,7 +144,12 @@ impl Driver {
             dialled => dialled,
         };
         match (dialled, peer) {
-            (Ok(id), _) => drop(self.dials.insert(id, reply)),
+            (Ok(id), peer) => {
+                self.dials.insert(id, reply);
+                if let Some(peer) = peer.filter(|_| way == DialWay::Any) {
+                    self.searches.beside_dial(peer, now);
+                }
+            }
             (Err(DialError::NoAddress), Some(peer)) if way != DialWay::Relayed => self.find(peer, reply, now),
             // Whoever asked may have given up.
             (Err(error), _) => drop(reply.send(Err(error))),

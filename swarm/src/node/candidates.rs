@@ -103,8 +103,19 @@ impl Node {
             wanted || candidates.try_begin(addr, now)
         };
         let addrs: Vec<SocketAddr> = addrs.iter().copied().filter(|addr| ready(&mut self.candidates, *addr)).collect();
-        let fresh = |named: &&Named| wanted || self.candidates.try_relay(peer, named.relay, now);
-        let relays: Vec<Named> = relays.iter().filter(fresh).cloned().collect();
+        let mut fresh = Vec::new();
+        for named in relays.iter().take(relay::limits::MAX_TRIED) {
+            if !wanted && !self.candidates.try_relay(peer, named.relay, now) {
+                continue;
+            }
+            let addrs = named.addrs.iter().copied().take(RELAY_ADDRESSES);
+            let addrs: Vec<SocketAddr> = addrs.filter(|addr| ready(&mut self.candidates, *addr)).collect();
+            // One that many are behind is dialled once.
+            if !addrs.is_empty() || self.relays.client.knows(&named.relay) {
+                fresh.push(Named { relay: named.relay, addrs });
+            }
+        }
+        let relays = fresh;
         self.dial_candidates(Some(peer), &addrs, &relays)
     }
 
@@ -139,9 +150,87 @@ impl Node {
     }
 }
 
+/// Addresses at which a relay is dialled that somebody else named.
+const RELAY_ADDRESSES: usize = 4;
 /// Addresses remembered.
 const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
 /// How long an address is left alone after a dial began, after nobody answered, and after we answered ourselves.
 const DIALLED: Duration = Duration::from_secs(60);
 const SILENT: Duration = Duration::from_secs(180);
 const OURSELVES: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "any instant does")]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crypto::{Identity, Seed};
+    use structs::{Epoch, Machine, TransmitBuf};
+
+    use super::*;
+    use crate::node::Config;
+
+    fn id(number: u32) -> crypto::PeerId {
+        let mut seed = [3; 32];
+        seed[..4].copy_from_slice(&number.to_be_bytes());
+        Identity::from_seed(seed).peer_id()
+    }
+
+    fn node(config: Config) -> (Node, Instant) {
+        let now = Instant::now();
+        let epoch = Epoch { instant: now, unix: Duration::from_secs(1_800_000_000) };
+        (Node::new(Identity::from_seed([1; 32]), config.lan(false), epoch, &Seed::fixed(1), now), now)
+    }
+
+    /// To how many addresses something leaves.
+    fn sent_to(node: &mut Node, now: Instant) -> BTreeSet<SocketAddr> {
+        let mut out = TransmitBuf::new(1);
+        let mut to = BTreeSet::new();
+        while let Some(transmit) = node.poll_transmit(&mut out, now) {
+            to.insert(transmit.path.remote);
+            out.clear();
+        }
+        to
+    }
+
+    fn addr(number: u32) -> SocketAddr {
+        let [_, a, b, c] = number.to_be_bytes();
+        ([9, a, b, c], 7).into()
+    }
+
+    #[test]
+    fn relays_that_strangers_name_are_dialled_as_rarely_as_addresses() {
+        let (mut node, now) = node(Config::default().find_relays(true));
+        for number in 0..500 {
+            let relay = |of: u32| Named { relay: id(10_000 + of), addrs: (0..8).map(|at| addr(of * 8 + at)).collect() };
+            let relays = [relay(2 * number), relay(2 * number + 1)];
+            node.suggest_found(PeerId::from(id(number)), &[], &relays, number % 2 == 0, now);
+            // And those that peers say are there.
+            node.relay_found(PeerId::from(id(20_000 + number)), &[addr(90_000 + number)]);
+        }
+        let reached = sent_to(&mut node, now).len();
+        assert!((1..=32).contains(&reached), "{reached} addresses");
+    }
+
+    #[test]
+    fn an_address_that_many_name_is_dialled_once() {
+        let (mut node, mut now) = node(Config::default().find_relays(true));
+        let victim = addr(1);
+        for number in 0..8 {
+            let relay = Named { relay: id(1000 + number), addrs: vec![victim] };
+            node.suggest_found(PeerId::from(id(number)), &[], &[relay], false, now);
+            now += Duration::from_secs(1);
+        }
+        assert_eq!(node.stats().dials, 1 + 1, "one for the peer, one for the relay");
+        assert_eq!(sent_to(&mut node, now).len(), 1);
+    }
+
+    #[test]
+    fn who_wants_no_relays_of_others_uses_none() {
+        let (mut node, now) = node(Config::default());
+        let relay = Named { relay: id(1), addrs: vec![addr(1)] };
+        assert_eq!(node.suggest_found(PeerId::from(id(2)), &[], &[relay], true, now), 0);
+        node.relay_found(PeerId::from(id(3)), &[addr(3)]);
+        assert!(sent_to(&mut node, now).is_empty());
+    }
+}

@@ -311,13 +311,13 @@ impl Node {
     }
 
     /// Whether somebody waits for a peer.
-    pub(super) fn is_dialled(&self, peer: &PeerId) -> bool {
+    pub(crate) fn is_dialled(&self, peer: &PeerId) -> bool {
         self.dials.dials.values().any(|dial| dial.expected == Some(*peer))
     }
 
-    /// The addresses at which dials try to reach a peer.
+    /// The addresses at which dials of our owner try to reach a peer.
     pub(super) fn addrs_dialled(&self, peer: &PeerId) -> Vec<SocketAddr> {
-        let of = self.dials.dials.values().filter(|dial| dial.expected == Some(*peer));
+        let of = self.dials.dials.values().filter(|dial| dial.expected == Some(*peer) && !dial.suggested);
         of.flat_map(|dial| &dial.addrs).copied().take(MAX_ADDRESSES).collect()
     }
 
@@ -385,7 +385,11 @@ impl Node {
     /// Gives the dials of a peer relays to try, if they have none and may. Says whether the peer is being dialled.
     fn also_via(&mut self, peer: &PeerId, relays: &[Named]) -> bool {
         let now = self.now;
-        let mut is_dialled = false;
+        let mut is_dialled = self.is_dialled(peer);
+        // Relays that others name are dialled as rarely as addresses that they name.
+        if !is_dialled || relays.is_empty() || !self.dials.suggested.try_take(cost(&[], relays), now) {
+            return is_dialled;
+        }
         for dial in self.dials.dials.values_mut().filter(|dial| dial.expected == Some(*peer)) {
             is_dialled = true;
             let over = dial.via.as_ref().is_none_or(|via| via.at.is_none() && via.attempt.is_none());
@@ -408,7 +412,7 @@ impl Node {
             !dialled && self.at(None, &[*addr]).is_none()
         };
         let addrs: Vec<SocketAddr> = addrs.iter().copied().filter(is_new).collect();
-        let cost = u32::try_from(addrs.len() + relays.len()).unwrap_or(u32::MAX);
+        let cost = cost(&addrs, relays);
         if addrs.is_empty() && relays.is_empty()
             || self.dials.dials.len() >= MAX_DIALS / 2
             || !self.dials.suggested.try_take(cost, self.now)
@@ -425,6 +429,11 @@ impl Node {
             dial.suggested = true;
         }
         true
+    }
+
+    /// Whether a relay may be dialled at addresses that somebody else named.
+    pub(super) fn may_dial_relay(&mut self, addrs: &[SocketAddr]) -> bool {
+        self.dials.suggested.try_take(u32::try_from(addrs.len()).unwrap_or(u32::MAX), self.now)
     }
 
     /// A session is open: the dials that wanted it have succeeded, and what else they tried is given up.
@@ -584,6 +593,12 @@ impl Dial {
         let relay = || self.via.as_ref()?.relays.iter().find_map(|named| named.addrs.first());
         self.addrs.first().or_else(relay).copied().unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0))
     }
+}
+
+/// What a dial costs that somebody else causes: a token for each address, of relays too.
+fn cost(addrs: &[SocketAddr], relays: &[Named]) -> u32 {
+    let cost = addrs.len() + relays.iter().map(|relay| relay.addrs.len().max(1)).sum::<usize>();
+    u32::try_from(cost).unwrap_or(u32::MAX)
 }
 
 /// Relays, each once, with all of its addresses.

@@ -4,7 +4,7 @@
 //! in the distributed hash table, and by asking peers. What we have there is told wherever we say where we are.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use relay::Code;
 use relay::client::{Named, Progress};
@@ -168,6 +168,10 @@ impl Node {
             return;
         }
         let session = self.direct_path(&key);
+        let addrs = addrs.get(..ADDRESSES).unwrap_or(addrs);
+        if session.is_none() && (addrs.is_empty() || !self.may_dial_relay(addrs)) {
+            return;
+        }
         if self.relays.client.suggest(&Named { relay: key, addrs: addrs.to_vec() }, session, self.now) {
             self.places.found.insert(key);
         }
@@ -176,13 +180,8 @@ impl Node {
     /// A peer names relays, as it sees them.
     pub(super) fn relays_named(&mut self, by: &crypto::PeerId, relays: Vec<(crypto::PeerId, SocketAddr)>) {
         let Some(from) = self.direct_path(by).map(|path| path.remote.ip()) else { return };
-        for (relay, addr) in relays {
-            let is_it = relay == *by;
-            if is_it || Reach::may_be_named_by(addr.ip(), from) {
-                // Who speaks of itself is where we talk to it.
-                let addrs = if is_it { Vec::new() } else { vec![addr] };
-                self.relay_found(PeerId::from(relay), &addrs);
-            }
+        for (relay, addrs) in believed(*by, from, relays) {
+            self.relay_found(PeerId::from(relay), &addrs);
         }
     }
 
@@ -196,7 +195,45 @@ impl Node {
     }
 }
 
+/// The relays that a peer at `from` may name: itself, where we talk to it, and others at addresses that mean the same to us.
+fn believed(
+    by: crypto::PeerId,
+    from: IpAddr,
+    relays: Vec<(crypto::PeerId, SocketAddr)>,
+) -> impl Iterator<Item = (crypto::PeerId, Vec<SocketAddr>)> {
+    relays.into_iter().filter_map(move |(relay, addr)| {
+        let itself = relay == by;
+        let addrs = if itself { Vec::new() } else { vec![addr] };
+        (itself || Reach::may_be_named_by(addr.ip(), from)).then_some((relay, addrs))
+    })
+}
+
+/// Addresses of one that is dialled because somebody else named it.
+const ADDRESSES: usize = 4;
 /// Relays that were found and are remembered for places.
 const FOUND: usize = 32;
 /// Peers asked for relays at a time.
 const ASKED: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_afar_names_nobody_in_our_network() {
+        let key = |byte| crypto::Identity::from_seed([byte; 32]).peer_id();
+        let relays =
+            || vec![(key(1), addr("9.9.9.9:1")), (key(2), addr("192.168.1.1:1")), (key(3), addr("127.0.0.1:1"))];
+        let names = |by: &str| {
+            let believed = believed(key(3), addr(by).ip(), relays());
+            believed.map(|(relay, addrs)| (relay, addrs.len())).collect::<Vec<_>>()
+        };
+        // Who speaks of itself is where it is talked to.
+        assert_eq!(names("8.8.8.8:1"), [(key(1), 1), (key(3), 0)]);
+        assert_eq!(names("192.168.1.7:1"), [(key(1), 1), (key(2), 1), (key(3), 0)]);
+    }
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+}

@@ -297,7 +297,8 @@ impl Node {
             _ => return false,
         };
         let Some(relay) = self.relays.dials.remove(id) else { return false };
-        if failed {
+        // A session that goes through a relay is of no use for a relay.
+        if failed || self.direct_path(&relay).is_none() {
             self.relays.client.dial_failed(&relay, self.now);
             self.drive_relays();
         }
