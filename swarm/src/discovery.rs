@@ -20,6 +20,8 @@ pub enum Source {
     Http,
     /// A piping server.
     Piping,
+    /// The file of peers of earlier runs.
+    Cache,
 }
 
 impl fmt::Display for Source {
@@ -29,6 +31,7 @@ impl fmt::Display for Source {
             Self::Mainline => "mainline",
             Self::Http => "http",
             Self::Piping => "piping",
+            Self::Cache => "cache",
         })
     }
 }
@@ -49,6 +52,8 @@ pub enum Task {
     AnnounceRelay,
     /// Looking for relays, because nobody comes to this node who was not called.
     LookupRelays,
+    /// Looking for peers of earlier runs, while nobody is connected.
+    Reconnect,
     /// Saying that this node is one of our own distributed hash table. No source is asked for it yet.
     AnnounceNode,
     /// Looking for nodes of our own distributed hash table. No source is asked for it yet.
@@ -59,7 +64,7 @@ impl Task {
     /// Whether it looks for others. Otherwise it makes others find us.
     #[must_use]
     pub const fn is_search(&self) -> bool {
-        matches!(self, Self::Lookup(_) | Self::Peer(_) | Self::LookupNodes | Self::LookupRelays)
+        matches!(self, Self::Lookup(_) | Self::Peer(_) | Self::Reconnect | Self::LookupNodes | Self::LookupRelays)
     }
 }
 
@@ -132,6 +137,12 @@ pub enum SourceError {
         status: u16,
         /// For how long it wants to be left alone, if it says so; at most 10 min count.
         retry: Option<Duration>,
+    },
+    /// A file was damaged. It was put aside, and a new one begun.
+    #[error("the file was damaged, and is now {}", .aside.display())]
+    Damaged {
+        /// Where it is now.
+        aside: std::path::PathBuf,
     },
     /// A server answers what nobody understands.
     #[error("{host} answers what is not understood")]

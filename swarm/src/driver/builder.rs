@@ -21,6 +21,8 @@ use super::shared::Shared;
 #[cfg(feature = "mainline")]
 use super::source::{self, Mainline, MainlineSource};
 use super::source::{Announcer, Sources};
+#[cfg(feature = "cache")]
+use super::source::{CacheSource, Keeper, PeerCache};
 #[cfg(feature = "http")]
 use super::source::{
     HttpSource, Meetings, Span,
@@ -51,6 +53,7 @@ pub struct Builder {
     lan: Option<bool>,
     seeds: Vec<DialTarget>,
     dht: Option<bool>,
+    pex: Option<bool>,
     bootstrap: Vec<DialTarget>,
     dht_cache: Option<PathBuf>,
     stun: Vec<String>,
@@ -62,6 +65,8 @@ pub struct Builder {
     relays: Vec<DialTarget>,
     #[cfg(feature = "mainline")]
     mainline: Option<Mainline>,
+    #[cfg(feature = "cache")]
+    peer_cache: Option<PathBuf>,
     #[cfg(feature = "http")]
     bootstrap_servers: Vec<String>,
     #[cfg(feature = "http")]
@@ -170,6 +175,14 @@ impl Builder {
         self
     }
 
+    /// Whether peers in a topic tell each other of the others there: this node of those who announce themselves in it, and
+    /// those of this node, if it does. Default: yes. Whom peers name is dialled as far as the preset reaches, and never inside
+    /// of a network that the peer who names it is not in.
+    pub fn pex(mut self, on: bool) -> Self {
+        self.pex = Some(on);
+        self
+    }
+
     /// Nodes at which the distributed hash table begins, by address or by name: any node that others reach will do. They
     /// are asked now and again as long as no other node is known. Nodes that know each other only are a network of their
     /// own. What is beyond the reach of the preset is left out; an address of this machine or of a private network says
@@ -246,6 +259,17 @@ impl Builder {
     #[cfg_attr(docsrs, doc(cfg(feature = "mainline")))]
     pub fn mainline(mut self, settings: Mainline) -> Self {
         self.mainline = Some(settings);
+        self
+    }
+
+    /// A file in which peers are kept that sessions were open with, and where: 200 of them, those seen last and those who
+    /// came often. The 30 newest are dialled at the start, and again while nobody is connected. It is made if there is
+    /// none, written every 30 s and at the end, and whole at any moment; one that was damaged is put aside, with `.damaged`
+    /// behind its name. [`Swarm::discovery`] says why it cannot be used, if so. Default: none.
+    #[cfg(feature = "cache")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "cache")))]
+    pub fn peer_cache(mut self, path: impl Into<PathBuf>) -> Self {
+        self.peer_cache = Some(path.into());
         self
     }
 
@@ -374,7 +398,7 @@ impl Builder {
         let (outcome, ended) = watch::channel(None);
         let announcer = Announcer::new(Arc::clone(&identity), &local);
         #[cfg_attr(
-            not(any(feature = "mainline", feature = "http")),
+            not(any(feature = "mainline", feature = "http", feature = "cache")),
             expect(unused_mut, reason = "a source is started")
         )]
         let mut sources = Sources::new(seed.fork("sources"));
@@ -383,6 +407,12 @@ impl Builder {
             let (network, reach) = (self.network.unwrap_or_default(), Announcer::reach(&local));
             sources.start(MainlineSource::new(settings, Arc::clone(&identity), network, bind, reach));
         }
+        #[cfg(feature = "cache")]
+        let keeper = self.peer_cache.map(|path| {
+            let cache = PeerCache::new(path);
+            sources.start(CacheSource(cache.clone()));
+            Keeper::start(cache)
+        });
         #[cfg(feature = "http")]
         {
             let web = Web::default();
@@ -425,6 +455,8 @@ impl Builder {
             Arc::clone(&shared),
             requests,
             outcome,
+            #[cfg(feature = "cache")]
+            keeper,
             #[cfg(feature = "v12")]
             legacy.clone(),
         );
@@ -511,7 +543,8 @@ impl Builder {
         }
         let lan = self.lan.unwrap_or(self.preset != Preset::Server);
         let dht = self.dht.unwrap_or(true).then(|| self.reach(bound));
-        let config = node::Config::default().session(session).lan(lan).dht(dht);
+        let pex = self.pex.unwrap_or(true).then(|| self.reach(bound));
+        let config = node::Config::default().session(session).lan(lan).dht(dht).pex(pex);
         let config = config.serve_stun(self.serve_stun).direct(self.direct.unwrap_or(true));
         let config = config.tcp_fallback(self.tcp_fallback.unwrap_or(true));
         self.resolve_relays(config, self.reach(bound))

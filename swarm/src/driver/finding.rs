@@ -132,6 +132,7 @@ impl Driver {
             let is_wanted = match candidate.task {
                 Task::Lookup(topic) => self.topics.get(&topic).is_some_and(|wish| wish.lookup),
                 Task::Peer(peer) => self.searches.peers.contains_key(&peer),
+                Task::Reconnect => true,
                 // Nodes of our hash table are for that to ask.
                 Task::LookupNodes if self.ending.is_none() => {
                     self.node.greet(&candidate.addrs, now);
@@ -170,6 +171,7 @@ impl Driver {
             wanted.us = us;
             wanted.nodes = nodes;
             wanted.record = true;
+            wanted.reconnect = is_alone;
             wanted.restarts += u64::from(is_left);
         });
     }

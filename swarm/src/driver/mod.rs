@@ -49,7 +49,10 @@ mod services;
 mod session;
 mod shared;
 mod sockets;
-#[cfg_attr(not(any(feature = "mainline", feature = "http")), expect(dead_code, reason = "no source is compiled in"))]
+#[cfg_attr(
+    not(any(feature = "mainline", feature = "http", feature = "cache")),
+    expect(dead_code, reason = "no source is compiled in")
+)]
 pub(crate) mod source;
 mod stream;
 mod subscriber;
@@ -139,6 +142,9 @@ pub struct Driver {
     sources: Sources,
     announcer: Announcer,
     relays: Relays,
+    /// Who writes down whom sessions are open with.
+    #[cfg(feature = "cache")]
+    keeper: Option<source::Keeper>,
     searches: Searches,
     /// Nobody was connected when the sources were last told.
     was_alone: bool,
@@ -200,6 +206,7 @@ impl Driver {
         shared: Arc<Shared>,
         requests: mpsc::Receiver<Command>,
         outcome: watch::Sender<Option<Unsent>>,
+        #[cfg(feature = "cache")] keeper: Option<source::Keeper>,
         #[cfg(feature = "v12")] legacy: Option<crate::v12::Swarm>,
     ) -> Self {
         let now = clock::now();
@@ -218,6 +225,8 @@ impl Driver {
             sources,
             announcer,
             relays: Relays::new(outward),
+            #[cfg(feature = "cache")]
+            keeper,
             searches: Searches::default(),
             was_alone: true,
             house_due: now,
@@ -282,6 +291,10 @@ impl Driver {
                 true => tokio::task::yield_now().await,
                 false => self.wait(sleep.as_mut()).await,
             }
+        }
+        #[cfg(feature = "cache")]
+        if let Some(keeper) = self.keeper.take() {
+            keeper.finish().await;
         }
         let Self { sockets, carriers, lan, closes, sessions, outcome, mut unsent, .. } = self;
         for session in sessions.into_values() {

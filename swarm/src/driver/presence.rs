@@ -15,6 +15,16 @@ use crate::node::Event;
 use crate::{DisconnectReason, PeerId, Security, TopicId};
 
 impl Driver {
+    /// Has it written down that a session is open with somebody, and where.
+    #[cfg(feature = "cache")]
+    pub(super) fn note(&self, handle: Handle, begun: bool) {
+        if let (Some(keeper), Some(session)) = (&self.keeper, self.sessions.get(&handle)) {
+            let connection = &session.connection;
+            let addr = self.node.address_of(handle);
+            keeper.seen(super::source::Seen { peer: connection.peer, addr, begun });
+        }
+    }
+
     pub(super) fn on_event(&mut self, event: Event) {
         match event {
             Event::Session { session: handle, event } => {
@@ -40,6 +50,8 @@ impl Driver {
                 let event = self.roster.connected(&connection.peer);
                 self.pass(event);
                 self.found(connection.peer);
+                #[cfg(feature = "cache")]
+                self.note(session, true);
             }
             Event::Moved { session, path } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
@@ -50,6 +62,8 @@ impl Driver {
                     }
                     self.pass(Some(SwarmEvent::Moved { peer, addr: path.remote }));
                 }
+                #[cfg(feature = "cache")]
+                self.note(session, false);
             }
             Event::Joined { topic, peer, .. } => {
                 if let Some(present) = self.roster.get_mut(&peer) {
@@ -101,6 +115,10 @@ impl Driver {
 
     pub(super) fn on_disconnected(&mut self, handle: Handle, peer: PeerId, reason: DisconnectReason) {
         let Some(session) = self.sessions.remove(&handle) else { return };
+        #[cfg(feature = "cache")]
+        if let Some(keeper) = &self.keeper {
+            keeper.seen(super::source::Seen { peer, addr: None, begun: false });
+        }
         let pending = session.pending();
         self.unsent += pending;
         self.dropped += pending + session.dropped;

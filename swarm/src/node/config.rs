@@ -14,6 +14,7 @@ pub struct Config {
     pub(super) reach: Reach,
     pub(super) relays: relay::client::Config,
     pub(super) dht: Option<Reach>,
+    pub(super) pex: Option<Reach>,
     pub(super) observers: nat::Scope,
     pub(super) direct: bool,
     pub(super) serve_stun: bool,
@@ -31,6 +32,7 @@ impl Default for Config {
             reach: Reach::World,
             relays: relay::client::Config::default(),
             dht: None,
+            pex: None,
             observers: nat::Scope::Public,
             direct: true,
             serve_stun: false,
@@ -109,6 +111,14 @@ impl Config {
     #[must_use]
     pub const fn serve_stun(mut self, on: bool) -> Self {
         self.serve_stun = on;
+        self
+    }
+
+    /// How far the node goes in telling peers of others in a topic, and being told of some; `None`: not at all, which is the
+    /// default.
+    #[must_use]
+    pub const fn pex(mut self, reach: Option<Reach>) -> Self {
+        self.pex = reach;
         self
     }
 

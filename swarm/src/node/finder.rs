@@ -445,7 +445,7 @@ impl Finder {
                 Err(_not_a_key) => Err(Refusal::Stuck(SourceError::Broken)),
             },
             // Others announce nodes.
-            Task::AnnounceNode | Task::LookupNodes => Err(Refusal::Stuck(SourceError::Broken)),
+            Task::Reconnect | Task::AnnounceNode | Task::LookupNodes => Err(Refusal::Stuck(SourceError::Broken)),
         };
         self.progressed = true;
         let Some(job) = self.jobs.get_mut(&task) else { return };

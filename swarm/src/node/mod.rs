@@ -17,6 +17,7 @@
 //! | `places.rs` | relays for us, and we for others |
 //! | `relays.rs`, `circuits.rs`, `direct.rs` | circuits through relays, which of them are needed, and the way from them to direct paths |
 //! | `punching.rs`, `fresh.rs` | attempts to punch through NATs, and the sockets for them |
+//! | `pex.rs` | peers tell each other of others in a topic |
 //! | `outside.rs` | where others see the node, and what that says of its NAT |
 //! | `protocols.rs` | what every session speaks |
 //! | `streams.rs` | byte streams where UDP does not pass, and the way from them to UDP |
@@ -34,6 +35,7 @@ mod fresh;
 mod lan;
 pub mod naming;
 mod outside;
+mod pex;
 mod places;
 mod protocols;
 mod publish;
@@ -58,6 +60,7 @@ pub use config::Config;
 pub use event::{Connection, Event};
 pub use finder::TableStats;
 pub use lan::{Interface, LAN_LINK, MAX_INTERFACES};
+pub use pex::Counters as PexCounters;
 pub use protocols::ProtocolIds;
 pub use publish::Publication;
 pub use streams::ACCEPTED;
@@ -68,6 +71,7 @@ use dials::Dials;
 use finder::Finder;
 use lan::Lan;
 use outside::Outside;
+use pex::Pex;
 use places::Places;
 use publish::Outbound;
 use punching::Punches;
@@ -98,6 +102,7 @@ pub struct Node {
     candidates: Candidates,
     relays: Relays,
     outside: Outside,
+    pex: Option<Pex>,
     punches: Punches,
     streams: Streams,
     places: Places,
@@ -137,6 +142,8 @@ pub struct Stats {
     pub publications_dropped: u64,
     /// What came for topics.
     pub topics: topics::Counters,
+    /// What peers told each other of others.
+    pub pex: pex::Counters,
     /// What it did as a relay.
     pub relay: relay::server::Stats,
 }
@@ -156,7 +163,7 @@ impl Node {
     #[must_use]
     pub fn new(identity: impl Into<Arc<Identity>>, config: Config, epoch: Epoch, seed: &Seed, now: Instant) -> Self {
         let now = now.max(epoch.instant);
-        let (protocols, ids) = protocols::register();
+        let (protocols, ids) = protocols::register(config.pex.is_some());
         let session = config.session.protocols(protocols);
         let max_message = session.largest_message();
         let lan = config.lan.then(|| Lan::new(epoch, &seed.fork("lan")));
@@ -166,6 +173,7 @@ impl Node {
         let serves = if config.serve.serves() { ServeRelay::Always } else { ServeRelay::Never };
         let places = Places::new(config.serve_relay.unwrap_or(serves), config.find_relays);
         let relays = Relays::new(Arc::clone(&identity), config.serve, config.relays, epoch, seed, now);
+        let pex = config.pex.map(|reach| Pex::new(reach, Arc::clone(&identity), epoch));
         let outside = Outside::new(config.observers, config.serve_stun, seed, now);
         let punches = Punches::new(config.direct, seed);
         let endpoint = Endpoint::new(Arc::clone(&identity), session, epoch, &seed.fork("endpoint"), now);
@@ -185,6 +193,7 @@ impl Node {
             candidates: Candidates::new(),
             relays,
             outside,
+            pex,
             punches,
             streams: Streams::new(config.tcp_fallback),
             places,
@@ -255,6 +264,9 @@ impl Node {
         if let Some(finder) = &mut self.finder {
             finder.join(topic, announce, lookup, self.now);
         }
+        if let Some(pex) = &mut self.pex {
+            pex.join(topic, announce, lookup);
+        }
         self.flush_topics();
         Ok(())
     }
@@ -279,6 +291,9 @@ impl Node {
         if let Some(finder) = &mut self.finder {
             finder.join(*topic, false, false, self.now);
         }
+        if let Some(pex) = &mut self.pex {
+            pex.join(*topic, false, false);
+        }
         self.flush_topics();
     }
 
@@ -298,6 +313,9 @@ impl Node {
     /// Pairs the clocks anew, because the machine slept or its wall clock was set.
     pub fn set_epoch(&mut self, epoch: Epoch) {
         self.relays.server.set_epoch(epoch);
+        if let Some(pex) = &mut self.pex {
+            pex.set_epoch(epoch);
+        }
         if let Some(lan) = &mut self.lan {
             lan.set_epoch(epoch);
         }
@@ -330,6 +348,7 @@ impl Node {
         self.ending = true;
         self.lan = None;
         self.finder = None;
+        self.pex = None;
         self.fail_dials();
         self.endpoint.close(LEAVING, "", grace, self.now);
     }
@@ -361,6 +380,7 @@ impl Node {
             dials: self.dials.len(),
             publications_dropped: self.publications_dropped,
             topics: self.topics.counters(),
+            pex: self.pex.as_ref().map(Pex::counters).unwrap_or_default(),
             relay: self.relays.server.stats(),
         }
     }
@@ -472,6 +492,12 @@ impl Node {
                 }
             }
             Mux::Acked { protocol, .. } if protocol == self.protocols.topic => {}
+            Mux::Message { protocol } if Some(protocol) == self.protocols.pex => {
+                if let Some(pex) = &mut self.pex {
+                    pex.readable.insert(handle);
+                }
+            }
+            Mux::SendReady { protocol, .. } | Mux::Acked { protocol, .. } if Some(protocol) == self.protocols.pex => {}
             Mux::Message { protocol } if protocol == self.protocols.relay => self.relays.on_readable(handle),
             Mux::SendReady { protocol, .. } if protocol == self.protocols.relay => self.relay_writable(handle),
             Mux::Acked { protocol, .. } if protocol == self.protocols.relay => {}
@@ -488,6 +514,9 @@ impl Node {
         self.punching_closed(handle);
         self.streams_closed(handle);
         self.topic_readable.remove(&handle);
+        if let Some(pex) = &mut self.pex {
+            pex.forget(handle);
+        }
         let Some(session) = self.sessions.remove(&handle) else { return };
         if let Some(lan) = &mut self.lan {
             lan.forget(session.addr);
@@ -542,6 +571,7 @@ impl Machine for Node {
         self.punches_timeout();
         self.outside_timeout();
         self.settle_places();
+        self.pex_timeout();
     }
 
     fn poll_transmit(&mut self, out: &mut TransmitBuf, now: Instant) -> Option<Transmit> {
@@ -573,7 +603,11 @@ impl Machine for Node {
             }
             if let Some(event) = self.endpoint.poll_event() {
                 self.on_session_event(event.peer, event.event);
-            } else if !self.read_relays() && !self.read_punching() && (self.paused || !self.read_topics()) {
+            } else if !self.read_relays()
+                && !self.read_pex()
+                && !self.read_punching()
+                && (self.paused || !self.read_topics())
+            {
                 break;
             }
         }
@@ -588,6 +622,8 @@ impl Machine for Node {
         let lan = Deadline::earliest(Deadline::earliest(lan, self.relays_deadline()), finder);
         let lan = Deadline::earliest(lan, self.streams_deadline());
         let punches = Deadline::earliest(self.punches_deadline(), self.outside.poll_timeout());
+        let pex = self.pex.as_ref().and_then(Pex::poll_timeout).map(|at| Deadline { at, reason: "peer exchange" });
+        let punches = Deadline::earliest(punches, pex);
         Deadline::earliest(Deadline::earliest(self.endpoint.poll_timeout(), lan), punches)
     }
 }

@@ -2,7 +2,7 @@
 
 use peer::mux::{Protocol, ProtocolId, Protocols};
 
-use super::topics;
+use super::{pex, topics};
 
 /// The protocols that every session of a node speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,13 +18,15 @@ pub struct ProtocolIds {
     pub request: ProtocolId,
     /// What peers and their relays tell each other.
     pub relay: ProtocolId,
+    /// What peers tell each other of others, if they do.
+    pub pex: Option<ProtocolId>,
     /// What peers tell each other who look for a direct path.
     pub punch: ProtocolId,
 }
 
 /// The protocols of every session, and their ids.
 #[expect(clippy::expect_used, reason = "names and versions are constants, which fit the announcement")]
-pub(super) fn register() -> (Protocols, ProtocolIds) {
+pub(super) fn register(pex: bool) -> (Protocols, ProtocolIds) {
     let mut protocols = Protocols::new();
     let mut register = |name: &str, streams: bool| {
         let protocol = Protocol::new(name, 1).accepts_streams(streams).datagrams(name == MESSAGES);
@@ -36,6 +38,7 @@ pub(super) fn register() -> (Protocols, ProtocolIds) {
         stream: register("setowire/stream", true),
         request: register("setowire/request", true),
         relay: register(relay::PROTOCOL, false),
+        pex: pex.then(|| register(pex::PROTOCOL, false)),
         punch: register(PUNCHING, false),
     };
     (protocols, ids)

@@ -187,11 +187,17 @@ impl Node {
     }
 
     pub(super) fn collect_topic_events(&mut self) {
+        let mut changed = std::collections::BTreeSet::new();
         while let Some(event) = self.topics.poll_event() {
             if let topics::Event::Joined { topic, .. } | topics::Event::Left { topic, .. } = &event
                 && let Some(finder) = &mut self.finder
             {
                 finder.on_neighbours(*topic, self.topics.neighbours(topic).count(), self.now);
+            }
+            match &event {
+                topics::Event::Joined { conn, .. } => drop(changed.insert(*conn)),
+                topics::Event::Left { conn, .. } if self.sessions.contains_key(conn) => drop(changed.insert(*conn)),
+                _ => {}
             }
             self.events.push_back(match event {
                 topics::Event::Joined { topic, conn, peer } => Event::Joined { topic, session: conn, peer },
@@ -202,6 +208,7 @@ impl Node {
                 topics::Event::V12Key { conn, key } => Event::V12Key { session: conn, key },
             });
         }
+        changed.into_iter().for_each(|session| self.pex_changed(session));
     }
 }
 

@@ -13,6 +13,8 @@
 mod abuse;
 #[cfg(feature = "v12")]
 mod both;
+#[cfg(feature = "cache")]
+mod cache;
 mod cancel;
 mod carriers;
 mod dht;
@@ -23,6 +25,7 @@ mod hostile;
 mod mainline;
 mod messages;
 mod network;
+mod pex;
 mod process;
 mod relays;
 #[cfg(feature = "http")]

@@ -11,7 +11,7 @@ pub(crate) const ECHO: Protocol = Protocol::new("echo/1");
 
 /// A node on 127.0.0.1 that nobody finds.
 pub(crate) fn builder() -> Builder {
-    Swarm::builder().preset(Preset::Loopback).lan(false)
+    Swarm::builder().preset(Preset::Loopback).lan(false).pex(false)
 }
 
 pub(crate) async fn node() -> Swarm {

@@ -13,9 +13,12 @@
 //! | `us.rs` | what this node says of itself |
 //! | `day.rs` | names that change every day |
 //! | `mainline.rs` | the BitTorrent Mainline DHT |
+//! | `cache.rs` | a file of peers of earlier runs |
 //! | `web.rs` | asking web servers |
 //! | `meeting.rs`, `http.rs`, `piping.rs` | what is left for others at bootstrap servers and piping servers |
 
+#[cfg(feature = "cache")]
+mod cache;
 #[cfg(any(feature = "mainline", feature = "http"))]
 mod day;
 #[cfg(feature = "http")]
@@ -44,6 +47,8 @@ use framing::record::SignedRecord;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+#[cfg(feature = "cache")]
+pub(crate) use self::cache::{CacheSource, Keeper, PeerCache, Seen};
 #[cfg(feature = "http")]
 pub(crate) use self::http::HttpSource;
 #[cfg(feature = "mainline")]
@@ -156,6 +161,8 @@ pub(crate) struct Wanted {
     pub(crate) peers: BTreeSet<PeerId>,
     /// Whether our record is published.
     pub(crate) record: bool,
+    /// Whether peers of earlier runs are to be dialled.
+    pub(crate) reconnect: bool,
     /// What we are and want in our own distributed hash table.
     pub(crate) nodes: Interest,
     pub(crate) us: Us,
@@ -176,11 +183,13 @@ impl Wanted {
         let looked_for = self.topics.iter().filter(|(_, how)| how.lookup).map(|(topic, _)| Task::Lookup(*topic));
         let record = self.record.then_some(Task::Record);
         let nodes = [(self.nodes.announce, Task::AnnounceNode), (self.nodes.lookup, Task::LookupNodes)];
+        let reconnect = self.reconnect.then_some(Task::Reconnect);
         let nodes = nodes.into_iter().filter_map(|(wanted, task)| wanted.then_some(task));
         announced
             .chain(looked_for)
             .chain(self.peers.iter().map(|peer| Task::Peer(*peer)))
             .chain(record)
+            .chain(reconnect)
             .chain(nodes)
             .collect()
     }
