@@ -22,6 +22,8 @@ pub enum Source {
     Piping,
     /// The file of peers of earlier runs.
     Cache,
+    /// Multicast DNS.
+    Mdns,
 }
 
 impl fmt::Display for Source {
@@ -32,6 +34,7 @@ impl fmt::Display for Source {
             Self::Http => "http",
             Self::Piping => "piping",
             Self::Cache => "cache",
+            Self::Mdns => "mdns",
         })
     }
 }

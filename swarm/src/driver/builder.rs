@@ -18,6 +18,8 @@ use super::hash_table;
 use super::limits::COMMANDS;
 use super::relays::Outward;
 use super::shared::Shared;
+#[cfg(feature = "mdns")]
+use super::source::MdnsSource;
 #[cfg(feature = "mainline")]
 use super::source::{self, Mainline, MainlineSource};
 use super::source::{Announcer, Sources};
@@ -65,6 +67,8 @@ pub struct Builder {
     relays: Vec<DialTarget>,
     #[cfg(feature = "mainline")]
     mainline: Option<Mainline>,
+    #[cfg(feature = "mdns")]
+    mdns: bool,
     #[cfg(feature = "cache")]
     peer_cache: Option<PathBuf>,
     #[cfg(feature = "http")]
@@ -262,6 +266,16 @@ impl Builder {
         self
     }
 
+    /// Whether topics are announced and looked up by multicast DNS too, as services of the type `_setowire._udp` that say
+    /// neither their topics nor whose they are to those who do not know them. Default: no, and then nothing is sent or
+    /// answered. It has a thread and sockets of its own, on port 5353.
+    #[cfg(feature = "mdns")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "mdns")))]
+    pub fn mdns(mut self, on: bool) -> Self {
+        self.mdns = on;
+        self
+    }
+
     /// A file in which peers are kept that sessions were open with, and where: 200 of them, those seen last and those who
     /// came often. The 30 newest are dialled at the start, and again while nobody is connected. It is made if there is
     /// none, written every 30 s and at the end, and whole at any moment; one that was damaged is put aside, with `.damaged`
@@ -381,8 +395,9 @@ impl Builder {
         let local: Vec<SocketAddr> = listening.iter().filter(is_udp).map(ListenAddr::addr).collect();
         let config = self.resolve(&local);
         #[cfg(feature = "http")]
-        let (bootstrap_servers, piping_servers, far) =
-            (servers(&self.bootstrap_servers)?, servers(&self.piping_servers)?, self.reach(&local));
+        let (bootstrap_servers, piping_servers) = (servers(&self.bootstrap_servers)?, servers(&self.piping_servers)?);
+        #[cfg(any(feature = "http", feature = "mdns"))]
+        let far = self.reach(&local);
         let contacts = match &self.dht_cache {
             Some(path) => {
                 hash_table::read(path).map_err(|error| BindError::Cache { path: path.clone(), kind: error.kind() })?
@@ -398,7 +413,7 @@ impl Builder {
         let (outcome, ended) = watch::channel(None);
         let announcer = Announcer::new(Arc::clone(&identity), &local);
         #[cfg_attr(
-            not(any(feature = "mainline", feature = "http", feature = "cache")),
+            not(any(feature = "mainline", feature = "http", feature = "cache", feature = "mdns")),
             expect(unused_mut, reason = "a source is started")
         )]
         let mut sources = Sources::new(seed.fork("sources"));
@@ -406,6 +421,10 @@ impl Builder {
         if let (Some(settings), Some(bind)) = (self.mainline, source::ipv4(&local)) {
             let (network, reach) = (self.network.unwrap_or_default(), Announcer::reach(&local));
             sources.start(MainlineSource::new(settings, Arc::clone(&identity), network, bind, reach));
+        }
+        #[cfg(feature = "mdns")]
+        if self.mdns {
+            sources.start(MdnsSource::new(far, &seed.fork("mdns")));
         }
         #[cfg(feature = "cache")]
         let keeper = self.peer_cache.map(|path| {

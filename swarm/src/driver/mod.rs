@@ -50,7 +50,7 @@ mod session;
 mod shared;
 mod sockets;
 #[cfg_attr(
-    not(any(feature = "mainline", feature = "http", feature = "cache")),
+    not(any(feature = "mainline", feature = "http", feature = "cache", feature = "mdns")),
     expect(dead_code, reason = "no source is compiled in")
 )]
 pub(crate) mod source;

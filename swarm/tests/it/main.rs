@@ -23,6 +23,8 @@ mod ending;
 mod hostile;
 #[cfg(feature = "mainline")]
 mod mainline;
+#[cfg(feature = "mdns")]
+mod mdns;
 mod messages;
 mod network;
 mod pex;

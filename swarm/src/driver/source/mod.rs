@@ -13,6 +13,7 @@
 //! | `us.rs` | what this node says of itself |
 //! | `day.rs` | names that change every day |
 //! | `mainline.rs` | the BitTorrent Mainline DHT |
+//! | `mdns.rs` | multicast DNS |
 //! | `cache.rs` | a file of peers of earlier runs |
 //! | `web.rs` | asking web servers |
 //! | `meeting.rs`, `http.rs`, `piping.rs` | what is left for others at bootstrap servers and piping servers |
@@ -25,6 +26,8 @@ mod day;
 mod http;
 #[cfg(feature = "mainline")]
 mod mainline;
+#[cfg(feature = "mdns")]
+mod mdns;
 #[cfg(feature = "http")]
 mod meeting;
 #[cfg(feature = "http")]
@@ -55,6 +58,8 @@ pub(crate) use self::http::HttpSource;
 pub use self::mainline::Mainline;
 #[cfg(feature = "mainline")]
 pub(crate) use self::mainline::MainlineSource;
+#[cfg(feature = "mdns")]
+pub(crate) use self::mdns::MdnsSource;
 #[cfg(feature = "http")]
 pub(crate) use self::meeting::{Meetings, Span};
 pub(crate) use self::schedule::Pace;
@@ -89,6 +94,12 @@ pub(crate) trait Source: Send + Sync + 'static {
         us: Us,
         found: Found,
     ) -> impl Future<Output = Result<Outcome, SourceError>> + Send;
+
+    /// A task that was attempted is not wanted any more.
+    fn forget(&self, task: Task) -> impl Future<Output = ()> + Send {
+        let _ = task;
+        std::future::ready(())
+    }
 
     /// An attempt panicked or took too long: what it used is not to be used again.
     fn broken(&self) {}

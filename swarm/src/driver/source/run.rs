@@ -26,13 +26,18 @@ pub(super) async fn run<S: Source>(
     let mut attempts: JoinSet<Result<Outcome, SourceError>> = JoinSet::new();
     let mut begun: BTreeMap<tokio::task::Id, (Task, AbortHandle)> = BTreeMap::new();
     let mut known = Wanted::default();
+    let mut wanted_before = BTreeSet::new();
     let mut news = true;
     loop {
         let now = clock::now();
         if std::mem::take(&mut news) {
             let new = wanted.borrow_and_update().clone();
             let tasks: BTreeSet<Task> = new.tasks().into_iter().filter(|task| source.does(task)).collect();
+            for task in wanted_before.difference(&tasks) {
+                source.forget(*task).await;
+            }
             schedule.want(&tasks, now);
+            wanted_before.clone_from(&tasks);
             begun.retain(|_, (task, attempt)| {
                 let wanted = tasks.contains(task);
                 if !wanted {
