@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::limits;
 use crate::report::{Confidence, Filtering, Mapping, Report, Strays};
-use crate::scope::{Family, Subnet, is_public, is_usable};
+use crate::scope::{Family, Subnet, is_public, is_usable, same_link};
 
 /// Who is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -248,9 +248,14 @@ impl Observations {
         if self.forgotten.is_some_and(|forgotten| forgotten > at) {
             return 0;
         }
-        let of_family = |addr: &SocketAddr| Family::of(addr.ip()) == family;
-        let since = self.flows.iter().filter(|(addr, opened)| **opened > at && of_family(addr)).count();
-        step(last, known.delta, since.saturating_add(1))
+        step(last, known.delta, self.opened_since(at, None, family).saturating_add(1))
+    }
+
+    /// How many addresses were first sent to after one moment, and not after another: so many mappings the NAT made for us.
+    fn opened_since(&self, from: Instant, until: Option<Instant>, family: Family) -> usize {
+        let passes_nat = |ip: IpAddr| Family::of(ip) == family && !self.local.iter().any(|own| same_link(*own, ip));
+        let within = |opened: Instant| opened > from && until.is_none_or(|until| opened <= until);
+        self.flows.iter().filter(|(addr, opened)| within(**opened) && passes_nat(addr.ip())).count()
     }
 
     const fn known(&self, family: Family) -> &Known {
@@ -390,7 +395,7 @@ impl Observations {
             // Some agree and some do not: one observer, or a NAT that is forgetting.
             return None;
         }
-        match sequence(&samples) {
+        match sequence(&samples, |from, until| self.opened_since(from, Some(until), family)) {
             Some((delta, last)) => Some((Mapping::Sequential, delta, Some(last))),
             None => Some((Mapping::Random, 0, None)),
         }
@@ -427,8 +432,11 @@ fn by_address(words: &[Observation]) -> bool {
 }
 
 /// The step and the newest of ports that follow each other, one of them left out if need be and there are enough.
-fn sequence(samples: &[(u16, Instant)]) -> Option<(i16, (u16, Instant))> {
-    if let Some(found) = strict_sequence(samples) {
+///
+/// `between` says how many mappings of our own the NAT made after one moment and up to another. Where that explains a step, each of
+/// them is one of several.
+fn sequence(samples: &[(u16, Instant)], between: impl Fn(Instant, Instant) -> usize) -> Option<(i16, (u16, Instant))> {
+    if let Some(found) = strict_sequence(samples, &between) {
         return Some(found);
     }
     if samples.len() < 4 {
@@ -436,21 +444,26 @@ fn sequence(samples: &[(u16, Instant)]) -> Option<(i16, (u16, Instant))> {
     }
     (0..samples.len()).rev().find_map(|left_out| {
         let rest: Vec<_> = (0..).zip(samples).filter(|(index, _)| *index != left_out).map(|(_, s)| *s).collect();
-        strict_sequence(&rest)
+        strict_sequence(&rest, &between)
     })
 }
 
-fn strict_sequence(samples: &[(u16, Instant)]) -> Option<(i16, (u16, Instant))> {
+fn strict_sequence(
+    samples: &[(u16, Instant)],
+    between: &impl Fn(Instant, Instant) -> usize,
+) -> Option<(i16, (u16, Instant))> {
     let mut delta: i16 = 0;
     for pair in samples.windows(2) {
-        let [(a, _), (b, _)] = pair else { return None };
+        let [(a, from), (b, until)] = pair else { return None };
         // Ports wrap around.
         let step = b.wrapping_sub(*a).cast_signed();
         let opposite = step.signum() * delta.signum() < 0;
-        if step == 0 || opposite || step.unsigned_abs() > limits::MAX_STEP {
+        let own = i16::try_from(between(*from, *until).max(1)).unwrap_or(i16::MAX);
+        let each = if step % own == 0 { step / own } else { step };
+        if step == 0 || opposite || each.unsigned_abs() > limits::MAX_STEP {
             return None;
         }
-        delta = step.signum() * gcd(delta.abs(), step.abs());
+        delta = step.signum() * gcd(delta.abs(), each.abs());
     }
     Some((delta, *samples.last()?))
 }

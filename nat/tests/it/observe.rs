@@ -123,6 +123,34 @@ fn a_sequence_counts_what_was_sent_since() {
 }
 
 #[test]
+fn two_words_of_a_sequence_are_enough_whatever_was_sent_in_between() {
+    for others in [0, 1, 2, 7, 200] {
+        let mut nat = NatBox::new(NatKind::SymSeq, [203, 0, 113, 5].into(), &Seed::fixed(3));
+        let mut watch = Watch::new();
+        let local = ([10, 0, 0, 2], LOCAL).into();
+        let mut send = |watch: &mut Watch, to: SocketAddr| {
+            watch.now += Duration::from_millis(1);
+            watch.observed.sent_to(to, watch.now);
+            nat.outbound(local, to, Duration::ZERO).unwrap()
+        };
+        let first = send(&mut watch, observer(0));
+        let opened = [watch.now; 2];
+        for n in 0..others {
+            send(&mut watch, ([90, 0, 0, n], 1).into());
+        }
+        let second = send(&mut watch, observer(1));
+        let opened = [opened[0], watch.now];
+        for (n, seen) in [first, second].into_iter().enumerate() {
+            let word = Observation { by: observer(n as u8), seen, opened: opened[n], stray: false };
+            watch.observed.record(word, watch.now);
+        }
+        let report = watch.observed.report(Family::V4);
+        assert_eq!((report.kind(), report.delta), (Kind::Sequential, 1), "{others}");
+        assert_eq!(report.next, send(&mut watch, ([91, 0, 0, 1], 1).into()).port());
+    }
+}
+
+#[test]
 fn one_liar_does_not_break_a_sequence() {
     let mut watch = Watch::new();
     for (n, port) in [(0, 41_000), (1, 41_001), (2, 9), (3, 41_003), (4, 41_004)] {
