@@ -94,7 +94,7 @@ fn votes(input: &mut Input<'_>) {
         match input.below(8) {
             0 => now += input.pause() * 20,
             1 => observed.sent_to(address(input), now),
-            2 => observed.heard_from(address(input)),
+            2 => observed.heard_from(address(input), now),
             3 => observed.set_blocked(),
             _ => {
                 let opened = now - Duration::from_millis(input.u8().into());

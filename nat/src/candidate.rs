@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use framing::{DecodeError, Reader, Writer, address};
 
 use crate::limits;
-use crate::scope::{Family, is_public, is_usable, same_link, same_site};
+use crate::scope::{Family, is_private, is_public, is_usable, same_link, same_site};
 
 /// Where an address comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,7 +113,8 @@ pub struct Site<'a> {
     pub ours: &'a [IpAddr],
     /// Where others than the peer, such as the relay between us, see the peer.
     pub stated: &'a [IpAddr],
-    /// Both are in one network, or on one machine, without a public address: private addresses are believed.
+    /// Both are in one network without a public address: private addresses are believed, and those of this machine if the peer is
+    /// stated to be on it.
     pub local: bool,
 }
 
@@ -131,8 +132,11 @@ impl Site<'_> {
         if is_public(ip) {
             return self.stated.iter().any(|stated| same_site(*stated, ip));
         }
+        if ip.is_loopback() {
+            return self.local && self.stated.iter().any(|stated| stated.to_canonical().is_loopback());
+        }
         let together = self.stated.iter().any(|stated| is_public(*stated) && self.is_ours(*stated));
-        self.local || (together && !ip.is_loopback())
+        is_private(ip) && (self.local || together)
     }
 
     fn is_ours(&self, ip: IpAddr) -> bool {

@@ -13,9 +13,13 @@ pub const MAX_VOTES_OF_SUBNET: usize = 4;
 /// How long a word counts.
 pub const VOTE_LIFETIME: Duration = Duration::from_mins(10);
 
-/// Addresses that were sent to and are remembered, about 50 KiB. The one first sent to longest ago goes, and with it the ability
-/// to count the mappings that a NAT has made.
+/// Addresses that were sent to and are remembered, about 50 KiB. The one sent to longest ago goes, and with it the ability to count
+/// the mappings that a NAT has made since, and for a while to tell what it lets in.
 pub const MAX_FLOWS: usize = 512;
+
+/// For how long after the last datagram a NAT may keep a mapping, and let in what comes to it: RFC 4787 asks for 2 minutes and
+/// recommends 5.
+pub const LONGEST_MAPPING: Duration = Duration::from_mins(10);
 
 /// Addresses of the host that are looked at.
 pub const MAX_LOCAL: usize = 32;

@@ -71,11 +71,18 @@ pub struct Observations {
     local: Vec<IpAddr>,
     votes: Vec<Vote>,
     /// When each address was first sent to. A NAT with new ports for new addresses counts them as we do.
-    flows: BTreeMap<SocketAddr, Instant>,
-    /// Until when something that we no longer know may have been sent to.
-    forgotten: Option<Instant>,
+    flows: BTreeMap<SocketAddr, Flow>,
+    /// When the newest of those was first sent to that we no longer know, and until when a NAT may let in what comes from one.
+    forgotten: Option<(Instant, Instant)>,
     known: [Known; 2],
     blocked: bool,
+}
+
+/// When something was first sent to an address, and last.
+#[derive(Debug, Clone, Copy)]
+struct Flow {
+    opened: Instant,
+    used: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -136,7 +143,7 @@ impl Observations {
     /// When an address was first sent to, if that is remembered: what [`Observation::opened`] is to be.
     #[must_use]
     pub fn opened(&self, remote: SocketAddr) -> Option<Instant> {
-        self.flows.get(&SocketAddr::new(remote.ip().to_canonical(), remote.port())).copied()
+        self.flows.get(&SocketAddr::new(remote.ip().to_canonical(), remote.port())).map(|flow| flow.opened)
     }
 
     /// Forgets everything, when the host is in another network or the socket is another one.
@@ -144,27 +151,30 @@ impl Observations {
         *self = Self::new(self.scope, port);
     }
 
-    /// To be called whenever the socket sends to an address. Only the first time counts.
+    /// To be called whenever the socket sends to an address other than the last one.
     pub fn sent_to(&mut self, remote: SocketAddr, now: Instant) {
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-        if self.flows.contains_key(&remote) {
+        if let Some(flow) = self.flows.get_mut(&remote) {
+            flow.used = flow.used.max(now);
             return;
         }
         if self.flows.len() >= limits::MAX_FLOWS
-            && let Some((oldest, at)) = self.flows.iter().min_by_key(|(_, at)| **at).map(|(addr, at)| (*addr, *at))
+            && let Some((silent, flow)) = self.flows.iter().min_by_key(|(_, flow)| flow.used).map(|(a, f)| (*a, *f))
         {
-            self.flows.remove(&oldest);
-            self.forgotten = Some(at);
+            self.flows.remove(&silent);
+            let kept_until = flow.used + limits::LONGEST_MAPPING;
+            let (opened, until) = self.forgotten.unwrap_or((flow.opened, kept_until));
+            self.forgotten = Some((opened.max(flow.opened), until.max(kept_until)));
         }
-        self.flows.insert(remote, now);
+        self.flows.insert(remote, Flow { opened: now, used: now });
     }
 
     /// What a datagram that comes from an address, without having been asked for, says of the filter. It is to be asked before
     /// anything is sent there, and [believed](Self::let_in) once the datagram turns out to be authentic.
     #[must_use]
-    pub fn filter_passed_by(&self, remote: SocketAddr) -> Option<Filtering> {
+    pub fn filter_passed_by(&self, remote: SocketAddr, now: Instant) -> Option<Filtering> {
         let ip = remote.ip().to_canonical();
-        if self.forgotten.is_some() || (self.scope == Scope::Public && !is_public(ip)) {
+        if self.forgotten.is_some_and(|(_, until)| now < until) || (self.scope == Scope::Public && !is_public(ip)) {
             return None;
         }
         let remote = SocketAddr::new(ip, remote.port());
@@ -184,8 +194,8 @@ impl Observations {
     }
 
     /// To be called for an authentic datagram that began a conversation: what the NAT lets in without our having sent anything.
-    pub fn heard_from(&mut self, remote: SocketAddr) {
-        if let Some(class) = self.filter_passed_by(remote) {
+    pub fn heard_from(&mut self, remote: SocketAddr, now: Instant) {
+        if let Some(class) = self.filter_passed_by(remote, now) {
             self.let_in(Family::of(remote.ip()), class);
         }
     }
@@ -245,7 +255,7 @@ impl Observations {
     fn next(&self, family: Family) -> u16 {
         let known = self.known(family);
         let Some((last, at)) = known.last.filter(|_| known.mapping == Mapping::Sequential) else { return 0 };
-        if self.forgotten.is_some_and(|forgotten| forgotten > at) {
+        if self.forgotten.is_some_and(|(opened, _)| opened > at) {
             return 0;
         }
         step(last, known.delta, self.opened_since(at, None, family).saturating_add(1))
@@ -255,7 +265,7 @@ impl Observations {
     fn opened_since(&self, from: Instant, until: Option<Instant>, family: Family) -> usize {
         let passes_nat = |ip: IpAddr| Family::of(ip) == family && !self.local.iter().any(|own| same_link(*own, ip));
         let within = |opened: Instant| opened > from && until.is_none_or(|until| opened <= until);
-        self.flows.iter().filter(|(addr, opened)| within(**opened) && passes_nat(addr.ip())).count()
+        self.flows.iter().filter(|(addr, flow)| within(flow.opened) && passes_nat(addr.ip())).count()
     }
 
     const fn known(&self, family: Family) -> &Known {
@@ -332,15 +342,18 @@ impl Observations {
             (_, 1) => Confidence::One,
             _ => Confidence::Few,
         };
-        let (ip, votes) = majority(words.iter().map(|word| word.seen.ip()))?;
+        // However many addresses one network has, it does not outvote another.
+        let heard = if networks > 1 { self.newest(family, |ip| self.voter(ip)) } else { words.clone() };
+        let (ip, votes) = majority(heard.iter().map(|word| word.seen.ip()))?;
         let before = *self.known(family);
-        let settled = votes * 2 > words.len() && (confidence != Confidence::Consistent || votes >= QUORUM);
+        let settled = votes * 2 > heard.len() && (confidence != Confidence::Consistent || votes >= QUORUM);
         if !settled {
             // They disagree: what was known stays.
             return None;
         }
         words.retain(|word| word.seen.ip() == ip);
-        let (port, agreeing) = majority(words.iter().map(|word| word.seen.port()))?;
+        let (_, agreeing) = majority(words.iter().map(|word| word.seen.port()))?;
+        let (port, _) = majority(heard.iter().filter(|word| word.seen.ip() == ip).map(|word| word.seen.port()))?;
         let addr = SocketAddr::new(ip, port);
         let known = self.known_mut(family);
         known.confidence = confidence;

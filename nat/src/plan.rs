@@ -108,7 +108,8 @@ impl Plan {
         }
     }
 
-    fn method(initiator: &Report, responder: &Report) -> Method {
+    /// What the two reports make possible, if there is no other way.
+    pub(crate) fn method(initiator: &Report, responder: &Report) -> Method {
         use NatKind::{Blocked, Clash, EndpointIndependent, Open, Random, Sequential, Unknown};
         match (initiator.kind(), responder.kind()) {
             (Blocked, _) | (_, Blocked) => Method::Relay,

@@ -166,8 +166,16 @@ impl Punch {
 
     // ---- both ----
 
-    const fn accepts(&self, plan: &Plan) -> bool {
-        self.setup.birthday || !matches!(plan.method, Method::Birthday { .. })
+    /// Whether we take part in a plan: a simple one, or what the reports of both make of it. Whoever decides on it may lie of itself,
+    /// and not of us.
+    fn accepts(&self, plan: &Plan) -> bool {
+        let Some(theirs) = self.theirs.as_ref() else { return false };
+        let (initiator, responder) = match self.role {
+            Role::Initiator => (&self.setup.report, &theirs.report),
+            Role::Responder => (&theirs.report, &self.setup.report),
+        };
+        let fits = plan.method == Method::Simple || plan.method == Plan::method(initiator, responder);
+        fits && (self.setup.birthday || !matches!(plan.method, Method::Birthday { .. }))
     }
 
     fn refuse_plan(&mut self) {

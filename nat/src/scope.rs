@@ -30,6 +30,19 @@ pub const fn is_public(ip: IpAddr) -> bool {
     }
 }
 
+/// Whether an address is one of a private network or of a link, and means nothing elsewhere. Neither those of one machine are, nor what
+/// is reserved, nor what a translator makes public addresses of.
+#[must_use]
+pub const fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [first, second, ..] = ip.octets();
+            ip.is_private() || ip.is_link_local() || (first == 100 && second & 0xc0 == 64)
+        }
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
 /// Whether an address can be sent to at all: it has a port, and is neither unspecified nor of a group.
 #[must_use]
 pub const fn is_usable(addr: &SocketAddr) -> bool {

@@ -92,7 +92,7 @@ impl Udp {
     }
 
     /// Asks for large buffers. Asking is all one can do: the system caps it, and what it granted is read back.
-    pub(crate) fn enlarge(&self) {
+    fn enlarge(&self) {
         let _ = self.io.socket().set_recv_buffer_size(SOCKET_BUFFER);
         let _ = self.io.socket().set_send_buffer_size(SOCKET_BUFFER);
     }

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::{Change, Message, Transaction};
 use crate::report::Filtering;
-use crate::scope::is_usable;
+use crate::scope::{is_public, is_usable};
 use crate::{limits, unspecified};
 
 /// What servers said.
@@ -234,7 +234,10 @@ impl Client {
                 Some(seen) => {
                     run.other = other.filter(|other| {
                         let differs = other.ip() != server.ip() && other.port() != server.port();
-                        differs && is_usable(other) && other.is_ipv4() == server.is_ipv4()
+                        // Nobody sends us into our own network by naming a place in it.
+                        let near = |addr: &SocketAddr| (is_public(addr.ip()), addr.ip().to_canonical().is_loopback());
+                        let same = other.is_ipv4() == server.is_ipv4() && near(other) == near(&server);
+                        differs && is_usable(other) && same
                     });
                     self.events.push_back(Event::Observed { seen, by: server, opened: pending.opened, stray: false });
                     if let Some(other) = run.other {

@@ -88,3 +88,19 @@ fn relays_are_dialled_and_not_probed() {
     let site = Site { ours: &ours, stated: &stated, local: false };
     assert!(site.choose(&[candidate(Kind::Relayed, "198.51.100.7:443")]).is_empty());
 }
+
+#[test]
+fn what_is_no_private_network_is_not_taken_for_one() {
+    let relay: IpAddr = [192, 168, 1, 1].into();
+    let admits = |stated: IpAddr, text: &str| {
+        let site = Site { ours: &[[192, 168, 1, 5].into()], stated: &[stated], local: true };
+        site.admits(&Candidate { kind: Kind::Host, addr: text.parse().unwrap() })
+    };
+    for near in ["192.168.1.9:5", "10.0.0.1:5", "100.64.0.1:5", "[fd00::1]:5", "[fe80::1]:5"] {
+        assert!(admits(relay, near), "{near}");
+    }
+    for other in ["127.0.0.1:53", "[::1]:53", "240.0.0.1:5", "[64:ff9b::909:909]:5", "[100::1]:5", "9.9.9.9:5"] {
+        assert!(!admits(relay, other), "{other}");
+    }
+    assert!(admits([127, 0, 0, 1].into(), "127.0.0.1:53"), "who is on this machine");
+}

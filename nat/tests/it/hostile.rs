@@ -257,3 +257,38 @@ fn an_owner_who_opens_no_sockets_delays_an_attempt_but_does_not_stop_it() {
     }
     assert!(sent > 0 && b.is_closed());
 }
+
+#[test]
+fn who_decides_on_the_plan_does_not_make_us_do_what_our_nat_does_not_need() {
+    use nat::message::{EndCode, Message, Start};
+    use nat::{Mapping, Method, Plan, Punch, Report, Role, Setup};
+
+    let report = |mapping, next| Report { mapping, next, delta: 1, ..Report::default() };
+    let sequence = report(Mapping::Sequential, 40_000);
+    let same = report(Mapping::EndpointIndependent, 0);
+    let birthday = Method::Birthday { seeker: Role::Responder, ahead: false };
+    let search = Method::Search { seeker: Role::Responder };
+    for (theirs, ours, method, takes_part) in [
+        (sequence, same, Method::Meet, false),
+        (same, sequence, Method::Meet, false),
+        (sequence, sequence, Method::Meet, true),
+        (same, same, birthday, false),
+        (same, same, search, false),
+        (sequence, same, search, true),
+        (sequence, same, Method::Simple, true),
+    ] {
+        let now = sim::clock::base();
+        let setup = |report| Setup { report, birthday: true, ..Setup::default() };
+        let mut other = Punch::initiate(setup(theirs), &Seed::fixed(1), now);
+        let mut punch = Punch::respond(setup(ours), &Seed::fixed(2), now);
+        punch.handle_message(&other.poll_message().unwrap(), now).unwrap();
+        assert!(matches!(Message::decode(&punch.poll_message().unwrap()), Ok(Message::Answer(_))));
+        let plan = Plan { method, first: Role::Responder, opener: false };
+        let start = Start { attempt: other.attempt().unwrap(), round: 0, plan, rtt_ms: u16::MAX };
+        punch.handle_message(&Message::Start(start).encode(), now).unwrap();
+        assert_eq!(punch.is_closed(), !takes_part, "{method:?}");
+        assert_eq!(punch.counts_mappings(), takes_part && method == Method::Meet);
+        let end = punch.poll_message().map(|message| Message::decode(&message).unwrap());
+        assert_eq!(matches!(end, Some(Message::End { why: EndCode::Refused, .. })), !takes_part);
+    }
+}

@@ -263,11 +263,11 @@ fn who_comes_unasked_shows_what_is_let_in() {
     let mut watch = Watch::new();
     watch.agree(0..3);
     let filtering = |watch: &Watch| watch.observed.report(Family::V4).filtering;
-    watch.observed.heard_from(observer(0));
+    watch.observed.heard_from(observer(0), watch.now);
     assert_eq!(filtering(&watch), Filtering::Unknown);
-    watch.observed.heard_from(SocketAddr::new(observer(0).ip(), 9));
+    watch.observed.heard_from(SocketAddr::new(observer(0).ip(), 9), watch.now);
     assert_eq!(filtering(&watch), Filtering::AddressDependent);
-    watch.observed.heard_from(observer(7));
+    watch.observed.heard_from(observer(7), watch.now);
     assert_eq!(filtering(&watch), Filtering::EndpointIndependent);
     assert_eq!(watch.observed.report(Family::V4).kind(), Kind::Open);
 }

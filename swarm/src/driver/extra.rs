@@ -33,11 +33,9 @@ impl Extra {
         locals
     }
 
-    /// Closes sockets. Those that are left carry sessions, and get the buffers for that.
     fn close(&mut self, first: u32, count: u16) {
         let last = first.saturating_add(count.into());
         self.sockets.retain(|number, _| !(first..last).contains(number));
-        self.sockets.values().for_each(Udp::enlarge);
     }
 
     pub(super) fn get_mut(&mut self, link: Link) -> Option<&mut Udp> {

@@ -43,6 +43,9 @@ struct Search {
     next: Option<Instant>,
     pause: Duration,
     why: Why,
+    /// When it was last tried, and how often what was learnt of our NAT has brought that forward.
+    begun: Option<Instant>,
+    hurried: u8,
 }
 
 impl Hints {
@@ -119,7 +122,7 @@ impl Node {
             let next = if self.outside.is_asking() { self.now + PATIENCE } else { self.now };
             let hidden = self.relays.hints.way(&peer) == DialWay::Relayed;
             let (next, why) = if hidden { (None, Why::Off) } else { (Some(next), Why::Trying) };
-            let search = Search { peer, next, pause: FIRST_PAUSE, why };
+            let search = Search { peer, next, pause: FIRST_PAUSE, why, begun: None, hurried: 0 };
             self.relays.hints.searches.entry(session).or_insert(search);
             self.try_direct();
         } else {
@@ -152,14 +155,18 @@ impl Node {
                 Some(Role::Responder) => None,
                 Some(Role::Dialler) => Some(self.begin_punching(session)),
             };
+            // It may have ended as soon as it began: what that said stays then.
+            let runs = self.is_punching(session);
             let Some(search) = self.relays.hints.searches.get_mut(&session) else { continue };
+            search.begun = Some(now);
             match begun {
-                Some(Ok(())) => (search.next, search.why) = (None, Why::Trying),
+                Some(Ok(())) if runs => (search.next, search.why) = (None, Why::Trying),
+                Some(Ok(())) if search.next.is_none_or(|at| at > now) => {}
                 Some(Err(why)) => {
                     search.why = why;
                     search.postpone(now);
                 }
-                None => search.postpone(now),
+                Some(Ok(())) | None => search.postpone(now),
             }
         }
     }
@@ -172,6 +179,16 @@ impl Node {
         }
     }
 
+    /// There is no attempt any more. Who waited for its end goes on.
+    pub(super) fn resume_search(&mut self, session: Handle) {
+        if let Some(search) = self.relays.hints.searches.get_mut(&session)
+            && search.next.is_none()
+            && search.why != Why::Off
+        {
+            search.postpone(self.now);
+        }
+    }
+
     /// The other side begins an attempt.
     pub(super) fn punching_begun(&mut self, session: Handle) {
         if let Some(search) = self.relays.hints.searches.get_mut(&session) {
@@ -179,18 +196,21 @@ impl Node {
         }
     }
 
-    /// Something was learnt of our NAT: what failed may work now.
+    /// Something was learnt of our NAT: what failed may work now. Those from whom it is learnt do not make it go on for ever.
     pub(super) fn search_anew(&mut self) {
-        let soon = self.now + SOON;
         for search in self.relays.hints.searches.values_mut() {
-            search.next = search.next.map(|at| at.min(soon));
+            let soon = search.begun.map_or(self.now, |begun| begun + FIRST_PAUSE).max(self.now + SOON);
+            if search.hurried < MAX_HURRIED && search.next.is_some_and(|at| at > soon) {
+                search.next = Some(soon);
+                search.hurried += 1;
+            }
         }
     }
 
     /// The network is another one: everything is tried from the beginning.
     pub(super) fn search_again(&mut self) {
         for search in self.relays.hints.searches.values_mut() {
-            search.pause = FIRST_PAUSE;
+            (search.pause, search.hurried) = (FIRST_PAUSE, 0);
         }
         self.search_anew();
     }
@@ -226,6 +246,8 @@ const MAX_ADDRESSES: usize = 4;
 /// How long after the first try the second comes, and the longest pause.
 const FIRST_PAUSE: Duration = Duration::from_secs(8);
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+/// How often what is learnt brings a try forward, until the network is another one.
+const MAX_HURRIED: u8 = 4;
 /// How long after something was learnt.
 const SOON: Duration = Duration::from_millis(200);
 /// How long STUN servers that are being asked are waited for.

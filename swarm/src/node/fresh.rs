@@ -20,7 +20,7 @@ pub(super) struct Fresh {
     client: stun::Client,
     words: Observations,
     /// Servers that have not said anything.
-    silent: usize,
+    silent: Vec<SocketAddr>,
     until: Instant,
 }
 
@@ -31,14 +31,16 @@ impl Fresh {
         let ips: Vec<IpAddr> = outside.own().iter().map(SocketAddr::ip).collect();
         fresh.words.set_local(&ips);
         for server in outside.servers().iter().filter(|server| server.is_ipv4()) {
-            fresh.silent += usize::from(fresh.client.ask(*server, now).is_ok());
+            if fresh.client.ask(*server, now).is_ok() {
+                fresh.silent.push(*server);
+            }
         }
         fresh
     }
 
     fn with(link: Link, local: SocketAddr, seed: &Seed, now: Instant) -> Self {
         let words = Observations::new(Scope::Any, local.port());
-        Self { link, local, client: stun::Client::new(seed, now), words, silent: 0, until: now + PATIENCE }
+        Self { link, local, client: stun::Client::new(seed, now), words, silent: Vec::new(), until: now + PATIENCE }
     }
 
     pub(super) const fn link(&self) -> Link {
@@ -46,7 +48,7 @@ impl Fresh {
     }
 
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.silent == 0 || now >= self.until
+        self.silent.is_empty() || now >= self.until
     }
 
     pub(super) fn handle(&mut self, datagram: Datagram<'_>, now: Instant) -> Result<(), Rejected> {
@@ -58,11 +60,12 @@ impl Fresh {
     fn hear(&mut self, now: Instant) {
         while let Some(event) = self.client.poll_event() {
             match event {
-                stun::Event::Observed { seen, by, opened, stray: false } => {
+                // A second address of a server is no second server.
+                stun::Event::Observed { seen, by, opened, stray: false } if self.silent.contains(&by) => {
                     self.words.record(Observation { by, seen, opened, stray: false }, now);
-                    self.silent = self.silent.saturating_sub(1);
+                    self.silent.retain(|server| *server != by);
                 }
-                stun::Event::Failed { .. } => self.silent = self.silent.saturating_sub(1),
+                stun::Event::Failed { server } => self.silent.retain(|other| *other != server),
                 _ => {}
             }
         }

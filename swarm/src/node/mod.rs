@@ -349,6 +349,7 @@ impl Node {
         self.lan = None;
         self.finder = None;
         self.pex = None;
+        self.outside.stop();
         self.fail_dials();
         self.endpoint.close(LEAVING, "", grace, self.now);
     }

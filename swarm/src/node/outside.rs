@@ -125,11 +125,11 @@ impl Outside {
     }
 
     /// Somebody begins a conversation, to whom nothing was sent yet perhaps.
-    fn on_beginning(&mut self, remote: SocketAddr) {
+    fn on_beginning(&mut self, remote: SocketAddr, now: Instant) {
         if self.strangers.iter().any(|(known, _)| *known == remote) {
             return;
         }
-        if let Some(class) = self.of(Family::of(remote.ip())).filter_passed_by(remote) {
+        if let Some(class) = self.of(Family::of(remote.ip())).filter_passed_by(remote, now) {
             if self.strangers.len() >= MAX_STRANGERS {
                 self.strangers.pop_front();
             }
@@ -174,6 +174,15 @@ impl Outside {
     pub(super) fn restart(&mut self, now: Instant) {
         self.pause = STUN_SOON;
         self.ask(now);
+    }
+
+    /// The node ends: nobody is asked or answered any more.
+    pub(super) fn stop(&mut self) {
+        self.client.close();
+        self.servers.clear();
+        self.ask_at = None;
+        self.server = None;
+        self.answers.clear();
     }
 
     /// Returns whether it is another network than before.
@@ -261,7 +270,7 @@ impl Node {
         let now = self.now;
         let opened = self.outside.of(Family::of(by.ip())).opened(by).unwrap_or(now);
         let change = self.outside.record(Observation { by, seen, opened, stray: false }, now);
-        self.tell_nat(change.is_some());
+        self.tell_nat(change.is_some_and(is_news));
     }
 
     /// The addresses of this machine.
@@ -282,7 +291,7 @@ impl Node {
     /// Notes who begins a conversation.
     pub(super) fn note_beginning(&mut self, kind: Option<Kind>, path: &Path) {
         if path.link == Link::Udp && matches!(kind, Some(Kind::Init | Kind::Xx1 | Kind::InitR)) {
-            self.outside.on_beginning(path.remote);
+            self.outside.on_beginning(path.remote, self.now);
         }
     }
 
@@ -301,7 +310,7 @@ impl Node {
             match event {
                 stun::Event::Observed { seen, by, opened, stray } => {
                     self.outside.answered = true;
-                    changed |= self.outside.record(Observation { by, seen, opened, stray }, now).is_some();
+                    changed |= self.outside.record(Observation { by, seen, opened, stray }, now).is_some_and(is_news);
                     if let Some(finder) = &mut self.finder {
                         finder.on_seen(seen, by.ip(), now);
                     }
@@ -344,16 +353,23 @@ impl Node {
     pub(super) fn tell_nat(&mut self, news: bool) {
         let nat = self.outside.nat();
         if nat != self.outside.told {
-            self.outside.told = nat.clone();
+            let told = std::mem::replace(&mut self.outside.told, nat.clone());
             self.places.dirty = true;
+            if [told.v4.translated, told.v6.translated] != [nat.v4.translated, nat.v6.translated] {
+                let sessions: Vec<Handle> = self.sessions.keys().copied().collect();
+                sessions.into_iter().for_each(|session| self.keep_mapping(session));
+            }
             self.events.push_back(Event::Nat(Box::new(nat)));
-            let sessions: Vec<Handle> = self.sessions.keys().copied().collect();
-            sessions.into_iter().for_each(|session| self.keep_mapping(session));
         }
         if news {
             self.search_anew();
         }
     }
+}
+
+/// Whether what failed before may work now. Another port alone is none.
+const fn is_news(change: Change) -> bool {
+    !matches!(change, Change::Rebound { .. })
 }
 
 /// Between two questions to servers that answer: half of the time for which a word counts.

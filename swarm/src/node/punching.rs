@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crypto::Seed;
 use nat::message::{EndCode, Message};
 use nat::scope::{Family, Subnet, is_public};
-use nat::{Candidate, CandidateKind, Pace, Punch, Setup, limits};
+use nat::{Candidate, CandidateKind, Method, Pace, Plan, Punch, Report, Setup, limits};
 use peer::Handle;
 use peer::mux::{SendError, Urgency};
 use structs::{Datagram, Deadline, Link, Lru, Machine, Path, Rejected, Transmit, TransmitBuf};
@@ -20,6 +20,7 @@ use structs::{Datagram, Deadline, Link, Lru, Machine, Path, Rejected, Transmit, 
 use super::event::Event;
 use super::fresh::Fresh;
 use super::{Node, is_circuit};
+use crate::DialWay;
 use crate::nat::Why;
 
 /// All attempts of a node, and the sockets that they left behind.
@@ -35,6 +36,9 @@ pub(super) struct Punches {
     /// Sockets by which sessions go, and since when.
     kept: BTreeMap<u32, (Handle, Instant)>,
     check_at: Option<Instant>,
+    /// Until when nothing else makes mappings, while an attempt counts them, and from when on that may be wanted again.
+    quiet_until: Option<Instant>,
+    quiet_again: Option<Instant>,
     /// Paths that were found.
     found: BTreeMap<Handle, (Link, SocketAddr)>,
     /// When each peer made us take part.
@@ -56,6 +60,8 @@ struct Attempt {
     /// Messages that the session had no room for.
     outgoing: VecDeque<Vec<u8>>,
     punched: bool,
+    /// Addresses that the peer alone names were tried.
+    tried: bool,
 }
 
 /// Sockets that the driver was asked for.
@@ -77,6 +83,8 @@ impl Punches {
             readable: BTreeSet::new(),
             kept: BTreeMap::new(),
             check_at: None,
+            quiet_until: None,
+            quiet_again: None,
             found: BTreeMap::new(),
             takes: Lru::new(NonZeroUsize::MIN.saturating_add(MAX_PEERS - 1)),
         }
@@ -98,16 +106,31 @@ impl Punches {
     }
 
     /// Whether too much is sent to a network already.
-    fn is_crowded(&self, networks: &[Subnet]) -> bool {
+    fn is_crowded(&self, networks: &[Subnet], ours: bool) -> bool {
         let running = |network: &Subnet| {
             self.attempts.values().filter(|a| !a.punch.is_closed() && a.networks.contains(network)).count()
         };
-        self.attempts.len() >= MAX_ATTEMPTS || networks.iter().any(|network| running(network) >= ATTEMPTS_OF_NETWORK)
+        // Those that others begin leave room for ours.
+        let theirs = self.attempts.values().filter(|attempt| !attempt.ours).count();
+        let full = if ours { self.attempts.len() >= MAX_ATTEMPTS } else { theirs >= MAX_ATTEMPTS / 2 };
+        full || networks.iter().any(|network| running(network) >= ATTEMPTS_OF_NETWORK)
     }
 
     /// Whether new flows would put the count of a NAT's ports out.
-    pub(super) fn want_quiet(&self) -> bool {
-        self.attempts.values().any(|attempt| attempt.punch.counts_mappings())
+    pub(super) const fn want_quiet(&self) -> bool {
+        self.quiet_until.is_some()
+    }
+
+    /// Looks whether it is to be quiet: for a short time, and not again soon, whoever wants it.
+    fn keep_quiet(&mut self, now: Instant) {
+        let counts = self.attempts.values().any(|attempt| attempt.punch.counts_mappings());
+        if !counts || self.quiet_until.is_some_and(|until| until <= now) {
+            self.quiet_until = None;
+        }
+        if counts && self.quiet_again.is_none_or(|at| at <= now) {
+            self.quiet_until = Some(now + QUIET);
+            self.quiet_again = Some(now + QUIET_EVERY);
+        }
     }
 
     fn next_seed(&mut self) -> Seed {
@@ -139,7 +162,7 @@ impl Node {
             return Err(Why::Hidden);
         }
         let networks: Vec<Subnet> = setup.stated.iter().copied().map(Subnet::of).collect();
-        if self.punches.is_crowded(&networks) {
+        if self.punches.is_crowded(&networks, true) {
             return Err(Why::Trying);
         }
         setup.birthday = self.punches.pace.begin(now);
@@ -211,9 +234,10 @@ impl Node {
             attempt.ours || attempt.punch.attempt().is_none_or(|known| known == message.attempt())
         });
         if !begins || same {
-            self.try_named(session, &message);
             let attempt = self.punches.attempts.get_mut(&session).ok_or(Rejected::Unsolicited)?;
-            return attempt.punch.handle_message(bytes, now);
+            attempt.punch.handle_message(bytes, now)?;
+            self.try_named(session, &message);
+            return Ok(());
         }
         let Some((peer, path)) = self.endpoint.peer(session).and_then(|s| Some((s.id()?, s.path()?))) else {
             return Err(Rejected::Closed);
@@ -223,8 +247,11 @@ impl Node {
         let mut setup = self.setup(&peer, &path);
         let networks: Vec<Subnet> = setup.stated.iter().copied().map(Subnet::of).collect();
         let hidden = setup.stated.is_empty() && !setup.local;
-        let takes_part =
-            self.punches.on && !hidden && !self.punches.is_crowded(&networks) && self.punches.may_take(peer, now);
+        let takes_part = self.punches.on
+            && !hidden
+            && !self.punches.is_crowded(&networks, false)
+            && self.relays.hints.way(&peer) != DialWay::Relayed
+            && self.punches.may_take(peer, now);
         if !takes_part {
             let end = Message::End { attempt: message.attempt(), why: EndCode::Refused }.encode();
             // What finds no room is not answered, which says the same a little later.
@@ -240,14 +267,18 @@ impl Node {
             self.punching_over(session, why);
             return Err(Rejected::LimitReached);
         }
-        setup.birthday = self.punches.pace.begin(now);
+        // Nobody takes that away from others who will not need it.
+        let needs_many = matches!(&message, Message::Offer(offer) if is_birthday(&offer.report, &setup.report));
+        setup.birthday = needs_many && self.punches.pace.begin(now);
         let seed = self.punches.next_seed();
         let (birthday, first_socket) = (setup.birthday, setup.first_socket);
         let mut punch = Punch::respond(setup, &seed, now);
         let result = punch.handle_message(bytes, now);
         self.punching_begun(session);
-        self.try_named(session, &message);
         self.insert_attempt(session, Attempt::new(punch, false, birthday, networks, first_socket));
+        if result.is_ok() {
+            self.try_named(session, &message);
+        }
         result
     }
 
@@ -255,8 +286,10 @@ impl Node {
     /// of two. Between two without NATs that is all it takes, and no relay need have seen them there.
     fn try_named(&mut self, session: Handle, message: &Message) {
         let (Message::Offer(theirs) | Message::Answer(theirs)) = message else { return };
-        let public = |addr: &SocketAddr| addr.is_ipv6() && is_public(addr.ip());
-        if theirs.round > 0 || !self.punches.on || !self.outside.own().iter().any(public) {
+        let public = |addr: &SocketAddr| is_native_ipv6(addr.ip());
+        let Some(attempt) = self.punches.attempts.get_mut(&session) else { return };
+        let first = !std::mem::replace(&mut attempt.tried, true) && theirs.round == 0;
+        if !first || self.relay_of(session).is_none() || !self.outside.own().iter().any(public) {
             return;
         }
         let named: Vec<SocketAddr> =
@@ -344,6 +377,12 @@ impl Node {
             self.punches.pace.end(attempt.punch.probes_sent());
         }
         self.close_unused(attempt.first_socket, attempt.opened);
+        self.resume_search(session);
+    }
+
+    /// Whether there is an attempt that has not ended.
+    pub(super) fn is_punching(&self, session: Handle) -> bool {
+        self.punches.attempts.contains_key(&session)
     }
 
     fn close_unused(&mut self, first: u32, opened: u16) {
@@ -368,6 +407,8 @@ impl Node {
         for session in sessions {
             self.drive_attempt(session);
         }
+        let now = self.now;
+        self.punches.keep_quiet(now);
     }
 
     fn drive_attempt(&mut self, session: Handle) {
@@ -494,6 +535,8 @@ impl Node {
             Deadline::earliest(attempt.punch.poll_timeout(), fresh)
         };
         let attempts = self.punches.attempts.values().filter_map(of).min_by_key(|deadline| deadline.at);
+        let quiet = self.punches.quiet_until.map(|at| Deadline { at, reason: "end of the quiet" });
+        let attempts = Deadline::earliest(attempts, quiet);
         let check = self.punches.check_at.map(|at| Deadline { at, reason: "sockets of sessions" });
         Deadline::earliest(attempts, check)
     }
@@ -512,8 +555,20 @@ impl Attempt {
             fresh: None,
             outgoing: VecDeque::new(),
             punched: false,
+            tried: false,
         }
     }
+}
+
+/// Whether the two reports make an attempt of many probes.
+fn is_birthday(theirs: &Report, ours: &Report) -> bool {
+    Plan::choose(theirs, ours, false, 0).is_some_and(|plan| matches!(plan.method, Method::Birthday { .. }))
+}
+
+/// Whether it is a public IPv6 address, and none that is made of an IPv4 address, which may be anybody's: 6to4 and Teredo.
+const fn is_native_ipv6(ip: IpAddr) -> bool {
+    let IpAddr::V6(v6) = ip else { return false };
+    is_public(ip) && !matches!(v6.segments(), [0x2002, ..] | [0x2001, 0, ..])
 }
 
 const fn unspecified(remote: SocketAddr) -> SocketAddr {
@@ -534,6 +589,9 @@ const TAKES_IN: Duration = Duration::from_mins(1);
 const MAX_PEERS: usize = 256;
 /// Addresses of IPv6 that are tried though the peer alone names them.
 const NAMED: usize = 2;
+/// For how long nothing else makes mappings, and how often at most.
+const QUIET: Duration = Duration::from_secs(2);
+const QUIET_EVERY: Duration = Duration::from_secs(20);
 /// Sockets that one attempt may ask for.
 const SOCKETS: u16 = limits::SPRAY_SOCKETS + limits::MAX_ROUNDS as u16;
 /// Messages of one session read at a time.

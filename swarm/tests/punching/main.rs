@@ -219,6 +219,36 @@ fn two_with_ipv6_use_it_whatever_their_nats_and_nobody_can_have_much_sent_to_oth
 }
 
 #[test]
+fn messages_that_nobody_waits_for_make_nobody_send() {
+    let setting = Setting { ipv6: true, ..Setting::of(NatKind::SymRand, NatKind::SymRand, 130) };
+    let mut lab = Lab::new(setting);
+    lab.connect();
+    lab.run_for(secs(20));
+    let victim: SocketAddr = "[2a00::1]:53".parse().unwrap();
+    let candidates = vec![nat::Candidate { kind: nat::CandidateKind::Host, addr: victim }];
+    for number in 0..300 {
+        let setup = nat::Setup { candidates: candidates.clone(), ..nat::Setup::default() };
+        let mut offer = nat::Punch::initiate(setup, &Seed::fixed(number), lab.at()).poll_message().unwrap();
+        // An ANSWER to nothing.
+        offer[0] = 1;
+        [A, B].into_iter().for_each(|host| lab.say(host, &offer));
+        lab.run_for(ms(100));
+    }
+    assert_eq!(lab.sent_to.get(&victim.ip()), None);
+}
+
+#[test]
+fn with_whom_the_coordination_ended_the_reason_is_told() {
+    let mut lab = Lab::new(Setting::of(NatKind::SymRand, NatKind::SymRand, 140));
+    lab.connect();
+    lab.run_for(secs(5));
+    // Not a message of the protocol, which ends it in this session.
+    lab.say(B, &[0xff; 3]);
+    lab.run_for(secs(60));
+    assert!(matches!(lab.way(A), Some(Way::Relayed { why: Why::Off, .. })), "{:?}", lab.way(A));
+}
+
+#[test]
 fn whoever_names_the_address_of_somebody_else_gets_nothing_sent_there() {
     let victim = SocketAddr::from(([50, 0, 0, 1], 53));
     let private = SocketAddr::from(([10, 2, 0, 99], 53));
