@@ -8,6 +8,10 @@ pub(crate) const CONNECTIONS: usize = 1024;
 pub(crate) const CONNECTIONS_PER_HOST: usize = 64;
 /// Connections at once from one public /24 (IPv6: /48).
 pub(crate) const CONNECTIONS_PER_NETWORK: usize = 256;
+/// Requests to the lists by one public address in a second.
+pub(crate) const REQUESTS_PER_SECOND: u32 = 20;
+/// Addresses that are counted for it at once.
+pub(crate) const PACED: usize = 16_384;
 /// How long the head of a request may take, and how long a connection may have none.
 pub(crate) const HEAD: Duration = Duration::from_secs(10);
 /// Bytes of the head of a request; also those of a body that are read at once.
@@ -16,7 +20,7 @@ pub(crate) const HEAD_BYTES: usize = 16 * 1024;
 pub(crate) const HEADERS: usize = 64;
 /// How long the body of an announcement may take.
 pub(crate) const BODY: Duration = Duration::from_secs(10);
-/// How long a connection lives where nobody waits for anybody: answers are given at once, so one that lives longer is slow.
+/// How long a connection, which has one request, lives where nobody waits for anybody: one that lives longer is slow.
 pub(crate) const LIFE: Duration = Duration::from_secs(60);
 /// How long connections have to finish when the server ends.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
@@ -48,7 +52,10 @@ pub(crate) const SEALED_PER_NETWORK: usize = 512;
 /// Bytes of a path that is met at.
 pub(crate) const PIPE_PATH: usize = 256;
 /// How long a sender waits for a receiver, and a receiver for a sender.
-pub(crate) const PIPE_WAIT: Duration = Duration::from_secs(5 * 60);
+/// The existing nodes wait so long, and begin again.
+pub(crate) const PIPE_WAIT: Duration = Duration::from_secs(2 * 60);
+/// Who waits at once: some connections are left for the lists, which may be at the same address.
+pub(crate) const PIPE_WAITING: usize = CONNECTIONS / 4 * 3;
 /// Bytes of what is passed on: rendezvous messages have some hundred.
 pub(crate) const PIPE_BYTES: u64 = 1 << 20;
 /// Bytes of a sender who waits that are read, so that it is noticed when one with a short message goes away.
@@ -58,7 +65,7 @@ pub(crate) const PIPE_PARTS: usize = 2;
 /// How long it may take to pass on a body.
 pub(crate) const PIPE_TRANSFER: Duration = Duration::from_secs(60);
 /// How long a connection lives where people wait for each other.
-pub(crate) const PIPE_LIFE: Duration = Duration::from_secs(10 * 60);
+pub(crate) const PIPE_LIFE: Duration = Duration::from_secs(4 * 60);
 
 const _: () = assert!(SEALED * swarm::rendezvous::MAX_BODY <= 16 << 20 && ANNOUNCEMENT_BYTES <= HEAD_BYTES);
-const _: () = assert!(PIPE_WAIT.as_secs() + PIPE_TRANSFER.as_secs() < PIPE_LIFE.as_secs());
+const _: () = assert!(PIPE_WAIT.as_secs() + PIPE_TRANSFER.as_secs() + HEAD.as_secs() < PIPE_LIFE.as_secs());

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::origin::{Origin, Shares};
+use super::door::Door;
+use super::origin::Origin;
 use super::{Site, limits};
 
 /// How long to wait when the system has no more sockets.
@@ -44,7 +45,7 @@ impl Listener {
             1..1024 => format!("cannot listen on tcp {addr}: choose a port of 1024 or above, or one that is free"),
             _ => format!("cannot listen on tcp {addr}: choose another port, or an address of this machine"),
         })?;
-        Ok(Self { socket, site: Arc::new(site), door: Door::default() })
+        Ok(Self { socket, site: Arc::new(site), door: Door::new(limits::CONNECTIONS) })
     }
 
     pub(crate) fn local(&self) -> io::Result<SocketAddr> {
@@ -104,7 +105,8 @@ async fn serve(site: Arc<Site>, stream: TcpStream, remote: SocketAddr, mut endin
         async move { site.answer(request, remote.ip()).await }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits::HEAD);
+    // One request each: whoever asks now and then gains nothing from keeping it, and a life that ends cuts no second one short.
+    http.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(limits::HEAD);
     http.max_buf_size(limits::HEAD_BYTES).max_headers(limits::HEADERS);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     // Whatever it ended by, it has ended.
@@ -115,64 +117,4 @@ async fn serve(site: Arc<Site>, stream: TcpStream, remote: SocketAddr, mut endin
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
-}
-
-/// Who is inside.
-#[derive(Debug, Clone, Default)]
-struct Door(Arc<Mutex<Inside>>);
-
-#[derive(Debug, Default)]
-struct Inside {
-    all: usize,
-    shares: Shares,
-}
-
-/// Leaves when dropped.
-#[derive(Debug)]
-struct Pass {
-    door: Door,
-    origin: Origin,
-}
-
-impl Door {
-    fn enter(&self, origin: Origin) -> Option<Pass> {
-        let mut inside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (per_host, per_network) = (limits::CONNECTIONS_PER_HOST, limits::CONNECTIONS_PER_NETWORK);
-        if inside.all >= limits::CONNECTIONS || !inside.shares.has_room(origin, per_host, per_network) {
-            return None;
-        }
-        inside.all += 1;
-        inside.shares.add(origin);
-        Some(Pass { door: self.clone(), origin })
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        let mut inside = self.door.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inside.all = inside.all.saturating_sub(1);
-        inside.shares.remove(self.origin);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_host_does_not_fill_the_house() {
-        let (door, host) = (Door::default(), |ip: [u8; 4]| Origin::new(ip.into()));
-        let mut inside: Vec<Pass> =
-            (0..limits::CONNECTIONS_PER_HOST).filter_map(|_| door.enter(host([203, 0, 113, 1]))).collect();
-        assert_eq!(inside.len(), limits::CONNECTIONS_PER_HOST);
-        assert!(door.enter(host([203, 0, 113, 1])).is_none());
-        inside.pop();
-        inside.extend(door.enter(host([203, 0, 113, 1])));
-        assert!(door.enter(host([203, 0, 113, 1])).is_none());
-        inside.extend(std::iter::from_fn(|| door.enter(host([127, 0, 0, 1]))));
-        assert_eq!(inside.len(), limits::CONNECTIONS);
-        assert!(door.enter(host([203, 0, 113, 2])).is_none());
-        inside.clear();
-        assert!(door.0.lock().unwrap().shares.is_empty());
-    }
 }

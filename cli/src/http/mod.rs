@@ -1,5 +1,6 @@
 //! HTTP servers for those who know no peer yet: lists of addresses, and a place for two to meet.
 
+mod door;
 pub(crate) mod limits;
 mod listener;
 mod origin;
@@ -9,13 +10,13 @@ mod refusal;
 mod sealed;
 
 use std::convert::Infallible;
-use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -25,15 +26,22 @@ use tokio::time::timeout;
 
 pub(crate) use self::listener::Listener;
 pub(crate) use self::origin::Origin;
+use self::origin::Pace;
 use self::peers::Peers;
 use self::piping::Piping;
 use self::refusal::Refusal;
 use self::sealed::{Key, Sealed, Slot};
+use crate::output::Output;
 
 /// A body that was being passed on broke off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the sender broke off")]
 pub(crate) struct Aborted;
+
+/// Where a server in front says who asks.
+const FORWARDED: &str = "x-forwarded-for";
+const UNEXPECTED: &str = "requests name somebody else in X-Forwarded-For, which is not heeded: if another server is in front of \
+    this one, say --behind-proxy, for all that it passes on counts as one address now";
 
 type Content = UnsyncBoxBody<Bytes, Aborted>;
 type Answer = Response<Content>;
@@ -44,14 +52,17 @@ pub(crate) struct Site {
     /// Lists of peers. A lock, held to change or to copy them: connections are tasks of their own.
     bootstrap: Option<Mutex<Lists>>,
     piping: Option<Piping>,
-    /// The last address of `X-Forwarded-For` is that of whoever asks.
+    /// The last address of `X-Forwarded-For` is that of whoever asks, where the connection comes from a private network.
     behind_proxy: bool,
+    /// Said once, where nobody said that there is another server in front.
+    unexpected: Once,
 }
 
 #[derive(Debug, Default)]
 struct Lists {
     peers: Peers,
     sealed: Sealed,
+    pace: Pace,
 }
 
 /// Which path of the lists.
@@ -66,7 +77,12 @@ enum Route {
 impl Site {
     /// A site with these parts.
     pub(crate) fn new(bootstrap: bool, piping: bool, behind_proxy: bool) -> Self {
-        Self { bootstrap: bootstrap.then(Mutex::default), piping: piping.then(Piping::default), behind_proxy }
+        Self {
+            bootstrap: bootstrap.then(Mutex::default),
+            piping: piping.then(Piping::new),
+            behind_proxy,
+            unexpected: Once::new(),
+        }
     }
 
     /// How long one connection may live.
@@ -84,22 +100,35 @@ impl Site {
         if request.uri().path() == "/healthz" && request.method() == Method::GET {
             return Ok(text(StatusCode::OK, "ok\n"));
         }
+        let origin = self.origin(&request, from)?;
         if let Some(lists) = &self.bootstrap
             && let Some(route) = Route::of(request.uri().path())?
         {
-            let origin = Origin::new(self.forwarded(&request).unwrap_or(from));
             return answer_lists(lists, route, request, origin).await;
         }
         match &self.piping {
-            Some(piping) => piping.answer(request).await,
+            Some(piping) => piping.answer(request, origin).await,
             None => Err(Refusal::NotFound),
         }
     }
 
-    /// Who asked the server in front of this one.
-    fn forwarded(&self, request: &Request<Incoming>) -> Option<IpAddr> {
-        let list = request.headers().get_all("x-forwarded-for").iter().next_back().filter(|_| self.behind_proxy)?;
-        list.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
+    /// Who asks. Strangers who come past the server in front are not believed.
+    fn origin(&self, request: &Request<Incoming>, from: IpAddr) -> Result<Origin, Refusal> {
+        let from = Origin::new(from);
+        let list = request.headers().get_all(FORWARDED).iter().next_back();
+        if from.is_public() || !self.behind_proxy {
+            if list.is_some() && !self.behind_proxy {
+                self.unexpected.call_once(|| Output { json: false }.note(UNEXPECTED));
+            }
+            return Ok(from);
+        }
+        let last = list.and_then(|list| list.to_str().ok()?.rsplit(',').next()).map(str::trim);
+        let ip = last.and_then(|last| {
+            let bare = last.trim_start_matches('[').trim_end_matches(']');
+            bare.parse().ok().or_else(|| Some(last.parse::<SocketAddr>().ok()?.ip()))
+        });
+        let unnamed = || Refusal::Malformed("the server in front does not say who asks: X-Forwarded-For".to_owned());
+        ip.map(Origin::new).ok_or_else(unnamed)
     }
 }
 
@@ -142,6 +171,15 @@ async fn answer_lists(
     origin: Origin,
 ) -> Result<Answer, Refusal> {
     let lock = || lists.lock().unwrap_or_else(PoisonError::into_inner);
+    if !lock().pace.may_ask(origin, Instant::now()) {
+        return Err(Refusal::TooMany);
+    }
+    // Pages in browsers would put their readers on lists. Nodes send neither header.
+    if request.method() != Method::GET
+        && ["origin", "sec-fetch-site"].iter().any(|name| request.headers().contains_key(*name))
+    {
+        return Err(Refusal::Browser);
+    }
     match (route, request.method().clone()) {
         (Route::Announce, Method::POST) => {
             let body = read(request, limits::ANNOUNCEMENT_BYTES).await?;
@@ -180,12 +218,21 @@ async fn read(request: Request<Incoming>, most: usize) -> Result<Bytes, Refusal>
     if request.body().size_hint().lower() > most as u64 {
         return Err(Refusal::TooLarge(most as u64));
     }
-    match timeout(limits::BODY, Limited::new(request.into_body(), most).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge(most as u64)),
-        Ok(Err(_)) => Err(Refusal::Malformed("the body broke off".to_owned())),
-        Err(_) => Err(Refusal::Late(limits::BODY.as_secs())),
-    }
+    let mut body = request.into_body();
+    let all = async {
+        let mut read = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_why| Refusal::Malformed("the body broke off".to_owned()))?;
+            let data = frame.data_ref().map_or(&[][..], |data| data);
+            if read.len() + data.len() > most {
+                return Err(Refusal::TooLarge(most as u64));
+            }
+            // Copied: a part keeps all of the buffer that it was read into.
+            read.extend_from_slice(data);
+        }
+        Ok(Bytes::from(read))
+    };
+    timeout(limits::BODY, all).await.unwrap_or(Err(Refusal::Late(limits::BODY.as_secs())))
 }
 
 fn text(status: StatusCode, words: impl Into<Bytes>) -> Answer {

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use super::limits;
 
 /// An address as limits count it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +53,16 @@ impl Origin {
         }
     }
 
+    /// Whether somebody at `by` may say that a node is here: at his own address, and who is not on the internet also at any other
+    /// of private networks; at this machine only who is on it.
+    pub(crate) fn may_be_named_by(self, by: Self) -> bool {
+        let private = !self.is_public() && !by.is_public();
+        let near = !self.0.is_loopback() || by.0.is_loopback();
+        self.is_unicast() && (self == by || private && near)
+    }
+
     /// Whether a node can be at this address.
-    pub(crate) const fn is_unicast(self) -> bool {
+    const fn is_unicast(self) -> bool {
         match self.0 {
             IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
             IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast(),
@@ -72,6 +83,13 @@ impl Shares {
         let count = |map: &BTreeMap<u128, usize>, key| map.get(&key).copied().unwrap_or_default();
         !origin.is_public()
             || (count(&self.hosts, origin.host()) < per_host && count(&self.networks, origin.network()) < per_network)
+    }
+
+    /// The network that has most, if it has more than that of this origin would have with one more.
+    pub(crate) fn largest(&self, origin: Origin) -> Option<u128> {
+        let ours = self.networks.get(&origin.network()).copied().unwrap_or_default() + 1;
+        let (network, count) = self.networks.iter().max_by_key(|(_, count)| **count)?;
+        (*count > ours).then_some(*network)
     }
 
     /// One more.
@@ -95,6 +113,29 @@ impl Shares {
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.hosts.is_empty() && self.networks.is_empty()
+    }
+}
+
+/// How many requests each public host makes in the second that is now.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    began: Option<Instant>,
+    counts: BTreeMap<u128, u32>,
+}
+
+impl Pace {
+    /// Whether one more is not too many. Hosts beyond [`PACED`](limits::PACED) in one second are not counted.
+    pub(crate) fn may_ask(&mut self, origin: Origin, now: Instant) -> bool {
+        if self.began.is_none_or(|began| now.saturating_duration_since(began) >= Duration::from_secs(1)) {
+            (self.began, self.counts) = (Some(now), BTreeMap::new());
+        }
+        let host = origin.host();
+        if !origin.is_public() || !self.counts.contains_key(&host) && self.counts.len() >= limits::PACED {
+            return true;
+        }
+        let count = self.counts.entry(host).or_default();
+        *count = count.saturating_add(1);
+        *count <= limits::REQUESTS_PER_SECOND
     }
 }
 
@@ -125,5 +166,16 @@ mod tests {
         assert!(
             !origin("224.0.0.1").is_unicast() && !origin("0.0.0.0").is_unicast() && origin("127.0.0.1").is_unicast()
         );
+    }
+
+    #[test]
+    fn who_asks_all_the_time_is_slowed_down() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        for _ in 0..limits::REQUESTS_PER_SECOND {
+            assert!(pace.may_ask(origin("203.0.113.7"), now));
+        }
+        assert!(!pace.may_ask(origin("203.0.113.7"), now));
+        assert!(pace.may_ask(origin("203.0.113.8"), now) && pace.may_ask(origin("10.0.0.1"), now));
+        assert!(pace.may_ask(origin("203.0.113.7"), now + Duration::from_secs(1)));
     }
 }

@@ -66,15 +66,14 @@ impl Peers {
             return Err(malformed("the nodes that read this list know IPv4 only"));
         };
         let port = port.filter(|port| *port != 0).ok_or_else(|| malformed("a port is missing"))?;
-        let private = !origin.is_public() && !named.is_public();
-        if !named.is_unicast() || !(named == origin || private) {
+        if !named.may_be_named_by(origin) {
             return Err(Refusal::Foreign(named.ip()));
         }
         self.sweep(now);
         let key = (origin.host(), id);
         if !self.entries.contains_key(&key) {
             if self.entries.len() >= limits::ANNOUNCEMENTS {
-                return Err(Refusal::Full);
+                self.make_room(origin)?;
             }
             let (per_host, per_network) = (limits::ANNOUNCEMENTS_PER_HOST, limits::ANNOUNCEMENTS_PER_NETWORK);
             if !self.shares.has_room(origin, per_host, per_network) {
@@ -99,6 +98,17 @@ impl Peers {
             .collect();
         // Digits and addresses can be written as JSON.
         serde_json::to_vec(&listed).unwrap_or_default()
+    }
+
+    /// Gives up the oldest entry of the network that has most, if it has more than that of a newcomer.
+    fn make_room(&mut self, origin: Origin) -> Result<(), Refusal> {
+        let network = self.shares.largest(origin).ok_or(Refusal::Full)?;
+        let theirs = self.entries.iter().filter(|(_, entry)| entry.origin.network() == network);
+        let key = theirs.min_by_key(|(_, entry)| entry.at).map(|(key, _)| key.clone()).ok_or(Refusal::Full)?;
+        if let Some(old) = self.entries.remove(&key) {
+            self.shares.remove(old.origin);
+        }
+        Ok(())
     }
 
     /// Forgets what is old, now and then.
@@ -216,13 +226,18 @@ mod tests {
     #[test]
     fn all_together_have_a_bound() {
         let (mut peers, now) = (Peers::default(), Instant::now());
+        let mut add = |ip: [u8; 4], number: usize, now| {
+            let body = json!({"id": format!("{number:040x}"), "ip": Origin::new(ip.into()).ip(), "port": 1});
+            told(&mut peers, from(ip), &body, now).map(|()| peers.entries.len())
+        };
         for number in 0..limits::ANNOUNCEMENTS {
-            let body = json!({"id": format!("{number:040x}"), "ip": "10.0.0.1", "port": 1});
-            told(&mut peers, from([10, 0, 0, 1]), &body, now).unwrap();
+            add([10, 0, 0, 1], number, now).unwrap();
         }
-        assert_eq!(told(&mut peers, from([203, 0, 113, 7]), &json!({"id": ID, "port": 1}), now), Err(Refusal::Full));
-        assert!(peers.list(now).len() < 30_000);
+        let kept = add([203, 0, 113, 7], 0, now).unwrap();
+        assert_eq!(kept, limits::ANNOUNCEMENTS, "it takes the place of one of those who have most");
+        assert_eq!(add([10, 0, 0, 1], 9999, now), Err(Refusal::Full));
         let later = now + limits::ANNOUNCEMENT_LIFE;
-        assert_eq!(told(&mut peers, from([203, 0, 113, 7]), &json!({"id": ID, "port": 1}), later), Ok(()));
+        assert_eq!(add([10, 0, 0, 1], 9999, later), Ok(1));
+        assert!(peers.list(now).len() < 30_000);
     }
 }

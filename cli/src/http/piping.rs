@@ -14,11 +14,16 @@ use bytes::{Buf as _, Bytes};
 use http_body_util::channel::{Channel, Sender};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body, Frame, Incoming};
-use hyper::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{
+    CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::door::{Door, Pass};
+use super::origin::Origin;
 use super::refusal::Refusal;
 use super::{Aborted, Answer, limits};
 
@@ -26,9 +31,20 @@ use super::{Aborted, Answer, limits};
 const PASSED: [HeaderName; 4] =
     [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_DISPOSITION, HeaderName::from_static("x-piping")];
 
+/// What browsers are told about it.
+const SHIELD: [(HeaderName, &str); 3] = [
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (CONTENT_SECURITY_POLICY, "sandbox"),
+    (HeaderName::from_static("x-robots-tag"), "none"),
+];
+
 /// Who waits where. A lock, held for a look-up: connections are tasks of their own.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Piping(Arc<Mutex<Waiting>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Piping {
+    waiting: Arc<Mutex<Waiting>>,
+    /// Who is here: by the address that asks, whoever the connection is from.
+    door: Door,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -68,8 +84,13 @@ impl Drop for Place {
 }
 
 impl Piping {
+    /// Nobody waits.
+    pub(crate) fn new() -> Self {
+        Self { waiting: Arc::default(), door: Door::new(limits::PIPE_WAITING) }
+    }
+
     /// Answers whoever comes to a path.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    pub(crate) async fn answer(&self, request: Request<Incoming>, origin: Origin) -> Result<Answer, Refusal> {
         let path = request.uri().path();
         if path.len() > limits::PIPE_PATH {
             return Err(Refusal::Malformed(format!("a path has at most {} bytes", limits::PIPE_PATH)));
@@ -82,15 +103,16 @@ impl Piping {
         if several {
             return Err(Refusal::Malformed("one receiver can be served, not several".to_owned()));
         }
+        let pass = self.door.enter(origin).ok_or(Refusal::TooMany)?;
         match *request.method() {
-            Method::GET => self.receive(path).await,
-            Method::POST | Method::PUT => self.send(request),
+            Method::GET => self.receive(path, pass).await,
+            Method::POST | Method::PUT => self.send(request, pass),
             _ => Err(Refusal::Method("GET, POST, PUT")),
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits at a path.
@@ -101,7 +123,7 @@ impl Piping {
         Place { piping: self.clone(), path: path.to_owned(), number }
     }
 
-    async fn receive(&self, path: &str) -> Result<Answer, Refusal> {
+    async fn receive(&self, path: &str, pass: Pass) -> Result<Answer, Refusal> {
         let (place, met) = {
             let mut waiting = self.lock();
             match waiting.paths.remove(path) {
@@ -122,14 +144,14 @@ impl Piping {
             }
         };
         let met = timeout(limits::PIPE_WAIT, met).await;
-        drop(place);
+        drop((place, pass));
         match met {
             Ok(Ok(parcel)) => Ok(parcel.answer()),
             _ => Err(Refusal::Late(limits::PIPE_WAIT.as_secs())),
         }
     }
 
-    fn send(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    fn send(&self, request: Request<Incoming>, pass: Pass) -> Result<Answer, Refusal> {
         if request.body().size_hint().lower() > limits::PIPE_BYTES {
             return Err(Refusal::TooLarge(limits::PIPE_BYTES));
         }
@@ -175,7 +197,7 @@ impl Piping {
             }
         };
         drop(waiting);
-        let told = Told { first: Some(first), work: Some(work) };
+        let told = Told { first: Some(first), work: Some(work), _pass: pass };
         let mut answer = Response::new(told.boxed_unsync());
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         Ok(answer)
@@ -187,6 +209,10 @@ impl Parcel {
         let mut answer = Response::new(self.body.boxed_unsync());
         *answer.status_mut() = StatusCode::OK;
         *answer.headers_mut() = self.headers;
+        // What a stranger sent is no page of this server.
+        for (name, value) in SHIELD {
+            answer.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
         answer
     }
 }
@@ -219,23 +245,23 @@ impl Outcome {
 #[derive(Debug)]
 struct Upload {
     body: Incoming,
-    read: Vec<Bytes>,
-    bytes: usize,
+    /// Copied: a part keeps all of the buffer that it was read into.
+    read: Vec<u8>,
     ended: bool,
 }
 
 impl Upload {
     const fn new(body: Incoming) -> Self {
-        Self { body, read: Vec::new(), bytes: 0, ended: false }
+        Self { body, read: Vec::new(), ended: false }
     }
 
     /// Reads a little while nobody is there to receive it. None if the body breaks off.
     async fn ahead(&mut self, mut met: oneshot::Receiver<Sender<Bytes, Aborted>>) -> Option<Sender<Bytes, Aborted>> {
-        while !self.ended && self.bytes < limits::PIPE_AHEAD {
+        while !self.ended && self.read.len() < limits::PIPE_AHEAD {
             tokio::select! {
                 sender = &mut met => return sender.ok(),
                 part = self.body.frame() => match part {
-                    Some(Ok(frame)) => self.read.extend(frame.into_data().ok().inspect(|data| self.bytes += data.len())),
+                    Some(Ok(frame)) => self.read.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
                     Some(Err(_)) => return None,
                     None => self.ended = true,
                 },
@@ -251,9 +277,9 @@ impl Upload {
 
     async fn all(mut self, mut to: Sender<Bytes, Aborted>) -> Outcome {
         let mut passed = 0_u64;
-        let mut read = std::mem::take(&mut self.read).into_iter();
+        let mut read = Some(Bytes::from(std::mem::take(&mut self.read))).filter(|read| !read.is_empty());
         loop {
-            let data = match read.next() {
+            let data = match read.take() {
                 Some(data) => data,
                 None if self.ended => return Outcome::Passed,
                 None => match self.body.frame().await {
@@ -282,6 +308,7 @@ impl Upload {
 struct Told {
     first: Option<&'static str>,
     work: Option<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
+    _pass: Pass,
 }
 
 impl Body for Told {

@@ -21,6 +21,9 @@ pub(crate) enum Refusal {
     /// Somebody announces an address that is not his.
     #[error("{0} is not the address that this request comes from")]
     Foreign(std::net::IpAddr),
+    /// A page in a browser asks.
+    #[error("this is for nodes, not for pages in browsers")]
+    Browser,
     /// The body is too long.
     #[error("more than {0} bytes")]
     TooLarge(u64),
@@ -41,7 +44,7 @@ impl Refusal {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::Foreign(_) => StatusCode::FORBIDDEN,
+            Self::Foreign(_) | Self::Browser => StatusCode::FORBIDDEN,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Late(_) => StatusCode::REQUEST_TIMEOUT,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,

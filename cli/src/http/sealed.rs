@@ -56,12 +56,16 @@ impl Sealed {
             return Err(Refusal::TooLarge(MAX_BODY as u64));
         }
         self.sweep(now);
-        if !self.bodies.contains_key(&(key, slot)) {
+        let old = self.bodies.get(&(key, slot)).map(|entry| entry.origin);
+        // Whoever takes over what another one put there has it in the other's stead.
+        if old.is_none_or(|old| old.host() != origin.host())
+            && !self.shares.has_room(origin, limits::SEALED_PER_HOST, limits::SEALED_PER_NETWORK)
+        {
+            return Err(Refusal::TooMany);
+        }
+        if old.is_none() {
             if self.bodies.len() >= limits::SEALED {
-                return Err(Refusal::Full);
-            }
-            if !self.shares.has_room(origin, limits::SEALED_PER_HOST, limits::SEALED_PER_NETWORK) {
-                return Err(Refusal::TooMany);
+                self.make_room(origin)?;
             }
             self.crowd(&key);
         }
@@ -105,6 +109,15 @@ impl Sealed {
             }
             current
         });
+    }
+
+    /// Gives up the oldest body of the network that has most, if it has more than that of a newcomer.
+    fn make_room(&mut self, origin: Origin) -> Result<(), Refusal> {
+        let network = self.shares.largest(origin).ok_or(Refusal::Full)?;
+        let theirs = self.bodies.iter().filter(|(_, entry)| entry.origin.network() == network);
+        let (key, slot) = theirs.min_by_key(|(_, entry)| entry.at).map(|(place, _)| *place).ok_or(Refusal::Full)?;
+        self.remove(key, slot);
+        Ok(())
     }
 
     /// Makes room under a key for one more.
@@ -204,6 +217,20 @@ mod tests {
     }
 
     #[test]
+    fn two_addresses_of_one_do_not_take_over_from_each_other() {
+        let (mut sealed, now) = (Sealed::default(), Instant::now());
+        let (a, b) = (from([203, 0, 113, 7]), from([198, 51, 100, 1]));
+        let key = |number: usize| [u8::try_from(number / 60).unwrap(); 32];
+        for number in 0..limits::SEALED_PER_HOST {
+            put(&mut sealed, (key(number), slot(number)), b"x", a, now).unwrap();
+            put(&mut sealed, (key(number), slot(number)), b"x", b, now).unwrap();
+        }
+        put(&mut sealed, ([99; 32], slot(0)), b"x", a, now).unwrap();
+        assert_eq!(put(&mut sealed, ([99; 32], slot(0)), b"x", b, now), Err(Refusal::TooMany), "its share is full");
+        assert_eq!(put(&mut sealed, (key(0), slot(0)), b"x", b, now), Ok(()), "its own again");
+    }
+
+    #[test]
     fn all_together_have_a_bound() {
         let (mut sealed, now, near) = (Sealed::default(), Instant::now(), from([10, 0, 0, 1]));
         for number in 0..limits::SEALED {
@@ -212,5 +239,7 @@ mod tests {
             put(&mut sealed, (key, slot(0)), b"x", near, now).unwrap();
         }
         assert_eq!(put(&mut sealed, ([1; 32], slot(0)), b"x", near, now), Err(Refusal::Full));
+        assert_eq!(put(&mut sealed, ([1; 32], slot(0)), b"x", from([203, 0, 113, 7]), now), Ok(()));
+        assert_eq!(sealed.bodies.len(), limits::SEALED, "in the stead of one of those who have most");
     }
 }

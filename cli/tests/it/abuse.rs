@@ -111,3 +111,32 @@ fn thousands_of_connections_have_a_bound() {
     }
     drop(server);
 }
+
+/// A byte in a segment of its own must not hold the buffer that it was read into.
+#[cfg(target_os = "linux")]
+#[test]
+fn bytes_that_come_one_by_one_cost_no_more_than_they_are() {
+    let mut server = Server::start("--http 127.0.0.1:0 --piping 127.0.0.1:0");
+    let (lists, piping) = (server.http("http"), server.http("piping"));
+    let before = server.resident();
+    let head = |line: &str| format!("{line} HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n");
+    let put = format!("PUT /sealed/{}/{}", "00".repeat(32), "00".repeat(16));
+    let mut senders = Vec::new();
+    for (addr, line) in [(lists, "POST /announce"), (piping, "POST /slow"), (lists, put.as_str())] {
+        let head = if line == put { head(line).replace("4000", "2000") } else { head(line) };
+        let sender = Asked::new(addr, head.as_bytes());
+        sender.0.set_nodelay(true).unwrap();
+        senders.push(sender);
+    }
+    for _ in 0..1900 {
+        for sender in &mut senders {
+            // The lists give up on who is so slow; what was read until then has cost its memory.
+            let _ = sender.0.write_all(b"x");
+        }
+        // One part each, as far as the server keeps up.
+        std::thread::yield_now();
+    }
+    assert_eq!(ask(lists, "GET", "/healthz", b"").status, 200);
+    let after = server.resident();
+    assert!(after < before + (8 << 10), "{before} KiB, then {after} KiB");
+}

@@ -81,4 +81,22 @@ fn a_proxy_in_front_names_who_asks() {
     assert_eq!(announce(public, "203.0.113.7, 198.51.100.1"), 403, "the last one is that of the proxy");
     assert_eq!(announce(public, "198.51.100.1, 203.0.113.7"), 200);
     assert_eq!(announce(Ipv4Addr::LOCALHOST, "203.0.113.7"), 403);
+    assert_eq!(announce(public, "198.51.100.1, 203.0.113.7:4711"), 200);
+    for unusable in ["unknown", "", "203.0.113.7, x"] {
+        assert_eq!(announce(public, unusable), 400, "{unusable:?}");
+    }
+    let told = ask(addr, "GET", "/peers", b"");
+    assert_eq!(told.status, 400, "without a word about who asks: {}", told.text());
+}
+
+#[test]
+fn pages_in_browsers_put_nobody_on_a_list() {
+    let (_server, addr) = server();
+    let body = format!("{{\"id\":\"{ID}\",\"port\":53}}");
+    for header in ["Origin: http://page.example", "Sec-Fetch-Site: cross-site"] {
+        let request = String::from_utf8(request("POST", "/announce", body.as_bytes())).unwrap();
+        let request = request.replacen("\r\n", &format!("\r\n{header}\r\n"), 1);
+        assert_eq!(Asked::new(addr, request.as_bytes()).answer().unwrap().status, 403);
+    }
+    assert_eq!(ask(addr, "GET", "/peers", b"").text(), "[]");
 }
