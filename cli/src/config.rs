@@ -1,15 +1,17 @@
 //! `setowire.toml`. Every key has a default, so an empty file is valid; a key that is not known is an error, so that a slip of
 //! the pen is told.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
-use swarm::DialTarget;
+use swarm::{DialTarget, ListenAddr};
 
 use crate::exit::Failure;
 
@@ -22,8 +24,9 @@ const MAX_BYTES: u64 = 1 << 20;
 pub(crate) struct Config {
     /// Where the node is meant to run.
     pub(crate) preset: Option<Preset>,
-    /// Where the node listens.
-    pub(crate) bind: Vec<SocketAddr>,
+    /// Where the node listens: `IP:PORT` for UDP, `tcp://IP:PORT`, `ws://IP:PORT`.
+    #[serde(deserialize_with = "texts")]
+    pub(crate) bind: Vec<ListenAddr>,
     pub(crate) discovery: Discovery,
     pub(crate) limits: Limits,
     pub(crate) serve: Serve,
@@ -64,7 +67,7 @@ pub(crate) struct Discovery {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Dht {
     /// Nodes to begin at: `host:port`.
-    #[serde(deserialize_with = "targets")]
+    #[serde(deserialize_with = "texts")]
     pub(crate) bootstrap: Vec<DialTarget>,
     /// A file in which nodes are kept.
     pub(crate) cache: Option<PathBuf>,
@@ -83,6 +86,7 @@ pub(crate) struct Limits {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Serve {
     pub(crate) bootstrap: bool,
+    pub(crate) relay: bool,
     pub(crate) stun: bool,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) piping: Option<SocketAddr>,
@@ -127,7 +131,12 @@ fn text(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn targets<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<DialTarget>, D::Error> {
+/// A list of what is written as text.
+fn texts<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
     let texts = Vec::<String>::deserialize(deserializer)?;
     texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
 }
@@ -145,7 +154,7 @@ mod tests {
     fn what_is_written_is_read() {
         let text = r#"
             preset = "server"
-            bind = ["0.0.0.0:7400", "[::]:7400"]
+            bind = ["0.0.0.0:7400", "tcp://[::]:7400"]
             [discovery]
             lan = false
             dht = { bootstrap = ["boot.example:7400"], cache = "nodes" }

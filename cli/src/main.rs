@@ -33,7 +33,7 @@ enum Command {
     /// Show the identity of this machine, or make one
     #[command(after_help = exit::HELP)]
     Id(identity::Options),
-    /// Serve others: a node to begin at, STUN, lists of peers by HTTP
+    /// Serve others: a node to begin at, a relay, STUN, lists of peers by HTTP
     #[command(after_help = exit::HELP)]
     Serve(serve::Options),
     /// Tell what kind of network this is, and how a peer is reached from it

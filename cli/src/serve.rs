@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::json;
-use swarm::{PeerId, Preset, Swarm};
+use swarm::{ListenAddr, PeerId, Preset, ServeRelay, Swarm};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -24,14 +24,15 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Serves a group: a node to begin at, and lists of peers by HTTP.
 ///
-/// Without a word about what to serve it does all that a node can: others begin at it, and ask it by STUN where it sees them. Each part is told by a line on standard output: its
-/// name, a tab, and what to give to others, those addresses first that are of the internet. Others name the first parts by
-/// `--bootstrap`. Both HTTP servers speak plain HTTP; a server in front of them adds TLS.
+/// Without a word about what to serve it does all that a node can: others begin at it, are relayed by it, and ask it by
+/// STUN where it sees them. Each part is told by a line on standard output: its
+/// name, a tab, and what to give to others, those addresses first that are of the internet. Both HTTP servers speak plain HTTP; a server in front of them adds TLS.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Where the node listens, UDP; repeat for more. Without it 0.0.0.0:7400 and, where there is IPv6, [::]:7400
-    #[arg(long, value_name = "IP:PORT", env = "SETOWIRE_LISTEN", value_delimiter = ',')]
-    listen: Vec<SocketAddr>,
+    /// Where the node listens: IP:PORT for UDP, with TCP at the same port if no other kind is named, or tcp://IP:PORT or
+    /// ws://IP:PORT; repeat for more. Without it 0.0.0.0:7400 and, where there is IPv6, [::]:7400
+    #[arg(long, value_name = "ADDR", env = "SETOWIRE_LISTEN", value_delimiter = ',')]
+    listen: Vec<ListenAddr>,
 
     /// The identity of the node, made if there is none; without it the one that `setowire id` shows
     #[arg(long, value_name = "FILE", env = "SETOWIRE_IDENTITY")]
@@ -40,6 +41,10 @@ pub(crate) struct Options {
     /// A node at which others begin: it is in the distributed hash table, and peers connect to it
     #[arg(long)]
     bootstrap: bool,
+
+    /// A relay: peers who cannot reach each other talk through it, and it can read nothing of that
+    #[arg(long)]
+    relay: bool,
 
     /// A STUN server, on the sockets of the node: it tells others where it sees them
     #[arg(long)]
@@ -70,6 +75,7 @@ pub(crate) struct Options {
 #[derive(Debug)]
 struct Roles {
     bootstrap: bool,
+    relay: bool,
     stun: bool,
     http: Option<SocketAddr>,
     piping: Option<SocketAddr>,
@@ -80,14 +86,15 @@ impl Roles {
     const fn of(options: &Options, config: &config::Serve) -> Self {
         let http = if options.http.is_some() { options.http } else { config.http };
         let piping = if options.piping.is_some() { options.piping } else { config.piping };
-        let (bootstrap, stun) = (options.bootstrap || config.bootstrap, options.stun || config.stun);
-        let none = !bootstrap && !stun && http.is_none() && piping.is_none();
-        Self { bootstrap: bootstrap || none, stun: stun || none, http, piping }
+        let (bootstrap, relay) = (options.bootstrap || config.bootstrap, options.relay || config.relay);
+        let stun = options.stun || config.stun;
+        let none = !bootstrap && !relay && !stun && http.is_none() && piping.is_none();
+        Self { bootstrap: bootstrap || none, relay: relay || none, stun: stun || none, http, piping }
     }
 
     /// Whether any of them is that of a node.
     const fn node(&self) -> bool {
-        self.bootstrap || self.stun
+        self.bootstrap || self.relay || self.stun
     }
 }
 
@@ -106,8 +113,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 
     if let Some(node) = &node {
         let bound = node.local_addrs();
-        if roles.bootstrap {
-            tell(out, "bootstrap", &named(node.id(), bound));
+        for (name, _) in [("bootstrap", roles.bootstrap), ("relay", roles.relay)].iter().filter(|(_, on)| *on) {
+            tell(out, name, &named(node.id(), node.listeners()));
         }
         if roles.stun {
             tell(out, "stun", &addresses::reachable(bound).iter().map(SocketAddr::to_string).collect::<Vec<_>>());
@@ -178,11 +185,12 @@ async fn node(options: &Options, config: &Config, roles: &Roles, out: Output) ->
         .preset(config.preset.map_or(Preset::Server, Preset::from))
         .agent(concat!("setowire/", env!("CARGO_PKG_VERSION")))
         .identity(identity::load_or_create(&file, out)?)
-        .dht(roles.bootstrap)
+        .dht(roles.bootstrap || roles.relay)
+        .serve_relay(if roles.relay { ServeRelay::Always } else { ServeRelay::Never })
         .serve_stun(roles.stun)
         .bootstrap(config.discovery.dht.bootstrap.iter().cloned());
     for addr in listen(options, config) {
-        builder = builder.listen(addr);
+        builder = builder.listen_on(addr);
     }
     if let Some(lan) = config.discovery.lan {
         builder = builder.lan(lan);
@@ -197,7 +205,7 @@ async fn node(options: &Options, config: &Config, roles: &Roles, out: Output) ->
 }
 
 /// Where the node listens.
-fn listen(options: &Options, config: &Config) -> Vec<SocketAddr> {
+fn listen(options: &Options, config: &Config) -> Vec<ListenAddr> {
     for chosen in [&options.listen, &config.bind] {
         if !chosen.is_empty() {
             return chosen.clone();
@@ -207,12 +215,25 @@ fn listen(options: &Options, config: &Config) -> Vec<SocketAddr> {
     if UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok() {
         any.push(SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT)));
     }
-    any
+    any.into_iter().map(ListenAddr::from).collect()
 }
 
-/// What others name the node by.
-fn named(id: PeerId, bound: &[SocketAddr]) -> Vec<String> {
-    addresses::reachable(bound).into_iter().map(|addr| format!("{id}@{addr}")).collect()
+/// What others name the node by. TCP at the address of a UDP socket needs no word: it is tried where UDP is silent.
+fn named(id: PeerId, listeners: &[ListenAddr]) -> Vec<String> {
+    let udp: Vec<SocketAddr> = of_kind(listeners, "udp");
+    let mut named: Vec<String> = addresses::reachable(&udp).iter().map(|addr| format!("{id}@{addr}")).collect();
+    for kind in ["tcp", "ws"] {
+        let bound: Vec<SocketAddr> = of_kind(listeners, kind);
+        let other: Vec<SocketAddr> = bound.into_iter().filter(|addr| !udp.contains(addr)).collect();
+        named.extend(addresses::reachable(&other).iter().map(|addr| format!("{kind}://{id}@{addr}")));
+    }
+    named
+}
+
+/// The addresses of one kind of listener.
+fn of_kind(listeners: &[ListenAddr], kind: &str) -> Vec<SocketAddr> {
+    let is_it = |listener: &&ListenAddr| listener.to_string().starts_with(&format!("{kind}://"));
+    listeners.iter().filter(is_it).map(ListenAddr::addr).collect()
 }
 
 /// One part, and what to give to others.

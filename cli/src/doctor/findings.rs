@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use swarm::PeerId;
 use swarm::nat::{Confidence, Filtering, Mapping, Nat, Outside, Way};
+use swarm::{DialTarget, PeerId, RelayState, RelayStatus};
 
 use crate::addresses::is_link_local;
 use crate::http::Origin;
@@ -23,6 +23,8 @@ pub(super) struct Findings {
     pub(super) nat: Nat,
     /// Who was asked.
     pub(super) asked: Vec<Asked>,
+    /// Relays that are known, and what there is at each.
+    pub(super) relays: Vec<RelayStatus>,
     pub(super) clock: Clock,
     pub(super) peer: Option<Peer>,
 }
@@ -31,7 +33,7 @@ pub(super) struct Findings {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Asked {
     pub(super) name: String,
-    /// `node` or `stun`.
+    /// `node`, `stun` or `relay`.
     pub(super) kind: &'static str,
     /// How long a node took to be connected.
     pub(super) after: Option<Duration>,
@@ -43,6 +45,19 @@ impl Asked {
     pub(super) fn stun(name: &str, heard: bool) -> Self {
         let error = (!heard).then(|| "nobody said where this machine is".to_owned());
         Self { name: name.to_owned(), kind: "stun", after: None, error }
+    }
+}
+
+impl Asked {
+    /// A relay that was named; what became of it is told with the relays that are known.
+    pub(super) fn relay(target: &DialTarget, known: &[RelayStatus]) -> Self {
+        let name = target.to_string();
+        let place = name.rsplit('@').next().unwrap_or_default();
+        let is_it = |relay: &&RelayStatus| {
+            name.starts_with(&relay.relay.to_string()) || relay.addrs.iter().any(|addr| addr.to_string() == place)
+        };
+        let error = known.iter().filter(|relay| relay.named).find(is_it).is_none().then(|| "not reached".to_owned());
+        Self { name, kind: "relay", after: None, error }
     }
 }
 
@@ -93,7 +108,10 @@ impl Findings {
     /// Whether anybody answered.
     pub(super) fn is_heard(&self) -> bool {
         let connected = self.asked.iter().any(|asked| asked.after.is_some());
-        connected || self.nat.addresses().next().is_some() || self.peer.as_ref().is_some_and(|peer| peer.way.is_some())
+        connected
+            || self.nat.addresses().next().is_some()
+            || self.peer.as_ref().is_some_and(|peer| peer.way.is_some())
+            || self.relays.iter().any(|relay| relay.state == RelayState::Held)
     }
 
     /// The report, without its last two lines.
@@ -130,6 +148,10 @@ impl Findings {
             };
             lines.push(format!("contacted {} {}: {outcome}", asked.kind, asked.name));
         }
+        for relay in &self.relays {
+            let at = relay.addrs.first().map_or_else(String::new, |addr| format!(" at {addr}"));
+            lines.push(format!("relay {}{at}: {}", relay.relay.short(), place(relay)));
+        }
         if let Some(peer) = &self.peer {
             let mut line = format!("peer {}: ", peer.name);
             line += &match (peer.way, &peer.error) {
@@ -161,12 +183,26 @@ impl Findings {
             "contacted": self.asked.iter().map(|asked| json!({
                 "name": asked.name, "kind": asked.kind, "ms": ms(asked.after), "error": asked.error,
             })).collect::<Vec<_>>(),
+            "relays": self.relays.iter().map(|relay| json!({
+                "id": relay.relay.to_string(), "addrs": relay.addrs, "named": relay.named, "state": place(relay),
+                "held": relay.state == RelayState::Held,
+            })).collect::<Vec<_>>(),
             "peer": self.peer.as_ref().map(|peer| json!({
                 "name": peer.name, "id": peer.id.map(|id| id.to_string()), "ms": ms(peer.after), "addr": peer.addr,
                 "path": peer.way.map(|way| path(&way)), "why": peer.way.and_then(|way| why(&way)),
                 "relay": peer.way.and_then(|way| relay(&way)), "rtt_ms": ms(peer.rtt), "error": peer.error,
             })),
         })
+    }
+}
+
+/// What there is at a relay.
+fn place(relay: &RelayStatus) -> String {
+    match (relay.state, relay.error) {
+        (RelayState::Held, _) => "a place".to_owned(),
+        (_, Some(error)) => format!("no place: {error}"),
+        (RelayState::Asked, None) => "asked".to_owned(),
+        _ => "not asked".to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ mod verdict;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use swarm::{DialError, DialTarget, PeerInfo, Preset, Swarm};
+use swarm::{DialError, DialTarget, PeerInfo, Preset, RelayState, Swarm};
 use tokio::time::{sleep, timeout};
 
 use self::findings::{Asked, Clock, Findings, Peer};
@@ -15,6 +15,8 @@ use crate::addresses;
 use crate::exit::Failure;
 use crate::output::Output;
 
+/// Places that a node wants at once: of more relays that are named the others are not asked.
+const WANTED: usize = 2;
 /// How often the node is asked what it has learnt.
 const LOOK: Duration = Duration::from_millis(50);
 /// Once something is known and does not change for so long, no more is expected.
@@ -22,8 +24,8 @@ const QUIET: Duration = Duration::from_secs(2);
 
 /// Tells what kind of network this is: its addresses, what NAT there is, whether UDP gets through, and how a peer is reached.
 ///
-/// Nobody is contacted but who is named: by --stun and --bootstrap for where others see this machine, and the peer. The report
-/// is on standard output and ends in one sentence that sums it up, and one that says what to do.
+/// Nobody is contacted but who is named: by --stun and --bootstrap for where others see this machine, by --relay, and the
+/// peer; with --bootstrap also nodes and relays that the named ones know, for these are a network. The report is on standard output and ends in one sentence that sums it up, and one that says what to do.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
     /// Whom to reach: an id, ID@HOST:PORT, HOST:PORT or a ticket
@@ -39,6 +41,10 @@ pub(crate) struct Options {
     /// repeat for more
     #[arg(long, value_name = "[ID@]HOST:PORT")]
     bootstrap: Vec<DialTarget>,
+
+    /// A relay at which to ask for a place; repeat for more. `setowire serve` is one
+    #[arg(long, value_name = "[ID@]HOST:PORT")]
+    relay: Vec<DialTarget>,
 
     /// How long each part may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -59,6 +65,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         .lan(false)
         .stun(options.stun.iter().cloned())
         .bootstrap(options.bootstrap.iter().cloned())
+        .dht(!options.bootstrap.is_empty())
+        .relays(options.relay.iter().cloned())
         .bind()
         .await?;
     let mut findings = Findings {
@@ -71,7 +79,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let dials = options.bootstrap.iter().map(|target| reach(&swarm, target, limit));
     let (asked, ()) = tokio::join!(all(dials), settle(&swarm, &options, limit));
     findings.asked.extend(asked);
-    findings.nat = swarm.nat();
+    (findings.nat, findings.relays) = (swarm.nat(), swarm.relays());
+    findings.asked.extend(options.relay.iter().map(|target| Asked::relay(target, &findings.relays)));
     let heard = findings.nat.addresses().next().is_some();
     findings.asked.extend(options.stun.iter().map(|name| Asked::stun(name, heard)));
     let mut code = 0;
@@ -126,16 +135,20 @@ async fn reach(swarm: &Swarm, target: &DialTarget, limit: Duration) -> Asked {
 
 /// Waits until those who were asked have said where they see us, or the time is over.
 async fn settle(swarm: &Swarm, options: &Options, limit: Duration) {
-    if options.stun.is_empty() && options.bootstrap.is_empty() {
+    if options.stun.is_empty() && options.bootstrap.is_empty() && options.relay.is_empty() {
         return;
     }
-    let (start, mut last, mut since) = (Instant::now(), swarm.nat(), Instant::now());
+    let look = || (swarm.nat(), swarm.relays());
+    let (start, mut last, mut since) = (Instant::now(), look(), Instant::now());
     while start.elapsed() < limit {
         sleep(LOOK).await;
-        let nat = swarm.nat();
-        if nat != last {
-            (last, since) = (nat, Instant::now());
-        } else if nat.addresses().next().is_some() && since.elapsed() >= QUIET {
+        let now = look();
+        let named = now.1.iter().filter(|relay| relay.named);
+        let places = named.filter(|relay| relay.state == RelayState::Held || relay.error.is_some()).count();
+        let heard = now.0.addresses().next().is_some() || options.stun.is_empty() && options.bootstrap.is_empty();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        } else if heard && places >= options.relay.len().min(WANTED) && since.elapsed() >= QUIET {
             return;
         }
     }

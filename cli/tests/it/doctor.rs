@@ -52,3 +52,15 @@ fn who_is_not_reached_is_told_by_the_exit_status() {
     assert_eq!(code, 0);
     assert!(out.contains(&format!("contacted node {silent}: no answer")), "{out}");
 }
+
+#[test]
+fn a_relay_gives_a_place_or_is_told_to_be_none() {
+    let mut server = Server::start("--listen 127.0.0.1:0 --relay");
+    let relay = server.give("relay");
+    let (code, out, _) = run(&format!("doctor --relay {relay}"));
+    assert_eq!(code, 0);
+    assert!(out.contains(": a place\n"), "{out}");
+    let mut none = Server::start("--listen 127.0.0.1:0 --bootstrap");
+    let (_, out, _) = run(&format!("doctor --relay {} --timeout 5", none.give("bootstrap")));
+    assert!(out.contains(": no place: ") && !out.contains(": a place"), "{out}");
+}

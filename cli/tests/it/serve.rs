@@ -6,7 +6,7 @@ use std::time::Duration;
 use swarm::{DialTarget, Preset, Swarm};
 
 use crate::http::ask;
-use crate::program::{LIMIT, Server, command, file, folder};
+use crate::program::{LIMIT, Server, command, file, folder, run};
 
 #[cfg(unix)]
 #[test]
@@ -27,6 +27,7 @@ fn it_ends_when_it_is_told_to() {
 fn without_a_word_it_does_all_that_a_node_can() {
     let mut server = Server::start("--listen 127.0.0.1:0");
     let given = server.give("bootstrap");
+    assert_eq!(server.give("relay"), given);
     assert_eq!(Some(server.give("stun").as_str()), given.split('@').nth(1));
     assert!(given.contains("@127.0.0.1:"), "{given}");
     assert!(!server.lines.iter().any(|line| line.starts_with("http")));
@@ -48,6 +49,19 @@ async fn two_who_know_it_find_each_other_by_id() {
     tokio::time::timeout(LIMIT, dial).await.expect("they meet");
     for node in [alice, bob] {
         node.shutdown(Duration::from_millis(100)).await;
+    }
+}
+
+#[test]
+fn other_kinds_of_listeners_are_named_as_they_are_dialled() {
+    let mut server = Server::start("--relay --listen 127.0.0.1:0,tcp://127.0.0.1:0,ws://127.0.0.1:0");
+    let given = server.give("relay");
+    let kinds: Vec<&str> =
+        given.split(' ').map(|word| word.split_once("://").map_or("udp", |(kind, _)| kind)).collect();
+    assert_eq!(kinds, ["udp", "tcp", "ws"], "{given}");
+    for target in given.split(' ') {
+        let (code, out, _) = run(&format!("doctor {target}"));
+        assert_eq!(code, 0, "{out}");
     }
 }
 
