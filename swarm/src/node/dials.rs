@@ -1,5 +1,7 @@
 //! Dials, each with one or more addresses, and what becomes of them.
 
+mod relayed;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -171,68 +173,6 @@ impl Node {
         Ok(id)
     }
 
-    /// Dials a peer at these addresses, and through these relays of it: at once if there is no address, otherwise when nobody
-    /// has answered for half a second. A session through a relay moves to a direct path when one proves itself.
-    ///
-    /// # Errors
-    ///
-    /// [`DialError`]; nothing was sent then.
-    pub fn dial_via(
-        &mut self,
-        peer: PeerId,
-        addrs: &[SocketAddr],
-        relays: &[Named],
-        now: Instant,
-    ) -> Result<DialId, DialError> {
-        self.dial_by(peer, addrs, relays, DialWay::Any, now)
-    }
-
-    /// As [`dial_via`](Self::dial_via), by certain ways only. Where relays may be used, those that our owner named are asked
-    /// too, after the peer's. A peer that is connected already stays connected as it is.
-    ///
-    /// # Errors
-    ///
-    /// [`DialError`]; nothing was sent then.
-    pub fn dial_by(
-        &mut self,
-        peer: PeerId,
-        addrs: &[SocketAddr],
-        relays: &[Named],
-        way: DialWay,
-        now: Instant,
-    ) -> Result<DialId, DialError> {
-        let addrs = if way == DialWay::Relayed { &[] } else { addrs };
-        let mut relays = if way == DialWay::Direct { Vec::new() } else { merged(relays) };
-        if way == DialWay::Any && !(addrs.is_empty() && relays.is_empty()) {
-            relays.extend(self.own_relays(&peer, &relays));
-        }
-        if way == DialWay::Relayed && relays.is_empty() {
-            return Err(DialError::NoAddress);
-        }
-        if let Ok(key) = crypto::PeerId::try_from(peer)
-            && self.session(&peer).is_none()
-        {
-            self.relays.hints.set_way(key, way).then_some(()).ok_or(DialError::TooMany { limit: MAX_DIALS })?;
-        }
-        let id = match self.dial(Some(peer), addrs, now) {
-            Err(DialError::NoAddress | DialError::BadAddress { .. }) if !relays.is_empty() => {
-                self.dial_nowhere(Some(peer))?
-            }
-            other => other?,
-        };
-        if let Some(dial) = self.dials.dials.get_mut(&id) {
-            dial.way = way;
-        }
-        if let Some(dial) = self.dials.dials.get_mut(&id)
-            && !relays.is_empty()
-        {
-            let at = if dial.sessions.is_empty() { self.now } else { self.now + RELAYS_AFTER };
-            dial.via = Some(Box::new(Via { relays, at: Some(at), attempt: None, failed: None }));
-            self.dial_through_relays();
-        }
-        Ok(id)
-    }
-
     /// A dial without addresses, which are to come.
     pub(super) fn dial_nowhere(&mut self, peer: Option<PeerId>) -> Result<DialId, DialError> {
         if self.dials.dials.len() >= MAX_DIALS {
@@ -262,54 +202,6 @@ impl Node {
         is_empty
     }
 
-    /// Asks the relays of those who did not answer.
-    pub(super) fn dial_through_relays(&mut self) {
-        let now = self.now;
-        let due = |(id, dial): (&DialId, &Dial)| {
-            let at = dial.via.as_ref()?.at?;
-            // What waits for the end of a session is not sent elsewhere meanwhile.
-            (at <= now && !dial.again).then_some(*id)
-        };
-        let due: Vec<DialId> = self.dials.dials.iter().filter_map(due).collect();
-        for id in due {
-            let Some(dial) = self.dials.dials.get_mut(&id) else { continue };
-            let (Some(peer), Some(via)) = (dial.expected, dial.via.as_mut()) else { continue };
-            via.at = None;
-            let (relays, show) = (via.relays.clone(), dial.way != DialWay::Relayed);
-            let attempt = self.connect_via(peer, &relays, show);
-            if let Some(via) = self.dials.dials.get_mut(&id).and_then(|dial| dial.via.as_mut()) {
-                via.attempt = attempt;
-                via.failed = attempt.is_none().then_some(Code::UNREACHABLE);
-            }
-            // Not before: the attempt may be over at once.
-            self.drive_relays();
-            self.fail_unrelayed();
-        }
-    }
-
-    /// When relays are asked next.
-    pub(super) fn relays_asked_at(&self) -> Option<Instant> {
-        let at = |dial: &Dial| dial.via.as_ref().filter(|_| !dial.again)?.at;
-        self.dials.dials.values().filter_map(at).min()
-    }
-
-    /// A circuit to a peer is open: it is dialled there, or its session gets one more path.
-    pub(super) fn dial_circuit(&mut self, peer: crypto::PeerId, path: Path) {
-        let now = self.now;
-        if let Some(handle) = self.session(&PeerId::from(peer)) {
-            self.endpoint.with(handle, now, |session, now| session.add_path(path, now));
-            return;
-        }
-        let dialled = self.endpoint.dial(Target::Known(peer), path, now);
-        let (Ok(handle) | Err(peer::DialError::AlreadyConnected(handle))) = dialled else { return };
-        let wanted = |dial: &&mut Dial| dial.expected == Some(PeerId::from(peer)) && !dial.again;
-        for dial in self.dials.dials.values_mut().filter(wanted) {
-            if !dial.sessions.contains(&handle) {
-                dial.sessions.push(handle);
-            }
-        }
-    }
-
     /// Whether somebody waits for a peer.
     pub(crate) fn is_dialled(&self, peer: &PeerId) -> bool {
         self.dials.dials.values().any(|dial| dial.expected == Some(*peer))
@@ -319,31 +211,6 @@ impl Node {
     pub(super) fn addrs_dialled(&self, peer: &PeerId) -> Vec<SocketAddr> {
         let of = self.dials.dials.values().filter(|dial| dial.expected == Some(*peer) && !dial.suggested);
         of.flat_map(|dial| &dial.addrs).copied().take(MAX_ADDRESSES).collect()
-    }
-
-    /// An attempt to open circuits is over: it came to nothing, or, [`Code::NO_ANSWER`], to circuits that lead to the peer if
-    /// it answers there.
-    pub(super) fn attempt_over(&mut self, attempt: AttemptId, code: Code) {
-        for via in self.dials.dials.values_mut().filter_map(|dial| dial.via.as_mut()) {
-            if via.attempt == Some(attempt) {
-                (via.attempt, via.failed) = (None, Some(code));
-            }
-        }
-        self.fail_unrelayed();
-    }
-
-    /// Fails the dials for which nothing is left to try.
-    fn fail_unrelayed(&mut self) {
-        let (events, candidates, now) = (&mut self.events, &mut self.candidates, self.now);
-        self.dials.dials.retain(|id, dial| {
-            let over = dial.via.is_some() && dial.is_over();
-            if over {
-                let error = dial.unrelayed(now).unwrap_or(DialError::NoAddress);
-                dial.addrs.iter().filter(|_| dial.suggested).for_each(|addr| candidates.failed(*addr, false, now));
-                events.push_back(Event::DialFailed { id: *id, error });
-            }
-            !over
-        });
     }
 
     fn next_dial(&mut self) -> DialId {
@@ -382,27 +249,6 @@ impl Node {
         }
     }
 
-    /// Gives the dials of a peer relays to try, if they have none and may. Says whether the peer is being dialled.
-    fn also_via(&mut self, peer: &PeerId, relays: &[Named]) -> bool {
-        let now = self.now;
-        let mut is_dialled = self.is_dialled(peer);
-        // Relays that others name are dialled as rarely as addresses that they name.
-        if !is_dialled || relays.is_empty() || !self.dials.suggested.try_take(cost(&[], relays), now) {
-            return is_dialled;
-        }
-        for dial in self.dials.dials.values_mut().filter(|dial| dial.expected == Some(*peer)) {
-            is_dialled = true;
-            let over = dial.via.as_ref().is_none_or(|via| via.at.is_none() && via.attempt.is_none());
-            if over && dial.way == DialWay::Any && !relays.is_empty() {
-                let at = now.max(dial.since + RELAYS_AFTER);
-                let relays = relays.to_vec();
-                dial.via = Some(Box::new(Via { relays, at: Some(at), attempt: None, failed: None }));
-            }
-        }
-        self.dial_through_relays();
-        is_dialled
-    }
-
     /// Dials addresses that somebody else named, and through these relays, if few enough are, and says whether.
     pub(super) fn dial_suggested(&mut self, peer: Option<PeerId>, addrs: &[SocketAddr], relays: &[Named]) -> bool {
         let is_dialled = peer.is_some_and(|peer| self.also_via(&peer, relays));
@@ -429,11 +275,6 @@ impl Node {
             dial.suggested = true;
         }
         true
-    }
-
-    /// Whether a relay may be dialled at addresses that somebody else named.
-    pub(super) fn may_dial_relay(&mut self, addrs: &[SocketAddr]) -> bool {
-        self.dials.suggested.try_take(u32::try_from(addrs.len()).unwrap_or(u32::MAX), self.now)
     }
 
     /// A session is open: the dials that wanted it have succeeded, and what else they tried is given up.
@@ -601,22 +442,6 @@ fn cost(addrs: &[SocketAddr], relays: &[Named]) -> u32 {
     u32::try_from(cost).unwrap_or(u32::MAX)
 }
 
-/// Relays, each once, with all of its addresses.
-fn merged(relays: &[Named]) -> Vec<Named> {
-    let mut merged: Vec<Named> = Vec::new();
-    for named in relays {
-        match merged.iter_mut().find(|known| known.relay == named.relay) {
-            Some(known) => {
-                let fresh: Vec<SocketAddr> =
-                    named.addrs.iter().copied().filter(|addr| !known.addrs.contains(addr)).collect();
-                known.addrs.extend(fresh);
-            }
-            None => merged.push(named.clone()),
-        }
-    }
-    merged
-}
-
 /// Whether somebody can be at an address.
 pub(super) fn is_dialable(addr: SocketAddr) -> bool {
     let broadcast = addr.ip() == IpAddr::V4(Ipv4Addr::BROADCAST);
@@ -631,8 +456,6 @@ pub(super) const fn any_local(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// How long addresses alone are tried before relays are asked.
-const RELAYS_AFTER: Duration = Duration::from_millis(500);
 /// Dials under way at once.
 const MAX_DIALS: usize = 256;
 /// Addresses tried by one dial; the rest is ignored.

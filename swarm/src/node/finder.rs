@@ -6,9 +6,11 @@
 //! | `finder.rs` | [`Finder`]: the table, and what is asked of it and published in it |
 //! | `finder/addresses.rs` | whom it contacts, and which addresses of its own it names |
 //! | `finder/job.rs` | when something is done again |
+//! | `finder/relays.rs` | relays: those that we have places at, those that we look for, and this node as one |
 
 mod addresses;
 mod job;
+mod relays;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -374,31 +376,6 @@ impl Finder {
         self.deadline = Deadline::earliest(Deadline::earliest(self.dht.poll_timeout(), job), tell);
     }
 
-    /// The relays at which we have places. Who finds us by those of before finds nobody, so it is told at once.
-    pub(super) fn set_places(&mut self, places: &[(crypto::PeerId, SocketAddr, Voucher)], now: Instant) {
-        let places = places.get(..limits::MAX_RELAYS).unwrap_or(places);
-        let relays: Vec<Relay> = places.iter().map(|(peer, addr, _)| Relay { peer: *peer, addr: *addr }).collect();
-        let vouchers: Vec<Voucher> = places.iter().map(|(.., voucher)| voucher.clone()).collect();
-        let same = relays == self.relays;
-        if same && vouchers == self.vouchers {
-            return;
-        }
-        (self.relays, self.vouchers) = (relays, vouchers);
-        // Of a place that was renewed only the record says anything.
-        self.publish_anew(|task| !same || task == Task::Record, now);
-        self.settle(now);
-    }
-
-    /// Looks for relays, and says that this node is one, or not any more.
-    pub(super) fn want_relays(&mut self, lookup: bool, announce: bool, now: Instant) {
-        for (task, wanted) in [(Task::LookupRelays, lookup), (Task::AnnounceRelay, announce)] {
-            if self.jobs.contains_key(&task) != wanted {
-                self.want(task, wanted, now);
-                self.settle(now);
-            }
-        }
-    }
-
     pub(super) fn told_now(&self) -> Vec<SocketAddr> {
         self.addresses.told(&self.scope, limits::MAX_ADDRESSES)
     }
@@ -412,22 +389,6 @@ impl Finder {
         (self.told, self.tell_after) = (told, now + TELL_EVERY);
         self.news.push_back(News::Told);
         self.publish_anew(|_| true, now);
-    }
-
-    /// Something else is to be said of us in what these tasks publish.
-    fn publish_anew(&mut self, which: impl Fn(Task) -> bool, now: Instant) {
-        let nowhere = self.told.is_empty() && self.relays.is_empty();
-        let publishes = |job: &&mut Job| !job.progress.task.is_search() && which(job.progress.task);
-        for job in self.jobs.values_mut().filter(publishes) {
-            // What runs is replaced by what is published next.
-            if let Some(query) = job.query.take() {
-                self.queries.remove(&query);
-                if nowhere {
-                    self.dht.withdraw(query);
-                }
-            }
-            job.hurry(now);
-        }
     }
 
     fn begin(&mut self, task: Task, now: Instant) {
