@@ -8,6 +8,7 @@ use structs::{Rejected, SlidingWindow};
 use crate::candidate::{Candidate, CandidateKind};
 use crate::limits;
 use crate::message::{EndCode, Message, Proposal, Start};
+use crate::observe::step;
 use crate::plan::{Method, Plan, Role};
 use crate::probe::{ProbeKey, Secret};
 use crate::punch::{Event, Failure, Phase, Punch};
@@ -305,7 +306,7 @@ impl Punch {
         let ip = target.ip();
         match plan.method {
             Method::Search { seeker } if seeker == self.role && next != 0 => {
-                Some(Sweep::Ahead { ip, next, delta, sent: 0 })
+                Some(Sweep::Ahead { ip, next: soonest(target.port(), next, delta), delta, sent: 0 })
             }
             Method::Birthday { seeker, ahead } if seeker == self.role => {
                 let count = if ahead { limits::SCATTER_AHEAD } else { limits::SCATTER_PROBES };
@@ -349,3 +350,13 @@ impl Punch {
         }
     }
 }
+
+/// From which port on a sequence is searched: the one that follows the last one seen, since not all that was sent in between need have
+/// passed the NAT. `next`, if that is not a few steps on.
+fn soonest(seen: u16, next: u16, delta: i16) -> u16 {
+    let known = (1..=STEPS_BACK).any(|count| step(seen, delta, count) == next);
+    if known { step(seen, delta, 1) } else { next }
+}
+
+/// How many mappings may have been counted that were not made.
+const STEPS_BACK: usize = 32;
