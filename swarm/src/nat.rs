@@ -63,6 +63,43 @@ impl Nat {
     }
 }
 
+/// Whether the router forwards a port to this node.
+#[cfg(feature = "portmap")]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum PortMapping {
+    /// It is not asked.
+    #[default]
+    Off,
+    /// It is being asked.
+    Asking,
+    /// It does, for UDP if the node has that.
+    Forwarded {
+        /// Where others reach the node, if the router itself has a public address.
+        addr: SocketAddr,
+        /// What the router speaks.
+        by: MappedBy,
+    },
+    /// It does not. It is asked again later.
+    Failed {
+        /// What came of each way to ask.
+        why: String,
+    },
+}
+
+/// How a router was asked to forward a port.
+#[cfg(feature = "portmap")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MappedBy {
+    /// The Port Control Protocol (RFC 6887).
+    Pcp,
+    /// The protocol before it (RFC 6886).
+    NatPmp,
+    /// The Internet Gateway Device of UPnP.
+    Upnp,
+}
+
 /// How a peer is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,6 +1,6 @@
 //! Settings of a node and how it starts.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,10 +12,13 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::Driver;
+use super::bind;
 use super::carrier::Listener;
 use super::handle::Swarm;
 use super::hash_table;
 use super::limits::COMMANDS;
+#[cfg(feature = "portmap")]
+use super::portmap::Mapper;
 use super::relays::Outward;
 use super::shared::Shared;
 #[cfg(feature = "mdns")]
@@ -36,7 +39,6 @@ use crate::carrier::ListenAddr;
 use crate::clock;
 use crate::discovery::Reach;
 use crate::node::{self, Node};
-use crate::udp::{Fragments, Udp};
 use crate::{BindError, PeerId, Preset, RelayLimits, ServeRelay};
 
 /// Settings of a node. [`bind`](Self::bind) starts it.
@@ -46,6 +48,8 @@ pub struct Builder {
     preset: Preset,
     listen: Vec<ListenAddr>,
     tcp_fallback: Option<bool>,
+    #[cfg(feature = "portmap")]
+    port_mapping: bool,
     identity: Option<Identity>,
     session: Option<peer::Config>,
     network: Option<[u8; 32]>,
@@ -106,6 +110,17 @@ impl Builder {
         if self.listen.len() < MAX_SOCKETS {
             self.listen.push(addr);
         }
+        self
+    }
+
+    /// Whether the router of this network is asked to forward the ports of the first UDP socket and the first TCP listener over
+    /// IPv4: by PCP, NAT-PMP and UPnP at once, at the default gateway and nowhere else (Linux and Android tell which that is). It
+    /// is asked anew after half of the time, and to stop when the node ends. [`Swarm::port_mapping`] says what came of it.
+    /// Default: no. A node on loopback addresses never asks.
+    #[cfg(feature = "portmap")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "portmap")))]
+    pub fn port_mapping(mut self, on: bool) -> Self {
+        self.port_mapping = on;
         self
     }
 
@@ -386,7 +401,7 @@ impl Builder {
             return Err(BindError::NoRuntime);
         }
         let seed = Seed::from_os().or(Err(BindError::Entropy))?;
-        let (sockets, listeners) = self.sockets()?;
+        let (sockets, listeners) = bind::all(&self.listen, self.preset)?;
         let streams = listeners.iter().map(Listener::at);
         let listening: Vec<ListenAddr> =
             sockets.iter().map(|socket| ListenAddr::Udp(socket.local())).chain(streams).collect();
@@ -451,6 +466,12 @@ impl Builder {
         let reports = sources.reports().into_iter().chain([of_table]).collect();
         let (outward, of_outside) = watch::channel(Outward::default());
         let mut shared = Shared::new(id, local, commands, ended, reports, of_outside, seed.fork("handles").rng());
+        #[cfg(feature = "portmap")]
+        let mapper = {
+            let (mapper, mapping) = Mapper::of(&listening, shared.commands.clone());
+            shared.mapping = mapping;
+            mapper.filter(|_| self.port_mapping)
+        };
         shared.listening = listening;
         let shared = Arc::new(shared);
         let epoch = clock::epoch();
@@ -462,7 +483,8 @@ impl Builder {
         }
         node.bootstrap_with(&contacts, epoch.instant);
         let lan = self.lan.unwrap_or(self.preset != Preset::Server);
-        let driver = Driver::new(
+        #[cfg_attr(not(feature = "portmap"), expect(unused_mut, reason = "nothing is added"))]
+        let mut driver = Driver::new(
             node,
             (sockets, listeners),
             lan,
@@ -480,54 +502,14 @@ impl Builder {
             legacy.clone(),
         );
         driver.name_relays(self.relays);
+        #[cfg(feature = "portmap")]
+        {
+            driver.mapper = mapper;
+        }
         let swarm = Swarm::with(shared);
         #[cfg(feature = "v12")]
         let swarm = swarm.and_v12(legacy);
         Ok((swarm, driver))
-    }
-
-    /// Binds what was asked for; of what was not asked for, IPv6 may be missing.
-    fn sockets(&self) -> Result<(Vec<Udp>, Vec<Listener>), BindError> {
-        for _ in 0..PORTS {
-            let bound = self.bind_all();
-            // The port that the system chose for UDP may be taken on TCP: it chooses another one.
-            let taken = |error: &BindError| match error {
-                BindError::AddrInUse { addr } => !self.listen.iter().any(|asked| asked.addr().port() == addr.port()),
-                _ => false,
-            };
-            if !bound.as_ref().is_err_and(taken) {
-                return bound;
-            }
-        }
-        self.bind_all()
-    }
-
-    fn bind_all(&self) -> Result<(Vec<Udp>, Vec<Listener>), BindError> {
-        let bind = |addr| Udp::bind(addr, Fragments::Forbidden).map_err(|error| BindError::from_io(addr, &error));
-        let listen = |at: ListenAddr| Listener::bind(at).map_err(|error| BindError::from_io(at.addr(), &error));
-        let mut sockets = Vec::new();
-        if self.listen.is_empty() {
-            let (v4, v6) = match self.preset {
-                Preset::Loopback => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
-                _ => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
-            };
-            sockets.push(bind(SocketAddr::from((v4, 0)))?);
-            let port = sockets.first().map_or(0, |socket| socket.local().port());
-            let second = bind(SocketAddr::from((v6, port))).or_else(|_taken| bind(SocketAddr::from((v6, 0))));
-            sockets.extend(second.ok());
-        }
-        let mut listeners = Vec::new();
-        for at in &self.listen {
-            match at {
-                ListenAddr::Udp(addr) => sockets.push(bind(*addr)?),
-                at => listeners.push(listen(*at)?),
-            }
-        }
-        if self.preset == Preset::Server && listeners.is_empty() {
-            let same = sockets.iter().map(|socket| listen(ListenAddr::Tcp(socket.local())));
-            listeners = same.collect::<Result<_, _>>()?;
-        }
-        Ok((sockets, listeners))
     }
 
     /// How far the node goes to find others.
@@ -596,8 +578,6 @@ pub(crate) fn servers(urls: &[String]) -> Result<Vec<Server>, BindError> {
 /// Servers of one kind.
 #[cfg(feature = "http")]
 pub(crate) const MAX_SERVERS: usize = 8;
-/// How often the system is asked for a port that is free on both UDP and TCP.
-const PORTS: usize = 8;
 /// Sockets of one node.
 const MAX_SOCKETS: usize = 16;
 /// Bytes of datagrams that wait in one session: shared among the protocols, one of which sends any.

@@ -47,6 +47,9 @@ pub(crate) enum Command {
         grace: Duration,
         reply: oneshot::Sender<()>,
     },
+    /// Addresses that the router forwards to us.
+    #[cfg(feature = "portmap")]
+    Forwarded(Vec<SocketAddr>),
     /// Where the STUN servers are.
     Stun(Vec<SocketAddr>),
     /// Addresses at which the distributed hash table may begin.

@@ -124,6 +124,14 @@ impl Swarm {
         self.shared.nat()
     }
 
+    /// Whether the router forwards a port to this node, which `Builder::port_mapping` asks it for.
+    #[cfg(feature = "portmap")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "portmap")))]
+    #[must_use]
+    pub fn port_mapping(&self) -> crate::nat::PortMapping {
+        self.shared.mapping.borrow().clone()
+    }
+
     /// Everything that the node listens on, UDP first.
     #[must_use]
     pub fn listeners(&self) -> &[ListenAddr] {

@@ -24,6 +24,8 @@ use crate::{GetError, PutError};
 pub(super) struct HashTable {
     /// Where it begins, again and again as long as nobody is known.
     bootstrap: Seeds<DialTarget>,
+    /// That has been tried once at least.
+    begun: bool,
     cache: Option<Cache>,
     /// How finding and being found goes, for the handles.
     progress: watch::Sender<Vec<Progress>>,
@@ -78,6 +80,7 @@ impl HashTable {
     ) -> Self {
         Self {
             bootstrap: Seeds::new(bootstrap, byte, now),
+            begun: false,
             cache: cache.map(|path| Cache { path, due: now + CACHE_EVERY }),
             progress,
             gets: BTreeMap::new(),
@@ -113,7 +116,12 @@ impl Driver {
     /// Begins the table where it was told to, and keeps what it knows.
     pub(super) fn keep_table(&mut self, now: Instant) {
         let due = self.table.bootstrap.due(self.node.has_contacts(), now).to_vec();
+        let silent = !due.is_empty() && std::mem::replace(&mut self.table.begun, true);
         for target in due {
+            // Where UDP does not pass, a session may be had by TCP, and a relay by that.
+            if silent || !target.streams.is_empty() {
+                self.dial_target(&target);
+            }
             let commands = self.shared.commands.clone();
             tokio::spawn(async move {
                 // A name that is not known now is looked up again later.

@@ -15,8 +15,9 @@
 //! | `services.rs` | who takes streams and requests of which name |
 //! | `subscriber.rs`, `queue.rs` | streams of events |
 //! | `handle.rs`, `topic.rs`, `stream.rs`, `request.rs`, `messages.rs`, `events.rs` | the handles |
-//! | `builder.rs`, `target.rs` | how a node starts, whom it dials |
+//! | `builder.rs`, `bind.rs`, `target.rs` | how a node starts, whom it dials |
 //! | `lan.rs` | multicast |
+//! | `portmap.rs` | asking the router to forward a port |
 //! | `carrier/` | TCP and WebSockets, where UDP does not pass |
 //! | `hash_table.rs` | the distributed hash table: where it begins, what handles ask of it |
 //! | `relays.rs` | the relays that the owner names, and how it goes with all |
@@ -25,6 +26,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the only I/O")]
 
+mod bind;
 mod builder;
 mod carrier;
 mod command;
@@ -40,6 +42,8 @@ mod limits;
 mod messages;
 mod passing;
 mod pipe;
+#[cfg(feature = "portmap")]
+mod portmap;
 mod presence;
 mod publications;
 mod queue;
@@ -179,6 +183,8 @@ pub struct Driver {
     paused: bool,
     /// How many sessions others opened in the first half of this turn.
     arrived: u32,
+    #[cfg(feature = "portmap")]
+    mapper: Option<portmap::Mapper>,
     #[cfg(feature = "v12")]
     legacy: Option<crate::v12::Swarm>,
 }
@@ -259,6 +265,8 @@ impl Driver {
             dropped: 0,
             sockets,
             carriers: Carriers::new(listeners),
+            #[cfg(feature = "portmap")]
+            mapper: None,
             #[cfg(feature = "v12")]
             legacy,
         }
@@ -270,6 +278,8 @@ impl Driver {
     ///
     /// Dropping the future ends the node at once and without goodbyes.
     pub async fn run(mut self) {
+        #[cfg(feature = "portmap")]
+        let mapping = self.mapper.take().map(portmap::Mapper::start);
         let mut sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
         loop {
             let mut now = clock::now();
@@ -295,6 +305,12 @@ impl Driver {
         #[cfg(feature = "cache")]
         if let Some(keeper) = self.keeper.take() {
             keeper.finish().await;
+        }
+        #[cfg(feature = "portmap")]
+        if let Some(mapping) = mapping {
+            self.requests.close();
+            // What is not given back by then ends with its time.
+            let _ = tokio::time::timeout(portmap::GIVE_BACK, mapping).await;
         }
         let Self { sockets, carriers, lan, closes, sessions, outcome, mut unsent, .. } = self;
         for session in sessions.into_values() {

@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) id: PeerId,
     pub(crate) local: Vec<SocketAddr>,
     pub(crate) listening: Vec<ListenAddr>,
+    #[cfg(feature = "portmap")]
+    pub(crate) mapping: watch::Receiver<crate::nat::PortMapping>,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) ready: Arc<Ready>,
     pub(crate) services: Services,
@@ -103,6 +105,8 @@ impl Shared {
         Self {
             id,
             listening: Vec::new(),
+            #[cfg(feature = "portmap")]
+            mapping: watch::channel(crate::nat::PortMapping::Off).1,
             sources,
             local,
             commands,

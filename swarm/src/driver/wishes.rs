@@ -111,6 +111,8 @@ impl Driver {
                 let _ = reply.send(());
             }
             Command::Stun(servers) => self.node.set_stun_servers(&servers, now),
+            #[cfg(feature = "portmap")]
+            Command::Forwarded(addrs) => self.node.set_forwarded(&addrs, now),
             Command::Bootstrap(addrs) => drop(self.node.bootstrap(&addrs, now)),
             Command::TableGet { wanted, permit, reply } => self.table_get(wanted, permit, reply, now),
             Command::TablePut { value, permit, reply } => self.table_put(value, permit, reply, now),

@@ -223,6 +223,14 @@ async fn a_session_moves_to_udp_when_that_works_and_back_when_it_does_not() {
 }
 
 #[tokio::test]
+async fn who_begins_at_a_node_that_is_silent_by_udp_reaches_it_by_tcp() {
+    let b = listener("tcp://127.0.0.1:0").await;
+    let (front, _silent, _breaks) = without_udp(b.listeners()[0].addr()).await;
+    let a = builder().bootstrap([front]).bind().await.unwrap();
+    assert_eq!(carrier(&at(&a, &b).await).await, Carrier::Tcp);
+}
+
+#[tokio::test]
 async fn a_connection_that_breaks_loses_nothing() {
     let b = listener("tcp://127.0.0.1:0").await;
     let front = TcpListener::bind("127.0.0.1:0").await.unwrap();

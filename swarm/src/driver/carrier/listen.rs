@@ -16,7 +16,6 @@ use crate::driver::limits::{ACCEPTED_WAITING, NO_DESCRIPTORS};
 pub(super) struct Newcomer {
     pub(super) stream: TcpStream,
     pub(super) remote: SocketAddr,
-    #[cfg_attr(not(feature = "ws"), expect(dead_code, reason = "there is one kind of listener only"))]
     pub(super) at: ListenAddr,
 }
 

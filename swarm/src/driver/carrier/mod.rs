@@ -32,7 +32,9 @@ use self::connection::{Arrival, Inbox, Outbox, Start, What, spawn};
 pub(super) use self::listen::Listener;
 use self::listen::{Accepting, Newcomer};
 use super::limits::{ARRIVALS, ARRIVALS_PER_TURN, PROOF, RECONNECT, STREAM_IDLE, STREAM_QUEUE, UNPROVED_QUEUE};
-use crate::carrier::{Carrier, ListenAddr};
+use crate::carrier::Carrier;
+#[cfg(feature = "ws")]
+use crate::carrier::ListenAddr;
 use crate::node::{ACCEPTED, Node};
 
 /// The path at which WebSockets are asked for.
