@@ -277,7 +277,7 @@ fn who_decides_on_the_plan_does_not_make_us_do_what_our_nat_does_not_need() {
         (sequence, same, search, true),
         (sequence, same, Method::Simple, true),
     ] {
-        let now = sim::clock::base();
+        let now = clock::base();
         let setup = |report| Setup { report, birthday: true, ..Setup::default() };
         let mut other = Punch::initiate(setup(theirs), &Seed::fixed(1), now);
         let mut punch = Punch::respond(setup(ours), &Seed::fixed(2), now);
