@@ -292,6 +292,15 @@ impl Observations {
         }
     }
 
+    /// Who says the same of our address as is known of it: one of each network, of the newest. One network alone can say what
+    /// it likes.
+    #[must_use]
+    pub fn witnesses(&self, family: Family) -> Vec<SocketAddr> {
+        let Some(addr) = self.known(family).addr else { return Vec::new() };
+        let words = self.newest(family, |ip| self.voter(ip));
+        words.iter().filter(|word| word.seen == addr).map(|word| word.by).collect()
+    }
+
     /// The oldest word of a network that has many goes for a new one, otherwise the oldest of all.
     fn make_room(&mut self, ip: IpAddr) {
         let voter = self.voter(ip);

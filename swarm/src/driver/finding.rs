@@ -159,7 +159,7 @@ impl Driver {
         // Where others see us comes first: it is the only one that counts behind a NAT.
         let interfaces = lan::interfaces(&bound).into_iter().map(|interface| interface.addr);
         let mut us = self.announcer.us(self.node.told(), interfaces, clock::epoch());
-        us.addrs = self.node.told().iter().copied().chain(self.node.seen()).chain(lan::addresses(&bound)).collect();
+        us.addrs = self.node.seen().into_iter().chain(lan::addresses(&bound)).collect();
         let mut known = BTreeSet::new();
         us.addrs.retain(|addr| known.insert(*addr));
         // Mainline is IPv4.

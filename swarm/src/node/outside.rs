@@ -84,6 +84,13 @@ impl Outside {
         self.of(family).reflexive(family).map(|(addr, _)| addr)
     }
 
+    /// Where others see us, if it is not one stranger's word, nor another port for everybody.
+    pub(super) fn sure(&self, family: Family) -> Option<SocketAddr> {
+        let witnesses = self.of(family).witnesses(family);
+        let is_sure = witnesses.len() >= 2 || witnesses.iter().any(|by| self.servers.contains(by));
+        self.reflexive(family).filter(|_| is_sure)
+    }
+
     pub(super) fn own(&self) -> &[SocketAddr] {
         &self.own
     }

@@ -73,12 +73,12 @@ impl Node {
         self.outside_addresses(addrs);
     }
 
-    /// Where others see this node, as far as enough of them say so, and where a router passes on to it.
+    /// Where this node is from outside, as it may be signed and left for strangers: where a router passes on to it, and where
+    /// two networks, or a STUN server that the owner named, see it at the same port.
     #[must_use]
     pub fn seen(&self) -> Vec<SocketAddr> {
-        let reflexive =
-            [::nat::scope::Family::V4, ::nat::scope::Family::V6].map(|family| self.outside.reflexive(family));
-        self.outside.forwarded().iter().copied().chain(reflexive.into_iter().flatten()).collect()
+        let sure = [::nat::scope::Family::V4, ::nat::scope::Family::V6].map(|family| self.outside.sure(family));
+        self.outside.forwarded().iter().copied().chain(sure.into_iter().flatten()).collect()
     }
 
     /// Looks for these peers by their ids, and for no others any more. Whatever is found is dialled.

@@ -77,9 +77,10 @@ impl<L: Language> PipingSource<L> {
     }
 
     fn turn(&self, topic: TopicId) -> &Mutex<()> {
-        let [byte, ..] = *topic.as_bytes();
+        let sum =
+            topic.as_bytes().iter().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
         let [first, ..] = &self.turns;
-        self.turns.get(usize::from(byte) % TURNS).unwrap_or(first)
+        self.turns.get(sum % TURNS).unwrap_or(first)
     }
 
     /// Posts something; that nobody takes it within the time is no failure.
@@ -214,7 +215,11 @@ impl Language for Sealed {
     type Stranger = Signed;
 
     fn place(&self, topic: TopicId) -> Rendezvous {
-        Rendezvous::new(crypto::rendezvous::Meeting::Topic, topic.as_bytes(), super::day::today())
+        // Around midnight the days take turns, for those whose clocks differ.
+        let days = super::day::now();
+        let turn = usize::from(self.0.rng().array::<1>()[0]) % days.len().max(1);
+        let day = days.get(turn).copied().unwrap_or_else(super::day::today);
+        Rendezvous::new(crypto::rendezvous::Meeting::Topic, topic.as_bytes(), day)
     }
 
     fn announced_at(&self, place: &Rendezvous) -> String {
@@ -269,7 +274,7 @@ const TELL: Duration = Duration::from_secs(10);
 /// How soon the inbox is tried again that somebody else listens in.
 const TAKEN: Duration = Duration::from_secs(2);
 /// Topics that do not wait for each other.
-const TURNS: usize = 16;
+const TURNS: usize = 64;
 /// After a failure, which may be that two did the same at once.
 const PACE: Pace = Pace {
     search: (Duration::from_millis(500), Duration::from_secs(10)),

@@ -40,6 +40,8 @@ struct Entry {
     penalty: Duration,
     /// It has to run again although it runs now: what it says has changed.
     again: bool,
+    /// Whatever changes, it is not due before: it was done lately, or whom it asks wants to be left alone.
+    not_before: Option<Instant>,
 }
 
 impl Schedule {
@@ -64,16 +66,17 @@ impl Schedule {
                 let next = Some(now);
                 let progress =
                     Progress { source, task, tried: 0, answered: 0, found: 0, error: None, next, pause: None };
-                Entry { progress, pause: pace.search.0, penalty: pace.failed.0, again: false }
+                Entry { progress, pause: pace.search.0, penalty: pace.failed.0, again: false, not_before: None }
             });
         }
     }
 
-    /// What is said of us has changed: these tasks are due now, or once more when they have ended.
+    /// What is said of us has changed: these tasks are due now, or once more when they have ended; but none sooner than 30 s
+    /// after it began, nor within the pause after a failure. Others may be able to change it again and again.
     pub(super) fn repeat(&mut self, which: impl Fn(&Task) -> bool, now: Instant) {
         for entry in self.entries.values_mut().filter(|entry| which(&entry.progress.task)) {
             match &mut entry.progress.next {
-                Some(next) => *next = now.min(*next),
+                Some(next) => *next = entry.not_before.map_or(now, |at| at.max(now)).min(*next),
                 None => entry.again = true,
             }
         }
@@ -98,6 +101,7 @@ impl Schedule {
         let due = |entry: &&mut Entry| entry.progress.next.is_some_and(|next| next <= now);
         let entry = self.entries.values_mut().filter(due).min_by_key(|entry| entry.progress.next)?;
         self.running += 1;
+        entry.not_before = now.checked_add(REPEATED);
         entry.progress.next = None;
         entry.progress.tried += 1;
         Some(entry.progress.task)
@@ -108,6 +112,9 @@ impl Schedule {
         // It may not be wanted any more, or be wanted anew.
         let Some(entry) = self.entries.get_mut(&task).filter(|entry| entry.progress.next.is_none()) else { return };
         self.running = self.running.saturating_sub(1);
+        // Without an address nobody was asked.
+        let is_unasked = result == Err(SourceError::NoAddress);
+        let failed = result.is_err();
         let pause = match result {
             Ok(outcome) => {
                 entry.progress.answered += 1;
@@ -129,7 +136,11 @@ impl Schedule {
                 pause.max(rest)
             }
         };
-        let pause = if std::mem::take(&mut entry.again) { self.pace.failed.0 } else { pause };
+        if failed {
+            entry.not_before = if is_unasked { None } else { entry.not_before.max(now.checked_add(pause)) };
+        }
+        let rest = entry.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let pause = if std::mem::take(&mut entry.again) { pause.min(self.pace.failed.0.max(rest)) } else { pause };
         let spread = u64::try_from(pause.as_millis() / 8).unwrap_or(u64::MAX);
         let pause = pause + Duration::from_millis(self.rng.below(spread.saturating_add(1)));
         entry.progress.next = now.checked_add(pause).or(Some(now));
@@ -149,6 +160,9 @@ impl Schedule {
         self.entries.values().map(|entry| entry.progress.clone()).collect()
     }
 }
+
+/// How often something is said that changes again and again.
+const REPEATED: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "any instant does")]
@@ -217,6 +231,35 @@ mod tests {
     }
 
     #[test]
+    fn whatever_changes_nobody_is_asked_who_wants_to_be_left_alone_nor_all_the_time() {
+        let (mut schedule, start) = (schedule(), Instant::now());
+        let task = Task::Announce(topic(1));
+        schedule.want(&[task].into(), start);
+        let busy = SourceError::Status { host: String::new(), status: 429, retry: Some(SECOND * 200) };
+        let mut begun = Vec::new();
+        for second in 0..600_u32 {
+            let now = start + SECOND * second;
+            // As if somebody told us another address every second.
+            schedule.repeat(|task| !task.is_search(), now);
+            while schedule.begin(now).is_some() {
+                begun.push(second);
+                schedule.repeat(|task| !task.is_search(), now);
+                schedule.ended(task, if second == 0 { Err(busy.clone()) } else { Ok(Outcome::default()) }, now);
+            }
+        }
+        let pauses: Vec<u32> = begun.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(pauses[0] >= 200 && pauses.iter().all(|pause| *pause >= 30), "{pauses:?}");
+        // Who had no address says it as soon as there is one.
+        schedule.want(&[].into(), start);
+        let later = start + SECOND * 600;
+        schedule.want(&[task].into(), later);
+        assert_eq!(schedule.begin(later), Some(task));
+        schedule.ended(task, Err(SourceError::NoAddress), later);
+        schedule.repeat(|task| !task.is_search(), later);
+        assert_eq!(schedule.begin(later), Some(task));
+    }
+
+    #[test]
     fn no_more_run_than_may_and_who_waits_longest_goes_first() {
         let (mut schedule, now) = (schedule(), Instant::now());
         let tasks: BTreeSet<Task> = (0..4).map(|byte| Task::Lookup(topic(byte))).collect();
@@ -251,9 +294,10 @@ mod tests {
             let progress = schedule.progress().into_iter().find(|progress| progress.task == task).unwrap();
             progress.next.unwrap().duration_since(now)
         };
-        assert!(next(&schedule, announce) < SECOND * 3 && next(&schedule, lookup) >= SECOND * 10);
+        let soon = next(&schedule, announce);
+        assert!(soon >= SECOND * 30 && soon < SECOND * 34 && next(&schedule, lookup) >= SECOND * 10, "{soon:?}");
         schedule.repeat(|task| !task.is_search(), now);
-        assert_eq!(next(&schedule, announce), Duration::ZERO);
+        assert_eq!(next(&schedule, announce), SECOND * 30);
         // Searches come closer, and never go away.
         let later = now + SECOND * 300;
         schedule.ended(lookup, Ok(Outcome { found: 0 }), now);

@@ -34,7 +34,7 @@ pub(crate) struct Server {
 pub(crate) type Body = (&'static str, Vec<u8>);
 
 impl Server {
-    /// `None` for what is no `http://` or `https://` URL.
+    /// `None` for what is no `http://` or `https://` URL, or has a password in it.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut url = Url::parse(text).ok()?;
         url.set_query(None);
@@ -43,7 +43,8 @@ impl Server {
             Some(port) => format!("{}:{port}", url.host_str()?),
             None => url.host_str()?.to_owned(),
         };
-        matches!(url.scheme(), "http" | "https").then_some(Self { url, host })
+        let has_secrets = !url.username().is_empty() || url.password().is_some();
+        (matches!(url.scheme(), "http" | "https") && !has_secrets).then_some(Self { url, host })
     }
 
     /// How far what is said there reaches: a server of this machine or network is for those who are there.
@@ -134,7 +135,15 @@ impl Resolve for Names {
         Box::pin(async move {
             match tokio::net::lookup_host((name.as_str(), 0)).await {
                 Ok(found) => {
-                    let addrs: Vec<SocketAddr> = found.take(ADDRS).collect();
+                    let is_local = name.as_str() == "localhost" || name.as_str().ends_with(".local");
+                    // Whoever owns a name must not lead us to what listens on this machine.
+                    let may_be_asked = |addr: &SocketAddr| is_local || Reach::of(addr.ip()) != Some(Reach::Host);
+                    let addrs: Vec<SocketAddr> = found.filter(may_be_asked).take(ADDRS).collect();
+                    if addrs.is_empty() {
+                        return Err(
+                            Box::new(Unresolved(io::ErrorKind::AddrNotAvailable)) as Box<dyn Error + Send + Sync>
+                        );
+                    }
                     Ok(Box::new(addrs.into_iter()) as Addrs)
                 }
                 Err(error) => Err(Box::new(Unresolved(error.kind())) as Box<dyn Error + Send + Sync>),
@@ -152,7 +161,8 @@ fn follow(attempt: Attempt<'_>) -> Action {
     let allowed = attempt.previous().last().is_some_and(|from| {
         let to = attempt.url();
         let is_port_kept = from.port_or_known_default() == to.port_or_known_default();
-        let is_encrypted = from.scheme() == "http" && to.scheme() == "https";
+        let is_default = from.port().is_none() && to.port().is_none();
+        let is_encrypted = from.scheme() == "http" && to.scheme() == "https" && (is_default || is_port_kept);
         from.host_str() == to.host_str() && (is_encrypted || from.scheme() == to.scheme() && is_port_kept)
     });
     if allowed && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
@@ -189,7 +199,7 @@ pub(crate) fn is_taken(error: &SourceError) -> bool {
 }
 
 /// How long a connection, and the look-up of its name, may take.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT: Duration = Duration::from_secs(3);
 /// Connections of one server that are kept without use.
 const IDLE: usize = 2;
 /// Addresses of one name that are tried.
@@ -223,7 +233,15 @@ mod tests {
         ] {
             assert_eq!((server(text).host.as_str(), server(text).reach()), (host, reach), "{text}");
         }
-        for wrong in ["", "host.example", "ftp://host.example", "https://", "/x", "unix:///x"] {
+        for wrong in [
+            "",
+            "host.example",
+            "ftp://host.example",
+            "https://",
+            "/x",
+            "unix:///x",
+            "https://user:secret@host.example",
+        ] {
             assert!(Server::parse(wrong).is_none(), "{wrong:?}");
         }
     }
