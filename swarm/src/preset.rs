@@ -6,7 +6,8 @@
 pub enum Preset {
     /// Anywhere. Finds others by multicast on the local network, by the addresses it is given, and in the distributed hash
     /// table, which begins at its peers and leads to the nodes that these know. No third party is contacted unless the
-    /// builder is told to (`Builder::mainline`, `Builder::bootstrap`); should a later version do so by default, it will be
+    /// builder is told to (`Builder::mainline`, `Builder::bootstrap`, `Builder::http_bootstrap`, `Builder::piping`,
+    /// `Builder::stun`; [`hosts`](crate::hosts) lists some); should a later version do so by default, it will be
     /// here, and said here.
     #[default]
     Public,

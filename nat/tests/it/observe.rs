@@ -279,3 +279,18 @@ fn without_a_nat_the_host_has_the_address() {
     watch.agree(0..3);
     assert_eq!(watch.observed.report(Family::V4).kind(), Kind::Open);
 }
+
+#[test]
+fn one_network_is_one_witness_however_many_addresses_it_has() {
+    let mut watch = Watch::new();
+    for host in 1..=4 {
+        watch.hear(([20, 0, 0, host], 4000).into(), ours(LOCAL));
+    }
+    assert!(watch.reflexive().is_some());
+    assert_eq!(watch.observed.witnesses(Family::V4).len(), 1);
+    watch.hear(observer(1), ours(LOCAL));
+    assert_eq!(watch.observed.witnesses(Family::V4).len(), 2);
+    // Who sees another port is none.
+    watch.hear(observer(2), ours(LOCAL + 1));
+    assert!(watch.observed.witnesses(Family::V4).iter().all(|by| *by != observer(2)));
+}

@@ -170,3 +170,24 @@ async fn both_families_are_listened_on_unless_told_otherwise() {
         crate::support::gone(&mut events).await;
     }
 }
+
+#[tokio::test]
+async fn a_default_start_asks_nobody_who_was_not_named() {
+    // Multicast is told of in the presets, and nobody else is there to hear it.
+    let node = Swarm::builder().lan(false).bind().await.unwrap();
+    let _topic = node.join("lobby").unwrap();
+    let report = within(async {
+        loop {
+            let report = node.discovery();
+            if report.iter().any(|progress| progress.error.is_some()) {
+                return report;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // Whatever features are compiled in, nothing but the own hash table is asked, which knows nobody.
+    assert!(report.iter().all(|progress| progress.source == swarm::discovery::Source::Dht), "{report}");
+    let stats = node.stats().await.unwrap();
+    assert_eq!((stats.node.connected, stats.node.dials), (0, 0));
+}

@@ -151,6 +151,9 @@ impl Source for CacheSource {
     }
 }
 
+/// A key and its record; `None` for one that was damaged.
+type Entry = ([u8; 32], Option<Known>);
+
 /// The open file.
 #[derive(Debug)]
 struct Store(Database);
@@ -253,8 +256,8 @@ impl Store {
         Ok(all.into_iter().map(|(key, known)| (PeerId::from_bytes(key), known)).collect())
     }
 
-    /// All records; `None` for one that was damaged.
-    fn all(&self) -> Result<Vec<([u8; 32], Option<Known>)>, SourceError> {
+    /// All records.
+    fn all(&self) -> Result<Vec<Entry>, SourceError> {
         let read = self.0.begin_read().map_err(failed)?;
         let table = match read.open_table(PEERS) {
             Ok(table) => table,

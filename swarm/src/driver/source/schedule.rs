@@ -299,9 +299,6 @@ mod tests {
         schedule.repeat(|task| !task.is_search(), now);
         assert_eq!(next(&schedule, announce), SECOND * 30);
         // Searches come closer, and never go away.
-        let later = now + SECOND * 300;
-        schedule.ended(lookup, Ok(Outcome { found: 0 }), now);
-        assert_eq!(schedule.begin(later), Some(announce));
         schedule.search_again(now);
         assert!(next(&schedule, lookup) <= SECOND * 10);
     }

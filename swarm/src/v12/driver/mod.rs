@@ -154,6 +154,7 @@ enum Stage {
 }
 
 impl Driver {
+    #[cfg_attr(feature = "http", expect(clippy::too_many_arguments, reason = "called once, by the builder"))]
     fn new(
         node: Node,
         socket: Udp,
