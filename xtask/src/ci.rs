@@ -5,7 +5,7 @@ use xshell::{Shell, cmd};
 use crate::report::{Report, Row, progress, say};
 use crate::tools::{CLIPPY, RUSTFMT};
 use crate::workspace::Package;
-use crate::{examples, flags, interop, readme, sim, steps, test, tidy, vectors, workspace};
+use crate::{examples, flags, interop, natlab, readme, sim, steps, test, tidy, vectors, workspace};
 
 /// All checks together should take at most this long on two cores.
 const GOAL_SECONDS: f64 = 25.0 * 60.0;
@@ -48,6 +48,7 @@ fn all(report: &mut Report, sh: &Shell, skip_test: bool) -> anyhow::Result<bool>
         && section(report, "vectors", "cargo xtask vectors --check", vectors::check)?
         && section(report, "interop", "cargo xtask interop --quick", interop::quick)?
         && section(report, "simulated networks", "cargo xtask sim dht", sim::quick)?
+        && section(report, "nodes behind NATs", "cargo xtask natlab --quick", natlab::quick)?
         && section(report, "readme", "cargo xtask readme", readme::append)?
         && benches(report, sh, &packages)?
         && tarballs(report, sh, &packages)?)

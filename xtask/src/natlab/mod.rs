@@ -123,6 +123,18 @@ pub(crate) fn run(flags: &flags::Natlab) -> anyhow::Result<bool> {
     Ok(report.finish())
 }
 
+/// A few meetings, among the rows of another command.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn quick(report: &mut Report) -> anyhow::Result<()> {
+    let sh = workspace::shell()?;
+    if let Err(why) = possible(&sh) {
+        return report.push(Row::not_run("natlab", format!("skipped: {why}")));
+    }
+    Wanted::quick().run(report, &sh).map(drop)
+}
+
 /// The rows of what others wrote.
 fn real(report: &mut Report, sh: &Shell, folder: Option<&Path>) -> anyhow::Result<()> {
     let program = programs(sh, folder)?.node;
@@ -334,8 +346,8 @@ fn programs(sh: &Shell, folder: Option<&Path>) -> anyhow::Result<Programs> {
     if let Some(folder) = folder {
         return Ok(Programs { node: folder.join("lab"), serve: folder.join("setowire") });
     }
-    // In one build both have the same library.
-    let command = cmd!(sh, "cargo build --quiet -p setowire-swarm --example lab -p setowire-cli --bin setowire");
+    // With the features of the tests, which have built the libraries already.
+    let command = cmd!(sh, "cargo build --quiet --workspace --all-features --example lab --bin setowire");
     progress(&format!("== {command}"));
     command.quiet().run()?;
     let metadata = cmd!(sh, "cargo metadata --no-deps --format-version 1").quiet().read()?;

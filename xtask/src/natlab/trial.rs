@@ -225,8 +225,9 @@ impl Stage {
         self.lab.set_up(Side::A, kinds[0], manner)?;
         self.lab.set_up(Side::B, kinds[1], manner)?;
         self.lab.set_ipv6(Side::A, scenario == Scenario::Ipv6)?;
-        // Half of them meet by a ticket and through relays alone: in a hash table of four nodes all know each other before the dial.
-        let by_ticket = (number / 2) % 2 == 1;
+        // Half of them meet by a ticket and through relays alone: in a hash table of four nodes all know each other before the dial. The
+        // table is UDP only, so whose UDP is blocked is never found there.
+        let by_ticket = (number / 2) % 2 == 1 || case.pair.contains(&Kind::UdpBlock);
         let mut options = if by_ticket { words("--no-dht") } else { Vec::new() };
         let option = if by_ticket { "--relay" } else { "--bootstrap" };
         for (at, (_, ip)) in PUBLIC.into_iter().enumerate() {
@@ -300,7 +301,7 @@ impl Stage {
         std::thread::sleep(STRIKE);
         match case.scenario {
             Scenario::Rebind => rebind(&self.lab)?,
-            Scenario::RelayKilled => self.kill_relay(caller, &callee.id.clone())?,
+            Scenario::RelayKilled => self.kill_relay(caller, &callee.id.clone(), called_is_second)?,
             _ => {}
         }
         let limit = EVERY * u32::try_from(MESSAGES)? + LATE;
@@ -323,17 +324,26 @@ impl Stage {
         }
         survival.whole = !caller.has_lost(&callee.id) && !callee.has_lost(&caller.id);
         if case.scenario == Scenario::RelayKilled {
+            for (host, _) in PUBLIC {
+                self.lab.shell(host, "nft flush ruleset")?;
+            }
             self.open()?;
         }
         Ok(survival)
     }
 
-    /// Kills the public node that the two talk through, if they do.
-    fn kill_relay(&mut self, caller: &mut Agent, callee: &str) -> anyhow::Result<()> {
+    /// Kills the public node that the two talk through, if they do. With `silently` its host is gone too, and tells nobody that there
+    /// is no such port.
+    fn kill_relay(&mut self, caller: &mut Agent, callee: &str, silently: bool) -> anyhow::Result<()> {
         let path = caller.ask(&format!("path {callee}"))?;
         let addr = text(&path["addr"]);
-        for (server, (_, ip)) in self.servers.iter_mut().zip(PUBLIC) {
+        for (server, (host, ip)) in self.servers.iter_mut().zip(PUBLIC) {
             if addr.starts_with(&format!("{ip}:")) {
+                if silently {
+                    let table =
+                        "add table ip gone; add chain ip gone out { type filter hook output priority 0; policy drop; }";
+                    self.lab.shell(host, &format!("nft '{table}'"))?;
+                }
                 server.kill()?;
             }
         }
