@@ -41,6 +41,7 @@ options:
   --seed HEX           identity that lasts, 64 digits
   --stun HOST:PORT     server that says where it sees the node (repeat)
   --serve-stun         answer such questions of others
+  --port-mapping       ask the router to forward a port (with the feature `portmap`)
   --no-dht             no distributed hash table: peers are reached by what tickets say
   --relay TARGET       relay to be reached through (repeat)
   --bootstrap TARGET   node of the distributed hash table to begin at (repeat)";
@@ -75,6 +76,8 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Builder, Failure> {
             }
             "--stun" => builder.stun([value()?]),
             "--serve-stun" => builder.serve_stun(true),
+            #[cfg(feature = "portmap")]
+            "--port-mapping" => builder.port_mapping(true),
             "--no-dht" => builder.dht(false),
             "--relay" => builder.relays([value()?.parse::<DialTarget>()?]),
             "--bootstrap" => builder.bootstrap([value()?.parse::<DialTarget>()?]),

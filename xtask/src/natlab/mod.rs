@@ -158,17 +158,16 @@ fn possible(sh: &Shell) -> Result<(), String> {
     for (tool, package) in [(&IP, "iproute2"), (&NFT, "nftables"), (&CONNTRACK, "conntrack")] {
         install(sh, tool, package)?;
     }
-    // Another process, so that nothing is left of it.
-    let line = "ip link add x type veth peer name y && nft add table ip x && nft 'add chain ip x y { type nat hook postrouting priority 100; }'";
-    let outcome = Command::new("unshare").args(["-n", "sh", "-c", line]).output();
-    match outcome {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            Err(format!("namespaces, veth or NAT by nftables are refused: {}", said.trim()))
-        }
-        Err(error) => Err(format!("cannot start unshare: {error}")),
+    let name = format!("{}{}-try", lab::PREFIX, std::process::id());
+    // What is made in it goes with it.
+    let line = "ip netns add $1 && ip -n $1 link add x type veth peer name y && ip netns exec $1 nft add table ip x && \
+                ip netns exec $1 nft 'add chain ip x y { type nat hook postrouting priority 100; }'; code=$?; ip netns del $1; exit $code";
+    let output = Command::new("sh").args(["-c", line, "sh", &name]).output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
     }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("network namespaces, veth or NAT by nftables are refused: {}", said.trim().replace('\n', "; ")))
 }
 
 fn install(sh: &Shell, tool: &Tool, package: &str) -> Result<(), String> {
