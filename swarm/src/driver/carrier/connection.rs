@@ -123,6 +123,10 @@ async fn serve(start: Start, inbox: &Inbox, chunks: Chunks) -> io::Result<()> {
     match start {
         Start::Connect(to) => {
             let stream = timeout(CONNECT, TcpStream::connect(to.addr)).await.map_err(late)??;
+            if stream.local_addr()? == stream.peer_addr()? {
+                // Nobody listens there, and the system chose the very port that it was to connect to (RFC 9293 section 3.5).
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
             prepare(&stream);
             #[cfg(feature = "ws")]
             if let Some(upgrade) = &to.upgrade {
