@@ -120,7 +120,7 @@ impl Driver {
         for target in due {
             // Where UDP does not pass, a session may be had by TCP, and a relay by that.
             if silent || !target.streams.is_empty() {
-                self.dial_target(&target);
+                self.dial_target(&target, Some(self.node.reach()));
             }
             let commands = self.shared.commands.clone();
             tokio::spawn(async move {

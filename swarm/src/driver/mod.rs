@@ -111,6 +111,7 @@ use self::subscriber::{Roster, Subscriber};
 use self::target::Resolved;
 use crate::discovery::Progress;
 use crate::node::Node;
+use crate::reach::Reach;
 use crate::seeds::Seeds;
 use crate::udp::{Buffers, Udp};
 use crate::{DialError, DialId, PeerId, TopicId, Unsent, clock};
@@ -460,7 +461,7 @@ impl Driver {
         self.keep_table(now);
         self.keep_stun(now);
         let due = self.seeds.due(!self.roster.is_empty(), now).to_vec();
-        due.iter().for_each(|seed| self.dial_target(seed));
+        due.iter().for_each(|seed| self.dial_target(seed, None));
     }
 
     /// Looks which networks this machine is in.
@@ -474,12 +475,20 @@ impl Driver {
         self.node.set_addresses(&interfaces, &lan::addresses(&bound), now);
     }
 
-    /// Dials a peer that nobody waits for, once its names are looked up. If that fails now, it is tried again later.
-    fn dial_target(&self, target: &DialTarget) {
+    /// Dials a peer that nobody waits for, once its names are looked up, at the addresses within a reach if there is one. If that
+    /// fails now, it is tried again later.
+    fn dial_target(&self, target: &DialTarget, within: Option<Reach>) {
         let (mut target, commands) = (target.clone(), self.shared.commands.clone());
         tokio::spawn(async move {
             let (relays, way) = (std::mem::take(&mut target.relays), target.way);
-            if let Ok(Resolved { peer, addrs, streams }) = target.resolve().await {
+            if let Ok(Resolved { peer, mut addrs, mut streams }) = target.resolve().await {
+                let is_near =
+                    |addr: &SocketAddr| within.is_none_or(|far| Reach::of(addr.ip()).is_some_and(|of| of <= far));
+                addrs.retain(is_near);
+                streams.retain(|stream| is_near(&stream.addr));
+                if within.is_some() && addrs.is_empty() && streams.is_empty() {
+                    return;
+                }
                 let relays = relays::learn_all(relays, RELAY_PATIENCE, &commands).await;
                 let (reply, _nobody) = oneshot::channel();
                 let _ = commands.send(Command::Dial { peer, addrs, streams, relays, way, reply }).await;

@@ -51,7 +51,7 @@ impl Driver {
     pub(super) fn take_changes(&mut self, now: Instant) {
         let Changes { ending, topics, subscribers, seeds } = self.shared.take();
         for seed in seeds {
-            self.dial_target(&seed);
+            self.dial_target(&seed, None);
             self.seeds.add(seed, now);
         }
         if let Some(topics) = topics {

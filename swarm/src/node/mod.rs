@@ -212,6 +212,12 @@ impl Node {
         PeerId::from(self.endpoint.id())
     }
 
+    /// How far the addresses reach that others may name to this node.
+    #[must_use]
+    pub const fn reach(&self) -> Reach {
+        self.reach
+    }
+
     /// The protocols of the sessions.
     #[must_use]
     pub const fn protocols(&self) -> ProtocolIds {
