@@ -30,7 +30,7 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
     /// Where the node listens: IP:PORT for UDP, with TCP at the same port if no other kind is named, or tcp://IP:PORT or
-    /// ws://IP:PORT; repeat for more. Without it 0.0.0.0:7400 and, where there is IPv6, [::]:7400
+    /// ws://IP:PORT; repeat for more. Without it 0.0.0.0:7400 and, where there is IPv6, `[::]:7400`
     #[arg(long, value_name = "ADDR", env = "SETOWIRE_LISTEN", value_delimiter = ',')]
     listen: Vec<ListenAddr>,
 
