@@ -1,7 +1,8 @@
 //! Which addresses count as one place in the network, and the places that a node may take in the key space.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
+pub use framing::scope::{Subnet, is_public, is_usable};
 use sha2::{Digest, Sha256};
 
 use crate::{Contact, Key};
@@ -31,7 +32,7 @@ impl Subnets {
         let mut key: [u8; 32] = Sha256::new().chain_update(NODE).chain_update(contact.id.as_bytes()).finalize().into();
         if let Some(subnet) = self.of(contact.addr.ip()) {
             let variant = key.last().map_or(0, |byte| byte % VARIANTS);
-            let hash = Sha256::new().chain_update(SUBNET).chain_update(subnet.0.to_be_bytes()).chain_update([variant]);
+            let hash = Sha256::new().chain_update(SUBNET).chain_update(subnet.to_be_bytes()).chain_update([variant]);
             key.iter_mut().zip(hash.finalize()).take(BOUND).for_each(|(byte, bound)| *byte = bound);
         }
         Key::from_bytes(key)
@@ -46,19 +47,6 @@ impl Subnets {
             Self::Off => false,
         };
         counts.then(|| Subnet::of(ip))
-    }
-}
-
-/// The network that an address is in, as far as it is a cost to have addresses in many: an IPv4 /24, an IPv6 /48.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Subnet(u128);
-
-impl Subnet {
-    pub(crate) fn of(ip: IpAddr) -> Self {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => Self(u128::from(ip.to_ipv6_mapped()) & (u128::MAX << 8)),
-            IpAddr::V6(ip) => Self(u128::from(ip) & (u128::MAX << 80)),
-        }
     }
 }
 
@@ -88,28 +76,6 @@ impl Family {
             IpAddr::V6(_) => Self::V6,
         }
     }
-}
-
-/// Whether an address can be reached from everywhere, as far as it says itself (RFC 6890).
-#[must_use]
-pub const fn is_public(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            let [first, second, ..] = ip.octets();
-            let shared = first == 100 && second & 0xc0 == 64; // 100.64.0.0/10, RFC 6598
-            !(first == 0 || first >= 224 || shared || ip.is_loopback() || ip.is_private() || ip.is_link_local())
-        }
-        IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000, // global unicast, RFC 4291 section 2.4
-    }
-}
-
-/// Whether an address can be sent to at all: it has a port, and is neither unspecified nor of a group.
-#[must_use]
-pub const fn is_usable(addr: &SocketAddr) -> bool {
-    let ip = addr.ip().to_canonical();
-    let broadcast = matches!(ip, IpAddr::V4(Ipv4Addr::BROADCAST));
-    let none = matches!(ip, IpAddr::V4(Ipv4Addr::UNSPECIFIED) | IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    addr.port() != 0 && !none && !broadcast && !ip.is_multicast()
 }
 
 const NODE: &[u8] = b"setowire dht node 1";

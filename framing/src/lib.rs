@@ -15,6 +15,7 @@ mod kind;
 pub mod limits;
 mod packet;
 pub mod record;
+pub mod scope;
 #[cfg(feature = "v12")]
 mod time;
 pub mod tlv;

@@ -1,34 +1,8 @@
 //! What an address says of itself: where it can be reached from, and which network it is in.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 
-/// The network that an address is in, as far as it is a cost to have addresses in many: an IPv4 /24, an IPv6 /48.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Subnet(u128);
-
-impl Subnet {
-    /// The network of an address.
-    #[must_use]
-    pub fn of(ip: IpAddr) -> Self {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => Self(u128::from(ip.to_ipv6_mapped()) & (u128::MAX << 8)),
-            IpAddr::V6(ip) => Self(u128::from(ip) & (u128::MAX << 80)),
-        }
-    }
-}
-
-/// Whether an address can be reached from everywhere, as far as it says itself (RFC 6890).
-#[must_use]
-pub const fn is_public(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            let [first, second, ..] = ip.octets();
-            let shared = first == 100 && second & 0xc0 == 64; // 100.64.0.0/10, RFC 6598
-            !(first == 0 || first >= 224 || shared || ip.is_loopback() || ip.is_private() || ip.is_link_local())
-        }
-        IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000, // global unicast, RFC 4291 section 2.4
-    }
-}
+pub use framing::scope::{Subnet, is_public, is_usable};
 
 /// Whether an address is one of a private network or of a link, and means nothing elsewhere. Neither those of one machine are, nor what
 /// is reserved, nor what a translator makes public addresses of.
@@ -41,15 +15,6 @@ pub const fn is_private(ip: IpAddr) -> bool {
         }
         IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
     }
-}
-
-/// Whether an address can be sent to at all: it has a port, and is neither unspecified nor of a group.
-#[must_use]
-pub const fn is_usable(addr: &SocketAddr) -> bool {
-    let ip = addr.ip().to_canonical();
-    let broadcast = matches!(ip, IpAddr::V4(Ipv4Addr::BROADCAST));
-    let none = matches!(ip, IpAddr::V4(Ipv4Addr::UNSPECIFIED) | IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    addr.port() != 0 && !none && !broadcast && !ip.is_multicast()
 }
 
 /// Whether both are in one network of a customer: the same IPv4 address, or the same IPv6 /64.

@@ -1,7 +1,10 @@
 //! Which addresses count as one place in the network, and how many of it have something.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
+
+use framing::scope::is_public;
+pub(crate) use framing::scope::is_usable;
 
 /// Which addresses count against the shares of addresses and networks, and make relays different.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -91,27 +94,4 @@ fn prefix(ip: IpAddr, v4: u32, v6: u32) -> u128 {
         IpAddr::V4(ip) => u128::from(ip.to_ipv6_mapped()) & (u128::MAX << (32 - v4)),
         IpAddr::V6(ip) => u128::from(ip) & (u128::MAX << (128 - v6)),
     }
-}
-
-/// Whether an address can be reached from everywhere, as far as it says itself (RFC 6890).
-const fn is_public(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            let [first, second, ..] = ip.octets();
-            let shared = first == 100 && second & 0xc0 == 64; // 100.64.0.0/10, RFC 6598
-            !(first == 0 || first >= 224 || shared || ip.is_loopback() || ip.is_private() || ip.is_link_local())
-        }
-        IpAddr::V6(ip) => {
-            let [first, ..] = ip.segments();
-            first & 0xe000 == 0x2000 // global unicast, RFC 4291 section 2.4
-        }
-    }
-}
-
-/// Whether an address can be sent to at all.
-pub(crate) const fn is_usable(addr: &SocketAddr) -> bool {
-    let ip = addr.ip().to_canonical();
-    let nobody =
-        matches!(ip, IpAddr::V4(Ipv4Addr::UNSPECIFIED | Ipv4Addr::BROADCAST) | IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    addr.port() != 0 && !nobody && !ip.is_multicast()
 }

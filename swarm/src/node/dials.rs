@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use framing::scope::is_usable;
 use peer::{Handle, Reason, Target};
 use relay::Code;
 use relay::client::{AttemptId, Named};
@@ -141,7 +142,7 @@ impl Node {
         let mut sessions = Vec::new();
         let mut refused = DialError::BadAddress { addr: *first };
         for &addr in addrs.iter().take(MAX_ADDRESSES) {
-            if !is_dialable(addr) {
+            if !is_usable(&addr) {
                 continue;
             }
             match self.endpoint.dial(target, Path::udp(any_local(addr), addr), self.now) {
@@ -440,12 +441,6 @@ impl Dial {
 fn cost(addrs: &[SocketAddr], relays: &[Named]) -> u32 {
     let cost = addrs.len() + relays.iter().map(|relay| relay.addrs.len().max(1)).sum::<usize>();
     u32::try_from(cost).unwrap_or(u32::MAX)
-}
-
-/// Whether somebody can be at an address.
-pub(super) fn is_dialable(addr: SocketAddr) -> bool {
-    let broadcast = addr.ip() == IpAddr::V4(Ipv4Addr::BROADCAST);
-    addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast() && !broadcast
 }
 
 /// The unspecified address of the same family: the system chooses.

@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use framing::scope::is_usable;
 use peer::{Handle, Target};
 use structs::{Deadline, Link, Path};
 
 use super::Node;
-use super::dials::{any_local, is_dialable};
+use super::dials::any_local;
 use crate::carrier::{Carrier, StreamAddr};
 use crate::{DialError, DialId, PeerId};
 
@@ -187,7 +188,7 @@ impl Node {
             self.streams.fall_backs.iter().filter(|(_, dial)| due(dial.at)).map(|(id, _)| *id).collect();
         for id in late {
             let Some(FallBack { addrs, .. }) = self.streams.fall_backs.remove(&id) else { continue };
-            for addr in addrs.into_iter().filter(|addr| is_dialable(*addr)) {
+            for addr in addrs.into_iter().filter(is_usable) {
                 self.dial_stream(id, StreamAddr::tcp(addr));
             }
         }
@@ -214,7 +215,7 @@ impl Node {
     fn dial_stream(&mut self, id: DialId, to: StreamAddr) {
         // A dial that waits for the end of a session begins anew.
         let Some(expected) = self.dials.expected(id) else { return };
-        if self.ending || !is_dialable(to.addr) || self.streams.dialled.len() >= MAX_DIALLED {
+        if self.ending || !is_usable(&to.addr) || self.streams.dialled.len() >= MAX_DIALLED {
             return;
         }
         let target = match expected.map(crypto::PeerId::try_from) {

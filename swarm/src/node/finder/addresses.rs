@@ -1,9 +1,9 @@
 //! Which addresses a node contacts in the distributed hash table, and which of its own it names there.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
-use dht::{Family, subnet};
+use dht::{Family, Subnet, subnet};
 
 use crate::discovery::Reach;
 use crate::node::Interface;
@@ -73,11 +73,8 @@ pub(super) struct Addresses {
     /// What a router forwards to us.
     forwarded: Vec<SocketAddr>,
     /// The newest words of others, the oldest first: one of each subnet.
-    votes: [VecDeque<(Voter, SocketAddr)>; 2],
+    votes: [VecDeque<(Subnet, SocketAddr)>; 2],
 }
-
-/// What one voter is: an IPv4 /24, an IPv6 /48.
-type Voter = u128;
 
 impl Addresses {
     pub(super) fn set_own(&mut self, own: &[SocketAddr]) {
@@ -98,7 +95,7 @@ impl Addresses {
         if seen.is_ipv4() != by.is_ipv4() {
             return;
         }
-        let voter = voter(by);
+        let voter = Subnet::of(by);
         let votes = self.votes_mut(Family::of(&seen));
         votes.retain(|(other, _)| *other != voter);
         if votes.len() >= MAX_VOTES {
@@ -153,19 +150,12 @@ impl Addresses {
         }
     }
 
-    const fn votes_mut(&mut self, family: Family) -> &mut VecDeque<(Voter, SocketAddr)> {
+    const fn votes_mut(&mut self, family: Family) -> &mut VecDeque<(Subnet, SocketAddr)> {
         let [v4, v6] = &mut self.votes;
         match family {
             Family::V4 => v4,
             Family::V6 => v6,
         }
-    }
-}
-
-fn voter(ip: IpAddr) -> Voter {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => u128::from(Ipv4Addr::to_ipv6_mapped(&ip)) >> 8,
-        IpAddr::V6(ip) => u128::from(ip) >> 80,
     }
 }
 
