@@ -5,7 +5,7 @@ use xshell::{Shell, cmd};
 use crate::report::{Report, Row, progress, say};
 use crate::tools::{CLIPPY, RUSTFMT};
 use crate::workspace::Package;
-use crate::{examples, flags, interop, natlab, readme, sim, steps, test, tidy, vectors, workspace};
+use crate::{examples, flags, interop, natlab, programs, readme, sim, steps, test, tidy, vectors, workspace};
 
 /// All checks together should take at most this long on two cores.
 const GOAL_SECONDS: f64 = 25.0 * 60.0;
@@ -38,18 +38,22 @@ fn all(report: &mut Report, sh: &Shell, skip_test: bool) -> anyhow::Result<bool>
     } else if !test::append(report)? {
         return Ok(false);
     }
-    Ok(lock_file(report, sh)?
+    if !(lock_file(report, sh)?
         && formatting(report, sh)?
+        && section(report, "tidy", "cargo xtask tidy", tidy::append)?
         && lints(report, sh, &packages)?
         && documentation(report, sh)?
-        && features(report, sh, &packages)?
-        && examples::append(report, sh)?
-        && section(report, "tidy", "cargo xtask tidy", tidy::append)?
+        && features(report, sh, &packages)?)
+    {
+        return Ok(false);
+    }
+    let Some(programs) = programs::append(report, sh)? else { return Ok(false) };
+    Ok(examples::append(report, &programs)?
         && section(report, "vectors", "cargo xtask vectors --check", vectors::check)?
-        && section(report, "interop", "cargo xtask interop --quick", interop::quick)?
-        && section(report, "simulated networks", "cargo xtask sim dht", sim::quick)?
+        && section(report, "interop", "cargo xtask interop --quick", |report| interop::quick(report, &programs))?
+        && section(report, "simulated networks", "cargo xtask sim dht", |report| sim::quick(report, &programs))?
         && section(report, "nodes behind NATs", "cargo xtask natlab --quick", natlab::quick)?
-        && section(report, "readme", "cargo xtask readme", readme::append)?
+        && section(report, "readme", "cargo xtask readme", |report| readme::quick(report, &programs))?
         && benches(report, sh, &packages)?
         && tarballs(report, sh, &packages)?)
 }
@@ -107,7 +111,14 @@ fn lints(report: &mut Report, sh: &Shell, packages: &[Package]) -> anyhow::Resul
             return Ok(false);
         }
     }
-    // In one build of the workspace the features of a library are those its dependents want; alone it has fewer.
+    // In one build of the workspace the features of a library are those that all want who depend on it; alone it has fewer, and
+    // our programs have to ask for all that they use.
+    let programs = packages.iter().filter(|package| package.published && !package.is_library());
+    let programs: Vec<&str> = programs.flat_map(|package| ["-p", package.name.as_str()]).collect();
+    let command = cmd!(sh, "cargo clippy {programs...} --bins -- -D warnings");
+    if !steps::run(report, "lints, the programs alone", &[], command)? {
+        return Ok(false);
+    }
     for package in packages.iter().filter(|package| package.is_library()) {
         let name = &package.name;
         let command = cmd!(sh, "cargo clippy -p {name} --lib --no-default-features -- -D warnings");

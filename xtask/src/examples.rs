@@ -6,10 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use serde_json::Value;
-use xshell::{Shell, cmd};
-
+use crate::programs::Programs;
 use crate::report::{Report, Row};
 use crate::steps;
 
@@ -24,22 +21,13 @@ const EXAMPLES: [(&str, &str); 4] = [
     ("two_nodes_test", "test answers_arrive ... ok"),
 ];
 
-/// Builds and runs each; `Ok(false)` when one failed.
+/// Runs each; `Ok(false)` when one failed.
 ///
 /// # Errors
-/// When cargo or an example cannot be started.
-pub(crate) fn append(report: &mut Report, sh: &Shell) -> anyhow::Result<bool> {
-    let selected = EXAMPLES.iter().flat_map(|(name, _)| ["--example", name]);
-    let build = cmd!(sh, "cargo build -p setowire-swarm {selected...}");
-    if !steps::run(report, "examples compile", &[], build)? {
-        return Ok(false);
-    }
-    let metadata = cmd!(sh, "cargo metadata --no-deps --format-version 1").quiet().read()?;
-    let metadata: Value = serde_json::from_str(&metadata)?;
-    let target = metadata["target_directory"].as_str().context("cargo names no target directory")?;
-    let folder = Path::new(target).join("debug/examples");
+/// When an example cannot be started.
+pub(crate) fn append(report: &mut Report, programs: &Programs) -> anyhow::Result<bool> {
     for (name, last) in EXAMPLES {
-        let wrong = run(&folder.join(name), last)?;
+        let wrong = run(&programs.example(name), last)?;
         let line = format!("cargo run -p setowire-swarm --example {name}");
         let wrong: Vec<String> = wrong.map(|wrong| format!("{wrong}; {}", steps::repeat(&line))).into_iter().collect();
         report.push(Row::check(format!("example {name}"), &wrong, "prints what it should"))?;

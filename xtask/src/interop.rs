@@ -19,6 +19,7 @@ mod values;
 use xshell::{Shell, cmd};
 
 use crate::network::Network;
+use crate::programs::{self, Programs};
 use crate::python::{self, Unavailable};
 use crate::report::{Report, Row, progress};
 use crate::{UsageError, flags, workspace};
@@ -60,16 +61,16 @@ pub(crate) fn run(flags: &flags::Interop) -> anyhow::Result<bool> {
         return Err(UsageError(format!("no row begins with `{filter}`; the groups are {}", names.join(", "))).into());
     }
     let mut report = Report::new(flags.json.as_deref(), true)?;
-    append(&mut report, sides, filter, flags.quick)?;
+    append(&mut report, sides, filter, flags.quick, None)?;
     Ok(report.finish())
 }
 
-/// The rows CI runs.
+/// The rows CI runs, with programs that are built already.
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn quick(report: &mut Report) -> anyhow::Result<()> {
-    append(report, [Kind::Ours, Kind::Reference], "", true)
+pub(crate) fn quick(report: &mut Report, programs: &Programs) -> anyhow::Result<()> {
+    append(report, [Kind::Ours, Kind::Reference], "", true, Some(programs))
 }
 
 /// Whether the nodes can have a network of their own here; what is missing otherwise.
@@ -80,7 +81,13 @@ pub(crate) fn isolation(sh: &Shell) -> Result<(), String> {
     Network::isolated(sh).map(drop)
 }
 
-fn append(report: &mut Report, sides: [Kind; 2], filter: &str, quick: bool) -> anyhow::Result<()> {
+fn append(
+    report: &mut Report,
+    sides: [Kind; 2],
+    filter: &str,
+    quick: bool,
+    programs: Option<&Programs>,
+) -> anyhow::Result<()> {
     let sh = workspace::shell()?;
     let reference = match python::reference(&sh) {
         Ok(reference) => reference,
@@ -88,7 +95,7 @@ fn append(report: &mut Report, sides: [Kind; 2], filter: &str, quick: bool) -> a
         Err(Unavailable::Broken(error)) => return report.push(Row::failed("interop", format!("{error:#}"))),
     };
     let binaries = if sides.contains(&Kind::Ours) {
-        match build(&sh) {
+        match binaries(&sh, quick, programs) {
             Ok(binaries) => binaries,
             Err(error) => return report.push(Row::failed("our node", format!("it does not build: {error}"))),
         }
@@ -115,12 +122,22 @@ fn selected(group: &str, filter: &str) -> bool {
     group.contains(filter) || filter.starts_with(group)
 }
 
-/// Our node and our programs, as they are shipped.
-fn build(sh: &Shell) -> anyhow::Result<Binaries> {
+/// Our node and our programs: those of the tests where it is to be quick, else as they are shipped.
+fn binaries(sh: &Shell, quick: bool, programs: Option<&Programs>) -> anyhow::Result<Binaries> {
+    let of = |programs: &Programs| Binaries {
+        drive: programs.example("drive"),
+        chat: programs.binary("setowire-chat"),
+        setowire: programs.binary("setowire"),
+    };
+    if let Some(programs) = programs {
+        return Ok(of(programs));
+    }
     progress("building our node");
+    if quick {
+        programs::build(sh).quiet().run()?;
+        return Ok(of(&Programs::of_tests(sh)?));
+    }
     cmd!(sh, "cargo build --release -p setowire-swarm --example drive --all-features").quiet().run()?;
     cmd!(sh, "cargo build --release -p setowire-chat -p setowire-cli").quiet().run()?;
-    let release = workspace::root().join("target/release");
-    let [chat, setowire] = ["setowire-chat", "setowire"].map(|name| release.join(name));
-    Ok(Binaries { drive: release.join("examples/drive"), chat, setowire })
+    Ok(of(&Programs::shipped(sh)?))
 }

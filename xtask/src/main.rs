@@ -16,6 +16,7 @@ mod natlab;
 mod network;
 mod peers;
 mod process;
+mod programs;
 mod python;
 mod readme;
 mod report;

@@ -14,13 +14,14 @@ use xshell::{Cmd, Shell, cmd};
 
 use crate::network::Network;
 use crate::process::{Process, Stream};
+use crate::programs::Programs;
 use crate::report::{Report, Row, progress};
 use crate::{flags, steps, workspace};
 
 /// What the lines that start a chat begin with; a nick and a room follow.
 const CHAT: &str = "cargo run --release -p setowire-chat -- ";
-/// What the line that starts a server begins with.
-const SERVE: &str = "cargo run --release -p setowire-cli -- serve ";
+/// What the line that starts a server begins with, before what it is to do: `serve`.
+const SETOWIRE: &str = "cargo run --release -p setowire-cli -- ";
 /// What the line of a chat that begins at that server ends with.
 const BEGIN: &str = " --bootstrap host:";
 const TEST: &str = "cargo xtask test";
@@ -48,23 +49,28 @@ const SERVED: [&str; 3] = ["readme: a server of one's own", "readme: two meet by
 pub(crate) fn run(flags: &flags::Readme) -> anyhow::Result<bool> {
     let mut report = Report::new(flags.json.as_deref(), true)?;
     if flags.fresh {
-        fresh(&mut report)?
+        fresh(&mut report)?;
     } else {
-        append(&mut report)?
+        append(&mut report, &Place::here()?)?;
     }
     Ok(report.finish())
 }
 
 /// The rows of the two chats, and of a server with two others.
+fn append(report: &mut Report, place: &Place) -> anyhow::Result<()> {
+    if chats(report, place)? {
+        served(report, place)?;
+    }
+    Ok(())
+}
+
+/// The same with programs that are built already, in place of those that the commands would build.
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn append(report: &mut Report) -> anyhow::Result<()> {
-    let place = Place::here()?;
-    if chats(report, &place)? {
-        served(report, &place)?;
-    }
-    Ok(())
+pub(crate) fn quick(report: &mut Report, programs: &Programs) -> anyhow::Result<()> {
+    let built = [(CHAT, programs.binary("setowire-chat")), (SETOWIRE, programs.binary("setowire"))];
+    append(report, &Place { built: built.into(), ..Place::here()? })
 }
 
 /// The same in a clone of the last commit, where nothing is built, and then the tests.
@@ -94,6 +100,8 @@ struct Place {
     set: Vec<(OsString, OsString)>,
     /// The folder for what they print, which is always ours.
     logs: PathBuf,
+    /// Beginnings of commands that build a program and run it, each with the program to run instead; the others build.
+    built: Vec<(&'static str, PathBuf)>,
 }
 
 impl Place {
@@ -104,7 +112,7 @@ impl Place {
             fs::remove_dir_all(&logs).context("cannot remove the logs of the last run")?;
         }
         fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
-        Ok(Self { folder: workspace::root(), unset: Vec::new(), set: Vec::new(), logs })
+        Ok(Self { folder: workspace::root(), unset: Vec::new(), set: Vec::new(), logs, built: Vec::new() })
     }
 
     /// Another folder, with the environment of somebody who has just opened a terminal: without what the cargo that
@@ -134,6 +142,10 @@ impl Place {
 
     /// Starts a line of the README in `network`, as a shell reads it.
     fn spawn(&self, network: &Network, line: &str, name: &str) -> anyhow::Result<Process> {
+        let line = self
+            .built
+            .iter()
+            .fold(line.to_owned(), |line, (start, program)| line.replace(start, &format!("'{}' ", program.display())));
         let mut command: Command = network.command(Path::new("sh"));
         // The shell makes way for the command, so that ending the process ends the command.
         command.arg("-c").arg(format!("exec {line}")).current_dir(&self.folder);
@@ -142,6 +154,15 @@ impl Place {
         }
         command.envs(self.set.iter().map(|(name, value)| (name, value)));
         Process::spawn(command, name, &self.logs)
+    }
+
+    /// Builds what the commands would build, where it is not built; whether it did.
+    fn build(&self, report: &mut Report, name: &str, package: &str) -> anyhow::Result<bool> {
+        if !self.built.is_empty() {
+            return Ok(true);
+        }
+        let sh = self.shell()?;
+        steps::run(report, name, &[], self.step(cmd!(sh, "cargo build --release -p {package}")))
     }
 
     /// Starts a chat and waits until it listens.
@@ -207,7 +228,7 @@ fn chat_lines(readme: &str) -> anyhow::Result<[Chat<'_>; 2]> {
 /// When no block has one of each.
 fn server_lines(readme: &str) -> anyhow::Result<(&str, Chat<'_>)> {
     for block in shell_blocks(readme) {
-        let server = block.iter().find(|line| line.starts_with(SERVE));
+        let server = block.iter().find(|line| line.strip_prefix(SETOWIRE).is_some_and(|it| it.starts_with("serve ")));
         let chat = block.iter().find(|line| line.starts_with(CHAT) && line.contains(BEGIN));
         if let (Some(server), Some(line)) = (server, chat)
             && let Some((nick, _)) = line.strip_prefix(CHAT).and_then(|rest| rest.split_once(' '))
@@ -215,7 +236,7 @@ fn server_lines(readme: &str) -> anyhow::Result<(&str, Chat<'_>)> {
             return Ok((server, Chat { line, nick }));
         }
     }
-    anyhow::bail!("no block of commands in README.md has a line `{SERVE}..` and one `{CHAT}..{BEGIN}..`")
+    anyhow::bail!("no block of commands in README.md has a line `{SETOWIRE}serve ..` and one `{CHAT}..{BEGIN}..`")
 }
 
 /// The line that runs the tests.
@@ -248,11 +269,10 @@ fn chats(report: &mut Report, place: &Place) -> anyhow::Result<bool> {
         Ok(chats) => chats,
         Err(error) => return report.push(Row::failed(NAMES[0], format!("{error:#}"))).map(|()| false),
     };
-    let sh = place.shell()?;
-    let build = place.step(cmd!(sh, "cargo build --release -p setowire-chat"));
-    if !steps::run(report, "readme: the chat builds", &[], build)? {
+    if !place.build(report, "readme: the chat builds", "setowire-chat")? {
         return Ok(false);
     }
+    let sh = place.shell()?;
     let network = Network::best(&sh);
     let mut names = NAMES.into_iter();
     let outcome = conversation(place, &network, [&first, &second], |value, goal, note| {
@@ -320,11 +340,10 @@ fn served(report: &mut Report, place: &Place) -> anyhow::Result<bool> {
         Ok(lines) => lines,
         Err(error) => return report.push(Row::failed(SERVED[0], format!("{error:#}"))).map(|()| false),
     };
-    let sh = place.shell()?;
-    let build = place.step(cmd!(sh, "cargo build --release -p setowire-cli"));
-    if !steps::run(report, "readme: the server builds", &[], build)? {
+    if !place.build(report, "readme: the server builds", "setowire-cli")? {
         return Ok(false);
     }
+    let sh = place.shell()?;
     let network = Network::best(&sh);
     // A node for the internet says nothing of who is on its own machine only.
     network.add_private_network(&sh)?;

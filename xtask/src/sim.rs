@@ -4,11 +4,12 @@
 //! lines become rows. The same seed gives the same figures on every machine, so a goal that is missed is a failure.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::Context as _;
-use xshell::{Shell, cmd};
+use xshell::{Cmd, cmd};
 
+use crate::programs::Programs;
 use crate::report::{Report, Row, Verdict, progress};
 use crate::{UsageError, flags, steps, workspace};
 
@@ -35,37 +36,69 @@ pub(crate) fn run(flags: &flags::Sim) -> anyhow::Result<bool> {
         options.extend(value.iter().flat_map(|value| [name.to_owned(), value.clone()]));
     }
     let mut report = Report::new(flags.json.as_deref(), true)?;
-    simulate(&mut report, &workspace::shell()?, &["--release"], &options)?;
+    let sh = workspace::shell()?;
+    let command = cmd!(sh, "cargo run --quiet -p setowire-dht --example network --release -- {options...}");
+    start(command)?.report(&mut report)?;
     Ok(report.finish())
 }
 
-/// A thousand nodes, less of everything, in the profile that the tests have built already.
+/// A thousand nodes, less of everything, with programs that are built already.
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn quick(report: &mut Report) -> anyhow::Result<()> {
-    let options = "--nodes 1000 --queries 100 --minutes 3 --start tables --only calm,churn,liars20,liars40,subnet";
-    let options: Vec<String> = options.split(' ').map(str::to_owned).collect();
-    simulate(report, &workspace::shell()?, &[], &options)
+pub(crate) fn quick(report: &mut Report, programs: &Programs) -> anyhow::Result<()> {
+    let sh = workspace::shell()?;
+    let program = programs.example("network");
+    // Each is one thread, and the two take about as long.
+    let runs = ["calm,churn,liars20,liars40", "subnet"].map(|only| {
+        let options = "--nodes 1000 --queries 100 --minutes 3 --start tables --only".split(' ');
+        start(cmd!(sh, "{program} {options...} {only}"))
+    });
+    for run in runs {
+        run?.report(report)?;
+    }
+    Ok(())
 }
 
-fn simulate(report: &mut Report, sh: &Shell, profile: &[&str], options: &[String]) -> anyhow::Result<()> {
-    let command = cmd!(sh, "cargo run --quiet -p setowire-dht --example network {profile...} -- {options...}");
+/// A simulation that runs.
+#[derive(Debug)]
+struct Running {
+    line: String,
+    child: Child,
+}
+
+fn start(command: Cmd<'_>) -> anyhow::Result<Running> {
     let line = command.to_string();
     progress(&format!("== {line}"));
     let mut child = Command::from(command);
     child.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = child.spawn().with_context(|| format!("cannot start `{line}`"))?;
-    let out = child.stdout.take().context("a child without its output")?;
-    for printed in BufReader::new(out).lines() {
-        let printed = printed?;
-        report.push(row(&printed).unwrap_or_else(|| Row::failed("simulation", format!("it printed `{printed}`"))))?;
+    let child = child.spawn().with_context(|| format!("cannot start `{line}`"))?;
+    Ok(Running { line, child })
+}
+
+impl Running {
+    /// Waits for its rows, and its end.
+    fn report(mut self, report: &mut Report) -> anyhow::Result<()> {
+        let out = self.child.stdout.take().context("a child without its output")?;
+        for printed in BufReader::new(out).lines() {
+            let printed = printed?;
+            report
+                .push(row(&printed).unwrap_or_else(|| Row::failed("simulation", format!("it printed `{printed}`"))))?;
+        }
+        let status = self.child.wait()?;
+        if !status.success() {
+            report.push(Row::failed("simulation", format!("it ended with {status}; {}", steps::repeat(&self.line))))?;
+        }
+        Ok(())
     }
-    let status = child.wait()?;
-    if !status.success() {
-        report.push(Row::failed("simulation", format!("it ended with {status}; {}", steps::repeat(&line))))?;
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail when it has already ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
-    Ok(())
 }
 
 /// A line of the simulation: name, value, unit, bound, goal, note.

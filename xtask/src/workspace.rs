@@ -23,6 +23,16 @@ pub(crate) fn shell() -> anyhow::Result<Shell> {
     Ok(sh)
 }
 
+/// Where cargo puts what it builds.
+///
+/// # Errors
+/// When it does not say so.
+pub(crate) fn target(sh: &Shell) -> anyhow::Result<PathBuf> {
+    let text = cmd!(sh, "cargo metadata --no-deps --format-version 1").quiet().read()?;
+    let metadata: Value = serde_json::from_str(&text).context("`cargo metadata` printed no JSON")?;
+    metadata["target_directory"].as_str().map(PathBuf::from).context("cargo names no target directory")
+}
+
 /// A package of the workspace.
 #[derive(Clone, Debug)]
 pub(crate) struct Package {
