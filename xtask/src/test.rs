@@ -1,8 +1,9 @@
 //! `cargo xtask test`: what the README calls.
 
-use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::num::NonZeroUsize;
+use std::process::{Child, Command, Stdio};
+use std::{env, fs, thread};
 
 use anyhow::Context as _;
 use serde_json::json;
@@ -13,6 +14,9 @@ use crate::{flags, steps, workspace};
 
 /// Names the file in which a test that finds it cannot run on this machine leaves a line `test: reason`.
 const SKIPS: &str = "SETOWIRE_SKIPPED_TESTS";
+
+/// Tells the harness how many tests of a program run at once; without it one on each core.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 /// Runs all tests.
 ///
@@ -33,14 +37,49 @@ pub(crate) fn append(report: &mut Report) -> anyhow::Result<bool> {
     let skips = sh.current_dir().join("target").join("skipped-tests.txt");
     sh.write_file(&skips, "")?;
     sh.set_var(SKIPS, &skips);
+    if env::var_os(THREADS).is_none() {
+        // Tests of nodes wait for each other's datagrams and timers most of the time.
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        sh.set_var(THREADS, (2 * cores).to_string());
+    }
 
+    let ahead = match cmd!(sh, "cargo test --workspace --all-features --no-run").quiet().run() {
+        Ok(()) => Ahead::start(&sh),
+        // What keeps them from being built is told below.
+        Err(_) => None,
+    };
     suite(report, "tests of the workspace", cmd!(sh, "cargo test --workspace --all-features --no-fail-fast"))?;
+    drop(ahead);
     replay(report, &sh)?;
     for line in fs::read_to_string(&skips)?.lines() {
         let (name, why) = line.split_once(": ").unwrap_or((line, "no reason given"));
         report.push(Row::not_run(name, why))?;
     }
     Ok(report.is_clean())
+}
+
+/// The build of the fuzz targets, while tests wait for each other and leave much of the processor to others. It goes on with what
+/// they leave, and is waited for with the end of the value.
+#[derive(Debug)]
+struct Ahead(Child);
+
+impl Ahead {
+    /// None where it would stand in the way: in a folder for all builds cargo runs one at a time.
+    fn start(sh: &Shell) -> Option<Self> {
+        if !cfg!(unix) || env::var_os("CARGO_TARGET_DIR").is_some() || !sh.path_exists("fuzz/Cargo.toml") {
+            return None;
+        }
+        let build = cmd!(sh, "nice -n 19 cargo test --manifest-path fuzz/Cargo.toml --no-run --quiet");
+        // It is told, and fails again, when the tests are run.
+        let (out, err) = (Stdio::null(), Stdio::null());
+        Command::from(build).stdin(Stdio::null()).stdout(out).stderr(err).spawn().ok().map(Self)
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        let _ = self.0.wait();
+    }
 }
 
 /// The committed inputs of the fuzz targets, as ordinary tests of the crate in `fuzz`.
