@@ -135,8 +135,11 @@ impl Bench {
             receiver: Clock::default(),
             packets: 0,
         };
-        // Long enough for the handshake and for the search of the packet size.
-        for _ in 0..2000 {
+        // Long enough for the handshake and for the search of the packet size, which goes on while something is sent.
+        for turn in 0..2000 {
+            if turn % 4 == 0 {
+                let _ = bench.a.with(handle, bench.now, |peer, _| peer.send_datagram(protocol, &[]));
+            }
             bench.turn();
             bench.now += Duration::from_micros(500);
             bench.a.handle_timeout(bench.now);
@@ -145,6 +148,7 @@ impl Bench {
             while let Some(event) = bench.b.poll_event() {
                 bench.at_b = event.peer;
             }
+            bench.b.with(bench.at_b, bench.now, |peer, _| while peer.recv_datagram(protocol).is_some() {});
         }
         assert_eq!(bench.a.peer(bench.at_a).unwrap().stats().mtu, mtu, "the size that was to be measured");
         (bench.sender, bench.receiver, bench.packets) = (Clock::default(), Clock::default(), 0);
