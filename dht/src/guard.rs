@@ -19,6 +19,10 @@ pub(crate) struct Guard {
     /// Nodes without a valid token.
     unproven: Lru<Contact, TokenBucket>,
     strangers: TokenBucket,
+    /// Those with a token: contacts of ours, and others.
+    proven: [TokenBucket; 2],
+    writes: TokenBucket,
+    writers: Lru<Subnet, TokenBucket>,
     verified: TokenBucket,
 }
 
@@ -31,6 +35,9 @@ impl Guard {
             networks: Lru::new(most).time_to_live(limits::COUNTED_FOR),
             unproven: Lru::new(most).time_to_live(limits::COUNTED_FOR),
             strangers: TokenBucket::new(limits::STRANGERS_PER_SECOND, limits::STRANGERS_PER_SECOND, now),
+            proven: [limits::PROVEN_PER_SECOND; 2].map(|rate| TokenBucket::new(rate, rate, now)),
+            writes: TokenBucket::new(limits::WRITES_PER_SECOND, limits::WRITES_PER_SECOND, now),
+            writers: Lru::new(most).time_to_live(limits::COUNTED_FOR),
             verified: TokenBucket::new(limits::VERIFIED_PER_SECOND, limits::VERIFIED_PER_SECOND, now),
         }
     }
@@ -40,6 +47,7 @@ impl Guard {
         self.askers.remove_expired(now);
         self.networks.remove_expired(now);
         self.unproven.remove_expired(now);
+        self.writers.remove_expired(now);
     }
 
     /// Whether an address may ask once more.
@@ -59,6 +67,20 @@ impl Guard {
     /// Whether there is a key agreement left for somebody without a token.
     pub(crate) fn may_agree(&mut self, now: Instant) -> bool {
         self.strangers.try_take(1, now)
+    }
+
+    /// Whether there is a key agreement left for somebody with a token. Whoever has many addresses has many tokens; contacts have
+    /// a share that others cannot use up.
+    pub(crate) fn may_agree_with_proven(&mut self, is_contact: bool, now: Instant) -> bool {
+        let [contacts, others] = &mut self.proven;
+        if is_contact { contacts.try_take(1, now) } else { others.try_take(1, now) }
+    }
+
+    /// Whether there is the check of a signature left for a record that an address shows.
+    pub(crate) fn may_write(&mut self, ip: IpAddr, now: Instant) -> bool {
+        let rates = (limits::SUBNET_WRITES_PER_SECOND, limits::SUBNET_WRITES_AT_ONCE);
+        self.subnets.of(ip).is_none_or(|subnet| take(&mut self.writers, subnet, rates, now))
+            && self.writes.try_take(1, now)
     }
 
     /// Whether somebody who asked us may be asked back.

@@ -89,6 +89,19 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Key agreements for strangers in a second: about 5 % of a core. Above it they are asked to come again with a token.
 pub const STRANGERS_PER_SECOND: u32 = 500;
 
+/// Key agreements in a second with nodes that show a token and were not heard for [`KEYS_KEPT`]: about 5 % of a core for our
+/// contacts, and as much for all others. Above it requests are not answered, and who asked asks again. Answers to us count not.
+pub const PROVEN_PER_SECOND: u32 = 1000;
+
+/// Requests to store something in a second, each of which costs the check of a signature: about 5 % of a core. Above it they are
+/// not answered, and who asked asks again.
+pub const WRITES_PER_SECOND: u32 = 1000;
+
+/// Those of one /24 or /48 in a second, and at once, where addresses count: at once as many as it may have records.
+pub const SUBNET_WRITES_PER_SECOND: u32 = 50;
+/// See [`SUBNET_WRITES_PER_SECOND`].
+pub const SUBNET_WRITES_AT_ONCE: u32 = 256;
+
 /// Contacts that asked us something, and that are asked back for the table, in a second.
 pub const VERIFIED_PER_SECOND: u32 = 4;
 

@@ -86,6 +86,11 @@ impl Dht {
             if !proven && !self.guard.may_agree(now) {
                 return self.retry(from, echo, now);
             }
+            // Who is waited for need not share with whoever sends most.
+            let is_contact = self.table(Family::of(&from.addr)).get(&from).is_some();
+            if proven && !self.requests.is_asked(&from) && !self.guard.may_agree_with_proven(is_contact, now) {
+                return Err(Rejected::LimitReached);
+            }
             let keys = self.keyring.agree(&from.id).or(Err(Rejected::WeakKey))?;
             let message = Message::decode(message::open(&keys, datagram).or(Err(Rejected::Unauthentic))?);
             self.keyring.insert(from.id, keys, now);
@@ -107,6 +112,9 @@ impl Dht {
             Message::Request(transaction, request) => {
                 if !proven && request.is_write() {
                     return self.retry(from, echo, now);
+                }
+                if request.is_write() && !self.guard.may_write(from.addr.ip(), now) {
+                    return Err(Rejected::LimitReached);
                 }
                 let outcome = self.outcome(from, request, now);
                 self.answer(from, transaction, outcome, (proven, room, echo), now)?;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crypto::Identity;
-use dht::message::{Front, Message, Outcome, Request};
-use dht::{Announcement, Dht, Family, Item, Key, Kind, Refused, SignedValue, Token};
+use dht::message::{Answer, Echo, Front, Message, Outcome, Request};
+use dht::{Announcement, Contact, Dht, Family, Item, Key, Kind, Refused, SignedValue, Token};
 use structs::Rejected;
 
 use crate::machine::{Stranger, TRANSACTION, give, node, take, well_known};
@@ -280,4 +280,69 @@ fn a_client_answers_nobody_and_is_not_asked_back() {
     }
     assert_eq!((dht.table(Family::V4).len(), server.table(Family::V4).len()), (1, 0));
     assert_eq!(server.stats().asked, 0);
+}
+
+/// A token for an asker, without a key agreement: what HELLO is answered with.
+fn greeted(dht: &mut Dht, asker: &Stranger, now: Instant) -> Token {
+    let hello = Front::Hello { echo: Echo([1; 8]), sender: asker.id() }.encode();
+    assert_eq!(give(dht, asker.addr, &hello, now), Ok(()));
+    let answers = take(dht, now).into_iter().filter(|(to, _)| *to == asker.addr);
+    let token = |(_, datagram): (_, Vec<u8>)| match Front::decode(&datagram) {
+        Ok(Front::Welcome { token, .. }) => Some(token),
+        _ => None, // it asks something itself
+    };
+    answers.filter_map(token).next().expect("an answer")
+}
+
+#[test]
+fn many_addresses_with_tokens_cost_a_bounded_number_of_key_agreements() {
+    let now = Instant::now();
+    let mut dht = node(1, now);
+    // The first of them is a contact: it answered.
+    let mut friend = Stranger::new(5, "8.8.8.8:1");
+    dht.bootstrap(&[Contact { id: friend.id(), addr: friend.addr }], now);
+    let asked = take(&mut dht, now).into_iter().find(|(to, _)| *to == friend.addr).unwrap().1;
+    let answer = Answer { token: Token::NONE, observed: friend.addr, outcome: Outcome::Nodes(Vec::new()) };
+    let body = Message::Answer(friend.open(&dht, &asked).transaction(), answer).encode(0, 1200);
+    let sealed = friend.seal(&dht, Token::NONE, &body);
+    assert_eq!(give(&mut dht, friend.addr, &sealed, now), Ok(()));
+    let body = Message::Request(TRANSACTION, Request::Ping).encode(0, 1200);
+    let mut flood = |dht: &mut Dht, numbers: std::ops::Range<u64>, now: Instant| {
+        let all = numbers.map(|number| {
+            // Each of a network of its own, with a key of its own.
+            let mut asker = Stranger::new(1000 + number, &format!("20.{}.{}.1:7", number / 200, number % 200));
+            let token = greeted(dht, &asker, now);
+            let sealed = asker.seal(dht, token, &body);
+            let result = give(dht, asker.addr, &sealed, now);
+            take(dht, now);
+            result
+        });
+        all.filter(|result| *result == Err(Rejected::LimitReached)).count()
+    };
+    assert_eq!(flood(&mut dht, 0..1100, now), 100);
+    // 512 others have been heard since, so its keys are forgotten, and it has a share of its own.
+    let token = greeted(&mut dht, &friend, now);
+    let sealed = friend.seal(&dht, token, &body);
+    assert_eq!(give(&mut dht, friend.addr, &sealed, now), Ok(()));
+    assert_eq!(flood(&mut dht, 2000..2100, now + Duration::from_millis(50)), 50, "as many as the time brought");
+}
+
+#[test]
+fn many_addresses_cost_a_bounded_number_of_signatures() {
+    let now = Instant::now();
+    let mut dht = node(1, now);
+    let mut heard = |dht: &mut Dht, ip: String, count: u64| {
+        let mut asker = Stranger::new(7, &ip);
+        let token = greeted(dht, &asker, now);
+        let body = Message::Request(TRANSACTION, signed(1, b"value")).encode(0, usize::MAX);
+        let sealed = asker.seal(dht, token, &body);
+        let heard = (0..count).filter(|_| give(dht, asker.addr, &sealed, now).is_ok()).count();
+        take(dht, now);
+        heard
+    };
+    // An address has 200 requests at once, one of which was for the token.
+    assert_eq!(heard(&mut dht, "20.0.0.1:7".into(), 300), 199);
+    assert_eq!(heard(&mut dht, "20.0.0.2:7".into(), 300), 256 - 199, "its network has 256 of this kind");
+    let others: usize = (1..20).map(|number| heard(&mut dht, format!("20.0.{number}.1:7"), 199)).sum();
+    assert_eq!(others, 1000 - 256);
 }
