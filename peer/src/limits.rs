@@ -79,6 +79,8 @@ pub(crate) const CIDS_RETIRED: usize = 32;
 
 /// The longest time between two PINGs of an adaptive keepalive.
 pub(crate) const KEEPALIVE_MAX: Duration = Duration::from_secs(110);
+/// The shortest silence on the only path that the owner is told of.
+pub(crate) const SILENT: Duration = Duration::from_millis(400);
 /// The clock stood still for this long: we were suspended (SPEC 9.6).
 pub(crate) const SUSPEND: Duration = Duration::from_secs(5);
 

@@ -78,7 +78,7 @@ impl Session {
         self.highest = self.highest.max(number);
         self.last_heard = cx.now;
         self.awake = true;
-        (self.unanswered, self.left_silent) = (None, false);
+        (self.unanswered, self.left_silent, self.told_silent) = (None, false, false);
         self.confirm = None;
         if self.ending.is_some() {
             return self.on_data_while_ending(payload, cx);

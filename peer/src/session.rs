@@ -71,6 +71,8 @@ pub(crate) struct Session {
     pub(crate) unanswered: Option<Instant>,
     /// A path was left for its silence, and nothing was heard since.
     pub(crate) left_silent: bool,
+    /// The owner knows of the silence.
+    pub(crate) told_silent: bool,
     /// When something other than acknowledgements and PINGs last came or went.
     pub(crate) last_used: Instant,
     pub(crate) last_sent: Instant,
@@ -218,6 +220,7 @@ impl Session {
             last_heard: now,
             unanswered: None,
             left_silent: false,
+            told_silent: false,
             last_used: now,
             last_sent: now,
             keepalive: Duration::ZERO,

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use structs::{Deadline, Path};
 
 use crate::Idle;
-use crate::event::Reason;
-use crate::limits::{KEEPALIVE_MAX, SUSPEND};
+use crate::event::{Event, Reason};
+use crate::limits::{KEEPALIVE_MAX, SILENT, SUSPEND};
 use crate::path::{Outcome as PathOutcome, PathState};
 use crate::receive::Switch;
 use crate::recovery::PathSlot;
@@ -31,8 +31,16 @@ impl Session {
             }
         }
         if self.silent_at().is_some_and(|at| at <= cx.now) {
-            self.left_silent = true;
-            self.leave_silent_path(cx);
+            match self.paths.alternative() {
+                Some(_) => {
+                    self.left_silent = true;
+                    self.leave_silent_path(cx);
+                }
+                None => {
+                    self.told_silent = true;
+                    cx.events.push_back(Event::Silent);
+                }
+            }
         }
         self.keys.expire_old(cx.now);
         while let PathOutcome::Lost(_, slot, cid) = self.paths.expire(cx.now) {
@@ -131,11 +139,15 @@ impl Session {
         }
     }
 
-    /// When the path in use counts as silent, if there is another one: what two probe timeouts in a row take. Those are put off by
-    /// every packet that leaves, so under steady traffic they come when the window is full, which may be seconds later.
+    /// When the path in use counts as silent: what two probe timeouts in a row take. Those are put off by every packet that
+    /// leaves, so under steady traffic they come when the window is full, which may be seconds later. Without another path the
+    /// owner is told, a little later: what he can do costs others something too.
     fn silent_at(&self) -> Option<Instant> {
-        let since = self.unanswered.filter(|_| !self.left_silent && self.paths.alternative().is_some())?;
-        Some(since + self.recovery.pto(self.paths.best().slot) * 3)
+        let patience = self.recovery.pto(self.paths.best().slot) * 3;
+        match self.paths.alternative() {
+            Some(_) => self.unanswered.filter(|_| !self.left_silent).map(|since| since + patience),
+            None => self.unanswered.filter(|_| !self.told_silent).map(|since| since + patience.max(SILENT)),
+        }
     }
 
     /// The path in use is silent while another one is proved: that one it is from now on.

@@ -267,6 +267,12 @@ impl Client {
         asked
     }
 
+    /// The network may have changed: the relays in use are asked for a sign of life now, which tells them where we are.
+    pub fn check(&mut self, now: Instant) {
+        self.tick(now);
+        self.ask_relays();
+    }
+
     /// The session with a peer is over.
     pub fn disconnected(&mut self, peer: &PeerId, now: Instant) {
         self.tick(now);

@@ -353,6 +353,23 @@ impl Client {
         }
     }
 
+    /// Asks the relays in use for a sign of life, but for those that were asked a moment ago.
+    pub(super) fn ask_relays(&mut self) {
+        let now = self.now;
+        let may = |relay: &Relay| {
+            let lately = relay.pinged.is_some_and(|pinged| now < pinged + 4 * limits::UNANSWERED);
+            relay.is_in_use() && relay.asked.is_none() && !lately
+        };
+        let due: Vec<PeerId> = self.relays.iter().filter_map(|(peer, relay)| may(relay).then_some(*peer)).collect();
+        for peer in due {
+            if let Some(relay) = self.relays.get_mut(&peer) {
+                (relay.asked, relay.pinged) = (Some(now), Some(now));
+                let data = self.rng.array();
+                self.send(peer, Request::Ping(data));
+            }
+        }
+    }
+
     /// Something with a relay went wrong: it has no place for us, and those who wait for it go on without.
     pub(super) fn give_up(&mut self, peer: &PeerId, code: Code) {
         self.lose_circuits(peer, code);

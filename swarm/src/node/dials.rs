@@ -285,6 +285,7 @@ impl Node {
         for id in ids {
             let Some(dial) = self.dials.dials.remove(&id) else { continue };
             self.events.push_back(Event::Dialled { id, peer });
+            self.silence.remember(peer, dial.via.map(|via| via.relays).unwrap_or_default());
             for other in dial.sessions.into_iter().filter(|other| *other != handle) {
                 let wanted = self.dials.dials.values().any(|dial| dial.sessions.contains(&other));
                 if !wanted && !self.sessions.contains_key(&other) {

@@ -16,6 +16,7 @@
 //! | `lan.rs` | beacons on the local network |
 //! | `places.rs` | relays for us, and we for others |
 //! | `relays.rs`, `circuits.rs`, `direct.rs` | circuits through relays, which of them are needed, and the way from them to direct paths |
+//! | `silence.rs` | sessions whose only path has fallen silent |
 //! | `punching.rs`, `fresh.rs` | attempts to punch through NATs, and the sockets for them |
 //! | `pex.rs` | peers tell each other of others in a topic |
 //! | `outside.rs` | where others see the node, and what that says of its NAT |
@@ -41,6 +42,7 @@ mod protocols;
 mod publish;
 mod punching;
 mod relays;
+mod silence;
 mod streams;
 mod table;
 mod topics;
@@ -76,6 +78,7 @@ use places::Places;
 use publish::Outbound;
 use punching::Punches;
 use relays::Relays;
+use silence::Silence;
 use streams::{Streams, is_datagrams};
 use topics::Topics;
 
@@ -101,6 +104,7 @@ pub struct Node {
     dials: Dials,
     candidates: Candidates,
     relays: Relays,
+    silence: Silence,
     outside: Outside,
     pex: Option<Pex>,
     punches: Punches,
@@ -192,6 +196,7 @@ impl Node {
             dials: Dials::new(now),
             candidates: Candidates::new(),
             relays,
+            silence: Silence::default(),
             outside,
             pex,
             punches,
@@ -422,6 +427,7 @@ impl Node {
                 self.events.push_back(Event::Observed { session: handle, addr });
             }
             peer::Event::Observed(_) => {}
+            peer::Event::Silent => self.on_silent(handle),
             peer::Event::Closed(closed) => self.on_closed(handle, closed),
             _ => {}
         }
@@ -534,6 +540,7 @@ impl Node {
             self.by_peer.remove(&session.peer);
             self.topics.on_closed(handle);
             self.relays_disconnected(session.peer);
+            self.silence.forget(&session.peer);
         }
         self.collect_topic_events();
         let (peer, reason) = (session.peer, DisconnectReason::from(&closed.reason));

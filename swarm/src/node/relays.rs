@@ -264,6 +264,7 @@ impl Node {
         self.relays.client.handle_timeout(self.now);
         self.relays.server.handle_timeout(self.now);
         self.check_circuits();
+        self.pass_silence();
         self.try_direct();
         self.drive_relays();
     }
@@ -276,7 +277,9 @@ impl Node {
         let direct = self.relays.hints.deadline().map(|at| Deadline { at, reason: "direct path" });
         let machines = Deadline::earliest(self.relays.client.poll_timeout(), self.relays.server.poll_timeout());
         let circuits = self.relays.circuits.deadline().map(|at| Deadline { at, reason: "unused circuit" });
-        Deadline::earliest(Deadline::earliest(machines, circuits), Deadline::earliest(asked, direct))
+        let silence = self.silence.deadline().map(|at| Deadline { at, reason: "silent session" });
+        let machines = Deadline::earliest(Deadline::earliest(machines, circuits), silence);
+        Deadline::earliest(machines, Deadline::earliest(asked, direct))
     }
 
     /// Begins to open circuits to a peer. What comes of it is heard with the next [`drive_relays`](Self::drive_relays).

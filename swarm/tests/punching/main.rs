@@ -135,6 +135,20 @@ fn a_nat_that_forgets_everything_under_traffic_costs_less_than_two_seconds() {
 }
 
 #[test]
+fn a_session_without_circuits_survives_the_nat_of_either_side() {
+    for side in [0, 1] {
+        let (mut lab, mut talk, _) = punched(Setting::of(NatKind::PortCone, NatKind::PortCone, 65), secs(1));
+        // Long enough for the circuit that it began with to be closed.
+        talk.go_on(&mut lab, secs(120));
+        talk.longest = Duration::ZERO;
+        lab.boxes[side].rebind(IpAddr::from([77, 0, 0, 7]));
+        talk.go_on(&mut lab, secs(20));
+        assert!(talk.longest < secs(2), "{:?} without anything on side {side}", talk.longest);
+        talk.finish(&mut lab);
+    }
+}
+
+#[test]
 fn mappings_that_last_for_20_seconds_are_kept() {
     let setting = Setting { timeouts: secs(20), ..Setting::of(NatKind::PortCone, NatKind::PortCone, 70) };
     let (mut lab, talk, _) = punched(setting, secs(1));

@@ -1,0 +1,90 @@
+//! Sessions whose only path has fallen silent: a NAT on the way may have forgotten it, or the network of one side is another.
+//!
+//! Whoever is at the new end of a path does not know it. So both do what they can: the relays that have a place for us hear
+//! from where we are now, and whoever dialled, who knows the relays of the other, opens a circuit through them. On that the session
+//! goes on, until a direct path is found again.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use peer::Handle;
+use relay::client::Named;
+
+use super::Node;
+use crate::{DialWay, PeerId};
+
+/// The relays of the peers that were dialled and are connected, and who is silent.
+#[derive(Debug, Default)]
+pub(super) struct Silence {
+    relays: BTreeMap<PeerId, Vec<Named>>,
+    /// When circuits are opened for a session.
+    due: BTreeMap<Handle, Instant>,
+}
+
+impl Silence {
+    /// Those that a dial knew, once it has led to a session.
+    pub(super) fn remember(&mut self, peer: PeerId, relays: Vec<Named>) {
+        if relays.is_empty() || (self.relays.len() >= MAX_PEERS && !self.relays.contains_key(&peer)) {
+            return;
+        }
+        let known = self.relays.entry(peer).or_default();
+        known.retain(|old| relays.iter().all(|new| new.relay != old.relay));
+        // The newest first.
+        known.splice(0..0, relays);
+        known.truncate(MAX_RELAYS);
+    }
+
+    pub(super) fn forget(&mut self, peer: &PeerId) {
+        self.relays.remove(peer);
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.due.values().copied().min()
+    }
+}
+
+impl Node {
+    /// A session hears nothing on the only path that it has.
+    pub(super) fn on_silent(&mut self, session: Handle) {
+        // If the network is another one on the other side, that side does the same: the relay has to know where it is now before
+        // anything goes there.
+        self.silence.due.insert(session, self.now + HEAD_START);
+        self.relays.client.check(self.now);
+        self.drive_relays();
+    }
+
+    /// Opens circuits for those who are still silent.
+    pub(super) fn pass_silence(&mut self) {
+        let now = self.now;
+        while let Some((session, _)) = self.silence.due.iter().find(|(_, at)| **at <= now) {
+            let session = *session;
+            self.silence.due.remove(&session);
+            self.open_circuits(session);
+        }
+    }
+
+    fn open_circuits(&mut self, session: Handle) {
+        let Some((key, path)) = self.endpoint.peer(session).and_then(|s| Some((s.id()?, s.path()?))) else { return };
+        let peer = PeerId::from(key);
+        let way = self.relays.hints.way(&key);
+        if self.session(&peer) != Some(session) || way == DialWay::Direct {
+            return;
+        }
+        let mut relays = self.silence.relays.get(&peer).cloned().unwrap_or_default();
+        if relays.is_empty() {
+            return;
+        }
+        // The relay that the silent path goes through is asked last.
+        let through = self.relays.client.circuit(path.link).map(|(_, relay)| relay);
+        relays.sort_by_key(|named| Some(named.relay) == through);
+        // What comes of it is one more path, or none.
+        let _attempt = self.connect_via(peer, &relays, way != DialWay::Relayed);
+        self.drive_relays();
+    }
+}
+
+/// How long the other side has to tell its relays where it is.
+const HEAD_START: Duration = Duration::from_millis(200);
+/// Peers whose relays are remembered, and relays of each.
+const MAX_PEERS: usize = 1024;
+const MAX_RELAYS: usize = 4;
