@@ -16,7 +16,7 @@ use crate::mux::Received;
 use crate::path::{Outcome as PathOutcome, PathState};
 use crate::recovery::{Outcome, PathChange, PathStart};
 use crate::sent::Sent;
-use crate::session::{Context, Session};
+use crate::session::{Context, Session, Silence};
 use crate::shared::RouteChange;
 
 /// What a packet was found to hold, beside what was done about it.
@@ -78,7 +78,7 @@ impl Session {
         self.highest = self.highest.max(number);
         self.last_heard = cx.now;
         self.awake = true;
-        (self.unanswered, self.left_silent, self.told_silent) = (None, false, false);
+        (self.unanswered, self.silence) = (None, Silence::Nothing);
         self.confirm = None;
         if self.ending.is_some() {
             return self.on_data_while_ending(payload, cx);

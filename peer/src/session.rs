@@ -69,10 +69,8 @@ pub(crate) struct Session {
     pub(crate) last_heard: Instant,
     /// Since when the other side owes us a sign of life.
     pub(crate) unanswered: Option<Instant>,
-    /// A path was left for its silence, and nothing was heard since.
-    pub(crate) left_silent: bool,
-    /// The owner knows of the silence.
-    pub(crate) told_silent: bool,
+    /// What was done about the silence.
+    pub(crate) silence: Silence,
     /// When something other than acknowledgements and PINGs last came or went.
     pub(crate) last_used: Instant,
     pub(crate) last_sent: Instant,
@@ -90,6 +88,16 @@ pub(crate) struct Session {
     pub(crate) search_from: Option<Instant>,
     /// It holds what it gives back when it comes to rest.
     pub(crate) awake: bool,
+}
+
+/// What was done about a silence, since something was heard last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Silence {
+    Nothing,
+    /// The owner knows of it.
+    Told,
+    /// The path was left.
+    Left,
 }
 
 /// Single frames that wait to be sent. All of them are repeated when lost, by what they are, not by what they said.
@@ -219,8 +227,7 @@ impl Session {
             highest: 0,
             last_heard: now,
             unanswered: None,
-            left_silent: false,
-            told_silent: false,
+            silence: Silence::Nothing,
             last_used: now,
             last_sent: now,
             keepalive: Duration::ZERO,

@@ -11,7 +11,7 @@ use crate::limits::{KEEPALIVE_MAX, SILENT, SUSPEND};
 use crate::path::{Outcome as PathOutcome, PathState};
 use crate::receive::Switch;
 use crate::recovery::PathSlot;
-use crate::session::{Closing, Context, Ending, Session};
+use crate::session::{Closing, Context, Ending, Session, Silence};
 use crate::shared::{RouteChange, Shared};
 
 impl Session {
@@ -33,11 +33,11 @@ impl Session {
         if self.silent_at().is_some_and(|at| at <= cx.now) {
             match self.paths.alternative() {
                 Some(_) => {
-                    self.left_silent = true;
+                    self.silence = Silence::Left;
                     self.leave_silent_path(cx);
                 }
                 None => {
-                    self.told_silent = true;
+                    self.silence = Silence::Told;
                     cx.events.push_back(Event::Silent);
                 }
             }
@@ -145,8 +145,11 @@ impl Session {
     fn silent_at(&self) -> Option<Instant> {
         let patience = self.recovery.pto(self.paths.best().slot) * 3;
         match self.paths.alternative() {
-            Some(_) => self.unanswered.filter(|_| !self.left_silent).map(|since| since + patience),
-            None => self.unanswered.filter(|_| !self.told_silent).map(|since| since + patience.max(SILENT)),
+            Some(_) => self.unanswered.filter(|_| self.silence != Silence::Left).map(|since| since + patience),
+            None => {
+                let untold = self.unanswered.filter(|_| self.silence == Silence::Nothing);
+                untold.map(|since| since + patience.max(SILENT))
+            }
         }
     }
 
