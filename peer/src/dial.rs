@@ -148,6 +148,15 @@ impl Dial {
         self.outbox.extend((0..self.attempts.len()).map(|attempt| (attempt as u8, at as u8)));
     }
 
+    /// Gives up a path that carries nothing any more, and so has room for another one.
+    pub(crate) fn lose_path(&mut self, path: &Path) -> bool {
+        let Some(at) = self.paths.iter().position(|tried| tried == path) else { return false };
+        self.paths.remove(at);
+        self.outbox.retain(|(_, path)| usize::from(*path) != at);
+        self.outbox.iter_mut().filter(|(_, path)| usize::from(*path) > at).for_each(|(_, path)| *path -= 1);
+        true
+    }
+
     /// Keeps quiet until then: the other side's dial goes first.
     pub(crate) fn hold(&mut self, until: Instant) {
         self.held_until = Some(until);

@@ -206,6 +206,12 @@ impl Peer {
         best.into_iter().chain(others.filter(move |path| Some(*path) != best))
     }
 
+    /// Whether it is a dial that tries this path.
+    #[must_use]
+    pub fn tries(&self, path: &Path) -> bool {
+        matches!(&self.phase, Phase::Dialling(dial) if dial.knows(path))
+    }
+
     /// Tries another path: one from an address of ours, or to an address the other side named. It carries data once it
     /// has proved itself, and if it is the better one. Says whether there was room for it.
     pub fn add_path(&mut self, path: Path, now: Instant) -> bool {
@@ -225,7 +231,13 @@ impl Peer {
     /// Says that a path carries nothing any more, as when a relay ended a circuit. If it is the one in use, another proved one
     /// takes its place at once, and what was under way is sent again; the last proved path stays nevertheless, and the session
     /// with it as long as another could come. Says whether it was a path of the session.
+    ///
+    /// A dial does not try it any more, but goes on, also without any path: another one may come. Of a dial of an endpoint that
+    /// one is to be told, by [`Endpoint::lose_path`](crate::Endpoint::lose_path).
     pub fn lose_path(&mut self, path: &Path, now: Instant) -> bool {
+        if let Phase::Dialling(dial) = &mut self.phase {
+            return dial.lose_path(path);
+        }
         self.with_session(now, |session, cx| session.lose_path(path, cx)).unwrap_or(false)
     }
 

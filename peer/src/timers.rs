@@ -30,6 +30,11 @@ impl Session {
                 self.leave_silent_path(cx);
             }
         }
+        self.keys.expire_old(cx.now);
+        while let PathOutcome::Lost(_, slot, cid) = self.paths.expire(cx.now) {
+            self.drop_path(slot, cid.sequence, cx);
+        }
+        // Behind that: the path that is given up may be the only other one.
         if self.silent_at().is_some_and(|at| at <= cx.now) {
             match self.paths.alternative() {
                 Some(_) => {
@@ -41,10 +46,6 @@ impl Session {
                     cx.events.push_back(Event::Silent);
                 }
             }
-        }
-        self.keys.expire_old(cx.now);
-        while let PathOutcome::Lost(_, slot, cid) = self.paths.expire(cx.now) {
-            self.drop_path(slot, cid.sequence, cx);
         }
         if self.closing.as_ref().is_some_and(|closing| closing.at <= cx.now || cx.mux.is_flushed()) {
             self.close_now(cx);

@@ -204,6 +204,15 @@ impl Endpoint {
         Ok(self.table.handle(index))
     }
 
+    /// Says that a path carries nothing any more, to a session ([`Peer::lose_path`]) or to a dial, which has room for another one
+    /// then. Says whether it was a path of theirs.
+    pub fn lose_path(&mut self, handle: Handle, path: &Path, now: Instant) -> bool {
+        if let Some(entry) = self.table.index(handle).and_then(|index| self.table.get_mut(index)) {
+            entry.tried.retain(|tried| tried != path);
+        }
+        self.with(handle, now, |peer, now| peer.lose_path(path, now)).unwrap_or(false)
+    }
+
     /// Runs a command on a peer; `None` if there is none with this handle. Every command must go through here, so that
     /// what it causes is sent.
     pub fn with<R>(

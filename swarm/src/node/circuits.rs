@@ -101,8 +101,9 @@ impl Node {
     /// A circuit has ended.
     pub(super) fn circuit_closed(&mut self, peer: &crypto::PeerId, path: &Path) {
         self.relays.circuits.forget(path);
-        if let Some(handle) = self.session(&PeerId::from(*peer)) {
-            self.endpoint.with(handle, self.now, |session, now| session.lose_path(path, now));
+        // A dial that goes on trying it has no room for the next one.
+        if let Some(handle) = self.session(&PeerId::from(*peer)).or_else(|| self.endpoint.by_id(peer)) {
+            self.endpoint.lose_path(handle, path, self.now);
         }
         if self.relays.client.circuits_to(peer).next().is_none() {
             self.relays.hints.forget(peer);

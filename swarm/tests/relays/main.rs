@@ -243,6 +243,25 @@ fn who_has_no_address_is_dialled_through_relays_at_once() {
 }
 
 #[test]
+fn who_is_dialled_again_and_again_through_one_relay_is_reached_soon() {
+    let (mut world, a, b) = world(1, Link::perfect().delay(ms(50)), 14);
+    let named = named(0, world.addr(world.ids().next().unwrap()).unwrap());
+    let start = world.elapsed();
+    let peer = id(b.index());
+    // As when a search finds the peer while the handshake that another began is under way.
+    for _ in 0..8 {
+        world.with(a, |site, now| site.node.dial_via(peer, &[], &[named.clone()], now)).unwrap().unwrap();
+        world.run_for(ms(45));
+    }
+    assert!(world.run_until(|world| world.get(a).unwrap().node.session(&peer).is_some(), secs(30)));
+    // As for one dial, and a round trip more where two asked at the same time.
+    assert!(world.elapsed() - start <= ms(700), "{:?}", world.elapsed() - start);
+    let done = |event: &Event| matches!(event, Event::Dialled { peer: dialled, .. } if *dialled == peer);
+    world.run_for(ms(1));
+    assert_eq!(world.events(a).iter().filter(|timed| done(&timed.event)).count(), 8);
+}
+
+#[test]
 fn a_dial_that_no_relay_helps_says_why() {
     let (mut world, a, _) = world(1, Link::perfect().delay(ms(20)), 5);
     let named = named(0, world.addr(world.ids().next().unwrap()).unwrap());

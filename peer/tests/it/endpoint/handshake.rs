@@ -1,10 +1,10 @@
 //! From the first datagram to a session.
 
 use framing::Role;
-use peer::{Config, DialError, Reason, Target};
+use peer::{Config, DialError, Endpoint, Reason, Target};
 use sim::Link;
 use sim::pair::Side;
-use structs::{Path, Rejected};
+use structs::{Link as Carrier, Machine, Path, Rejected, TransmitBuf};
 
 use super::support::*;
 
@@ -44,6 +44,38 @@ fn whoever_answers_says_who_it_is() {
     assert_eq!(connected(pair.a_events())[0].1.peer, id("bob"));
     assert_eq!(connected(pair.b_events())[0].1.peer, id("alice"));
     assert!(pair.a.by_id(&id("bob")).is_some());
+}
+
+#[test]
+fn a_path_that_a_dial_has_lost_makes_room_for_another() {
+    let now = sim::clock::base();
+    let mut alice = endpoint("alice", Config::default(), 1, now);
+    let (bob, mut out) = (Target::Known(id("bob")), TransmitBuf::new(1));
+    let circuit = |number| Path {
+        link: Carrier::Circuit(number),
+        ..Path::udp(([10, 0, 0, 1], 7).into(), ([10, 0, 0, 2], 7).into())
+    };
+    let mut dial = |alice: &mut Endpoint, number| {
+        let handle = alice.dial(bob, circuit(number), now).unwrap();
+        let mut to = Vec::new();
+        while let Some(transmit) = alice.poll_transmit(&mut out, now) {
+            to.push(transmit.path.link);
+            out.clear();
+        }
+        (handle, to)
+    };
+    let (handle, _) = dial(&mut alice, 1);
+    assert_eq!(dial(&mut alice, 2), (handle, vec![Carrier::Circuit(2)]));
+    assert_eq!(dial(&mut alice, 3), (handle, vec![]), "two circuits are tried at a time");
+    assert!(alice.lose_path(handle, &circuit(1), now) && !alice.lose_path(handle, &circuit(1), now));
+    assert_eq!(dial(&mut alice, 3), (handle, vec![Carrier::Circuit(3)]));
+    let tried = |alice: &Endpoint| [1, 2, 3].map(|number| alice.peer(handle).unwrap().tries(&circuit(number)));
+    assert_eq!(tried(&alice), [false, true, true]);
+    // Also the last one, whose first message has not left: the dial goes on by the next.
+    alice.dial(bob, circuit(3), now).unwrap();
+    assert!(alice.lose_path(handle, &circuit(2), now) && alice.lose_path(handle, &circuit(3), now));
+    assert_eq!(tried(&alice), [false; 3]);
+    assert_eq!(dial(&mut alice, 4), (handle, vec![Carrier::Circuit(4)]));
 }
 
 #[test]

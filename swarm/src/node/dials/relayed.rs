@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use peer::Target;
+use peer::{Handle, Target};
 use relay::Code;
 use relay::client::{AttemptId, Named};
 use structs::Path;
@@ -88,16 +88,33 @@ impl Node {
             let Some(dial) = self.dials.dials.get_mut(&id) else { continue };
             let (Some(peer), Some(via)) = (dial.expected, dial.via.as_mut()) else { continue };
             via.at = None;
-            let (relays, show) = (via.relays.clone(), dial.way != DialWay::Relayed);
-            let attempt = self.connect_via(peer, &relays, show);
-            if let Some(via) = self.dials.dials.get_mut(&id).and_then(|dial| dial.via.as_mut()) {
+            let (mut relays, show) = (via.relays.clone(), dial.way != DialWay::Relayed);
+            // A relay that is asked again ends the circuit before, and the handshake in it.
+            let under_way = self.dialled_through(&peer, &mut relays);
+            let attempt = if relays.is_empty() { None } else { self.connect_via(peer, &relays, show) };
+            if let Some(dial) = self.dials.dials.get_mut(&id)
+                && let Some(via) = dial.via.as_mut()
+            {
                 via.attempt = attempt;
-                via.failed = attempt.is_none().then_some(Code::UNREACHABLE);
+                via.failed = (attempt.is_none() && under_way.is_none()).then_some(Code::UNREACHABLE);
+                dial.sessions.extend(under_way.filter(|handle| !dial.sessions.contains(handle)));
             }
             // Not before: the attempt may be over at once.
             self.drive_relays();
             self.fail_unrelayed();
         }
+    }
+
+    /// Takes those relays out whose circuits a handshake with the peer goes through already, and returns that handshake.
+    fn dialled_through(&self, peer: &PeerId, relays: &mut Vec<Named>) -> Option<Handle> {
+        let key = crypto::PeerId::try_from(*peer).ok()?;
+        let handle = self.endpoint.by_id(&key)?;
+        let dial = self.endpoint.peer(handle)?;
+        let client = &self.relays.client;
+        let tried = client.circuits_to(&key).filter(|path| dial.tries(path));
+        let tried: Vec<_> = tried.filter_map(|path| Some(client.circuit(path.link)?.1)).collect();
+        relays.retain(|named| !tried.contains(&named.relay));
+        (!tried.is_empty()).then_some(handle)
     }
 
     /// When relays are asked next.
