@@ -12,6 +12,7 @@ mod payloads;
 mod ranges;
 mod rejected;
 mod ring;
+mod sequence;
 mod transmit;
 mod window;
 
@@ -26,5 +27,6 @@ pub use payloads::PayloadCache;
 pub use ranges::RangeSet;
 pub use rejected::{Rejected, RejectedCounts};
 pub use ring::Ring;
+pub use sequence::SequenceMap;
 pub use transmit::{Transmit, TransmitBuf};
 pub use window::{SlidingWindow, Verdict};

@@ -142,6 +142,8 @@ pub(crate) struct Mux {
     unblock: bool,
     /// A stream could not be opened.
     wants_streams: bool,
+    /// A channel of messages waits to be opened, or for what the other side takes.
+    channels_wait: bool,
     /// We sent GOAWAY; the other side did.
     refuses_streams: bool,
     refused_streams: bool,
@@ -191,6 +193,7 @@ impl Mux {
             waiting: Vec::new(),
             unblock: false,
             wants_streams: false,
+            channels_wait: false,
             refuses_streams: false,
             refused_streams: false,
             rtt: INITIAL_RTT,

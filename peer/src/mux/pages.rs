@@ -156,8 +156,8 @@ impl Pool {
 /// Places for pages that an empty window keeps.
 const MAX_EMPTY: usize = 32;
 
-/// Lists of pages that are kept for other windows.
-const MAX_LISTS: usize = 64;
+/// Lists of pages that are kept for other windows: enough for both directions of a hundred short streams.
+const MAX_LISTS: usize = 256;
 
 /// With less memory than this all pages are narrow.
 const MIN_WIDE_MEMORY: usize = 1 << 20;

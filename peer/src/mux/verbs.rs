@@ -12,7 +12,7 @@ use super::pages::{PAGE, Pages, Pool};
 use super::protocol::{Protocol, ProtocolId};
 use super::stream::recv::{Front, Purpose, RecvHalf};
 use super::stream::send::{SendHalf, Told};
-use super::stream::{Found, NONE, Slot};
+use super::stream::{NONE, Slot};
 use super::transmit::datagram_frame;
 use super::{Mux, Stats, relax};
 
@@ -233,6 +233,7 @@ impl Mux {
                 return Err(SendError::TooLarge { len, max });
             }
             lane.channel_mut(urgency).waiting = true;
+            self.channels_wait = true;
             return Err(SendError::Blocked);
         }
         let mut slot = channel.send;
@@ -270,6 +271,7 @@ impl Mux {
         let channel = lane.channel_mut(urgency);
         let Some(slot) = slot else {
             channel.waiting = true;
+            self.channels_wait = true;
             return Err(SendError::Blocked);
         };
         channel.send = slot;
@@ -485,11 +487,13 @@ impl Mux {
             self.oversized = NONE;
         }
         let (stream, delivered) = (half.id, half.fin == Told::Acked);
-        self.streams.remove_send(slot);
+        let over = self.streams.remove_send(slot);
         if delivered {
             self.push(Event::Delivered { stream });
         }
-        self.on_removed(stream);
+        if over {
+            self.on_over(stream);
+        }
     }
 
     /// Forgets the receiving half of a stream.
@@ -498,15 +502,13 @@ impl Mux {
         debug_assert!(half.data.is_empty() && half.ranges() == 0, "nothing is held");
         half.data.narrow(&mut self.recv_pool);
         let stream = half.id;
-        self.streams.remove_recv(slot);
-        self.on_removed(stream);
+        if self.streams.remove_recv(slot) {
+            self.on_over(stream);
+        }
     }
 
-    /// A half of a stream is over, and with it perhaps the stream: another may be opened.
-    fn on_removed(&mut self, id: StreamId) {
-        if matches!(self.streams.find(id), Found::Open(_)) {
-            return;
-        }
+    /// A stream is over: another may be opened.
+    fn on_over(&mut self, id: StreamId) {
         if self.streams.is_ours(id) {
             self.wake_waiting();
         } else {
@@ -522,6 +524,9 @@ impl Mux {
     pub(super) fn wake_waiting(&mut self) {
         if std::mem::take(&mut self.wants_streams) {
             self.push(Event::StreamsAvailable);
+        }
+        if !std::mem::take(&mut self.channels_wait) {
+            return;
         }
         for at in 0..self.lanes.len() {
             for urgency in Urgency::BOTH {

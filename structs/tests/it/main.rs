@@ -16,6 +16,7 @@ mod lru;
 mod payloads;
 mod ranges;
 mod ring;
+mod sequence;
 mod window;
 
 use proptest::test_runner::Config;

@@ -4,19 +4,20 @@
 
 mod messages;
 mod requests;
+mod slots;
 mod streams;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use framing::{StreamCode, StreamId};
+use framing::StreamCode;
 use peer::Peer;
 use peer::mux::{self, Event, Messages, ProtocolId};
 use tokio::sync::oneshot;
 
-use self::requests::{Calling, Hearing};
+use self::requests::Calling;
+use self::slots::{Slot, Slots};
 use self::streams::{Piped, hand_over};
 use super::conn::{Call, Conn, Gone, Task, tidy};
 use super::limits::{CALLS, OPENINGS};
@@ -48,7 +49,7 @@ pub(crate) struct Session {
     /// There are messages to read, and nobody had room for them.
     pub(crate) readable: bool,
 
-    streams: BTreeMap<StreamId, Slot>,
+    streams: Slots,
     /// What waits until the other side allows more streams.
     openings: VecDeque<Opening>,
     /// An empty buffer.
@@ -57,34 +58,6 @@ pub(crate) struct Session {
     due: Option<Instant>,
     /// It was visited since its memory was looked at.
     pub(crate) used: bool,
-}
-
-/// What a stream is for.
-#[derive(Debug)]
-enum Slot {
-    /// A handle of the application has it.
-    Piped(Box<Piped>),
-    /// A request of ours.
-    Calling(Box<Calling>),
-    /// The other side opened it and has not said in full what for.
-    Naming { request: bool, bytes: Vec<u8> },
-    /// A request of the other side is coming in.
-    Hearing(Box<Hearing>),
-    /// Its handler is at work.
-    Thinking,
-    /// Our answer is going out.
-    Answering { bytes: Bytes },
-}
-
-impl Slot {
-    /// Of which of the two protocols its stream is.
-    fn is_request(&self) -> bool {
-        match self {
-            Self::Piped(_) => false,
-            Self::Naming { request, .. } => *request,
-            Self::Calling(_) | Self::Hearing { .. } | Self::Thinking | Self::Answering { .. } => true,
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -127,7 +100,7 @@ impl Session {
             dropped: 0,
             blocked: false,
             readable: false,
-            streams: BTreeMap::new(),
+            streams: Slots::default(),
             openings: VecDeque::new(),
             tasks: Vec::new(),
             due: None,
@@ -149,6 +122,7 @@ impl Session {
             self.events = Vec::new();
         }
         self.tasks = Vec::new();
+        self.streams.tidy();
         for slot in self.streams.values_mut() {
             if let Slot::Piped(piped) = slot {
                 tidy(&mut piped.out);
@@ -238,7 +212,7 @@ impl Session {
             of if of == visit.protocols.stream => false,
             _ => return,
         };
-        for (stream, slot) in std::mem::take(&mut self.streams) {
+        for (stream, slot) in std::mem::take(&mut self.streams).into_iter() {
             if slot.is_request() != is_request {
                 self.streams.insert(stream, slot);
                 continue;
@@ -347,7 +321,7 @@ impl Session {
     pub(crate) fn sweep(&mut self, peer: &mut Peer) {
         self.openings.retain(|opening| !opening.is_given_up());
         let given_up = |slot: &Slot| matches!(slot, Slot::Calling(calling) if calling.reply.is_closed());
-        let calls = self.streams.iter().filter(|(_, slot)| given_up(slot)).map(|(stream, _)| *stream);
+        let calls = self.streams.iter().filter(|(_, slot)| given_up(slot)).map(|(stream, _)| stream);
         for stream in calls.collect::<Vec<_>>() {
             self.fail_call(stream, RequestError::Closed, peer);
         }
@@ -372,7 +346,7 @@ impl Session {
                 Opening::Call { call, .. } => drop(call.reply.send(Err(request_error(gone)))),
             }
         }
-        for slot in std::mem::take(&mut self.streams).into_values() {
+        for (_, slot) in std::mem::take(&mut self.streams).into_iter() {
             match slot {
                 Slot::Piped(piped) => {
                     piped.pipe.end(End::Broken(error));

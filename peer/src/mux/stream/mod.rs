@@ -4,7 +4,7 @@ pub(super) mod recv;
 pub(super) mod send;
 
 use framing::{Role, StreamId};
-use structs::RangeSet;
+use structs::{RangeSet, SequenceMap};
 
 use recv::RecvHalf;
 use send::SendHalf;
@@ -88,9 +88,12 @@ impl<T> Slab<T> {
 /// The halves of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row {
-    index: u64,
     pub(super) send: Slot,
     pub(super) recv: Slot,
+}
+
+impl Row {
+    const EMPTY: Self = Self { send: NONE, recv: NONE };
 }
 
 /// What is known of a number.
@@ -102,12 +105,12 @@ pub(super) enum Found {
     NeverOpened,
 }
 
-/// All streams of a session. Finding one is a binary search among those that are open.
+/// All streams of a session. Those that are open are found by their index: they are opened in order, and most end in order.
 #[derive(Debug)]
 pub(super) struct Streams {
     role: Role,
-    ours: Vec<Row>,
-    theirs: Vec<Row>,
+    ours: SequenceMap<Row>,
+    theirs: SequenceMap<Row>,
     /// The next that we open.
     next: u64,
     /// Indices of theirs that are over. As many as this are announced beyond the limit, so the gaps are as many as streams are open.
@@ -121,8 +124,8 @@ impl Streams {
     pub(super) const fn new(role: Role) -> Self {
         Self {
             role,
-            ours: Vec::new(),
-            theirs: Vec::new(),
+            ours: SequenceMap::new(),
+            theirs: SequenceMap::new(),
             next: 0,
             closed: RangeSet::new(),
             closed_count: 0,
@@ -142,11 +145,11 @@ impl Streams {
         self.recvs.items.iter_mut().flatten().for_each(RecvHalf::rest);
     }
 
-    fn rows(&self, id: StreamId) -> &Vec<Row> {
+    fn rows(&self, id: StreamId) -> &SequenceMap<Row> {
         if self.is_ours(id) { &self.ours } else { &self.theirs }
     }
 
-    fn rows_mut(&mut self, id: StreamId) -> &mut Vec<Row> {
+    fn rows_mut(&mut self, id: StreamId) -> &mut SequenceMap<Row> {
         if self.is_ours(id) { &mut self.ours } else { &mut self.theirs }
     }
 
@@ -156,24 +159,13 @@ impl Streams {
 
     #[inline]
     pub(super) fn find(&self, id: StreamId) -> Found {
-        let (rows, index) = (self.rows(id), id.index());
-        match place(rows, index) {
-            Ok(at) => rows.get(at).map_or(Found::Closed, |row| Found::Open(*row)),
-            Err(_) if self.is_ours(id) => {
-                if index < self.next {
-                    Found::Closed
-                } else {
-                    Found::NeverOpened
-                }
-            }
-            Err(_) => {
-                if self.closed.contains(index) {
-                    Found::Closed
-                } else {
-                    Found::NeverOpened
-                }
-            }
-        }
+        let index = id.index();
+        let known = match self.rows(id).get(index) {
+            Some(row) => return Found::Open(*row),
+            None if self.is_ours(id) => index < self.next,
+            None => self.closed.contains(index),
+        };
+        if known { Found::Closed } else { Found::NeverOpened }
     }
 
     /// The sending half of a stream.
@@ -207,14 +199,14 @@ impl Streams {
     pub(super) fn next_id(&mut self) -> StreamId {
         let id = StreamId::new(self.next, self.role);
         self.next += 1;
-        self.ours.push(Row { index: id.index(), send: NONE, recv: NONE });
+        self.ours.insert(id.index(), Row::EMPTY);
         id
     }
 
     /// A number of theirs that is seen for the first time.
     pub(super) fn admit(&mut self, id: StreamId) {
-        if let Err(at) = place(&self.theirs, id.index()) {
-            self.theirs.insert(at, Row { index: id.index(), send: NONE, recv: NONE });
+        if self.theirs.get(id.index()).is_none() {
+            self.theirs.insert(id.index(), Row::EMPTY);
         }
     }
 
@@ -232,59 +224,38 @@ impl Streams {
         slot
     }
 
-    /// Forgets a sending half. Whether there was one.
+    /// Forgets a sending half. Whether that was the last of its stream.
     pub(super) fn remove_send(&mut self, slot: Slot) -> bool {
         let Some(id) = self.sends.get(slot).map(|half| half.id) else { return false };
-        self.update(id, |row| row.send = NONE);
-        self.sends.remove(slot)
+        self.sends.remove(slot);
+        self.update(id, |row| row.send = NONE)
     }
 
-    /// Forgets a receiving half. Whether there was one.
+    /// Forgets a receiving half. Whether that was the last of its stream.
     pub(super) fn remove_recv(&mut self, slot: Slot) -> bool {
         let Some(id) = self.recvs.get(slot).map(|half| half.id) else { return false };
-        self.update(id, |row| row.recv = NONE);
-        self.recvs.remove(slot)
+        self.recvs.remove(slot);
+        self.update(id, |row| row.recv = NONE)
     }
 
-    /// Changes the row of a stream, and forgets it when nothing is left of it.
-    fn update(&mut self, id: StreamId, change: impl FnOnce(&mut Row)) {
+    /// Changes the row of a stream, and forgets it when nothing is left of it. Whether it did.
+    fn update(&mut self, id: StreamId, change: impl FnOnce(&mut Row)) -> bool {
         let ours = self.is_ours(id);
         let rows = self.rows_mut(id);
-        let Ok(at) = place(rows, id.index()) else { return };
-        if let Some(row) = rows.get_mut(at) {
-            change(row);
-            if row.send != NONE || row.recv != NONE {
-                return;
-            }
+        let Some(row) = rows.get_mut(id.index()) else { return false };
+        change(row);
+        if *row != Row::EMPTY {
+            return false;
         }
-        rows.remove(at);
+        rows.remove(id.index());
         if rows.is_empty() && rows.capacity() > MAX_EMPTY {
-            *rows = Vec::new();
+            *rows = SequenceMap::new();
         }
         if !ours {
             self.closed.insert(id.index()..id.index() + 1);
             self.closed_count += 1;
         }
-    }
-}
-
-/// Where the row of a stream is, or would have to be.
-///
-/// Streams are opened in order and most end in order, so the row is mostly as far from one end as its number is from the
-/// number there.
-#[inline]
-fn place(rows: &[Row], index: u64) -> Result<usize, usize> {
-    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Err(0) };
-    if index > last.index {
-        return Err(rows.len());
-    }
-    let ahead = usize::try_from(index.wrapping_sub(first.index)).unwrap_or(usize::MAX);
-    let behind = usize::try_from(last.index - index).unwrap_or(usize::MAX);
-    let is_at = |at: usize| rows.get(at).is_some_and(|row| row.index == index);
-    match (rows.len() - 1).checked_sub(behind) {
-        _ if is_at(ahead) => Ok(ahead),
-        Some(at) if is_at(at) => Ok(at),
-        _ => rows.binary_search_by_key(&index, |row| row.index),
+        true
     }
 }
 
@@ -292,19 +263,6 @@ fn place(rows: &[Row], index: u64) -> Result<usize, usize> {
 mod tests {
     use super::*;
     use framing::StreamKind;
-
-    #[test]
-    fn a_row_is_found_wherever_gaps_are() {
-        let row = |index| Row { index, send: NONE, recv: NONE };
-        for gaps in 0_u32..1 << 8 {
-            let rows: Vec<Row> = (0..8).filter(|bit| gaps >> bit & 1 == 0).map(|bit| row(100 + bit)).collect();
-            for index in 98..110 {
-                let found = rows.binary_search_by_key(&index, |row| row.index);
-                assert_eq!(place(&rows, index), found, "{index} in {rows:?}");
-            }
-        }
-        assert_eq!(place(&[row(0), row(u64::MAX >> 2)], 7), Err(1));
-    }
 
     #[test]
     fn closed_streams_are_remembered_in_as_many_ranges_as_there_are_gaps() {

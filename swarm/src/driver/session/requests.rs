@@ -44,10 +44,11 @@ impl Session {
         peer: &mut Peer,
         visit: &mut Visit<'_>,
     ) {
-        match self.streams.remove(&stream) {
+        match self.streams.remove(stream) {
             Some(Slot::Thinking) => {}
             // The asking side may have gone on without it.
-            other => return drop(other.map(|slot| self.streams.insert(stream, slot))),
+            Some(slot) => return self.streams.insert(stream, slot),
+            None => return,
         }
         match answer {
             Err(code) => {
@@ -81,7 +82,7 @@ impl Session {
     }
 
     pub(super) fn read_answer(&mut self, stream: StreamId, peer: &mut Peer, visit: &mut Visit<'_>) {
-        let Some(Slot::Calling(calling)) = self.streams.get_mut(&stream) else { return };
+        let Some(Slot::Calling(calling)) = self.streams.get_mut(stream) else { return };
         visit.scratch.clear();
         let max = calling.max_answer.saturating_add(1);
         match read_to(visit.scratch, max.saturating_sub(calling.answer.len()), stream, peer) {
@@ -92,7 +93,7 @@ impl Session {
             }
             Came::Reset(code) => self.fail_call(stream, RequestError::from(code), peer),
             Came::All => {
-                let Some(Slot::Calling(calling)) = self.streams.remove(&stream) else { return };
+                let Some(Slot::Calling(calling)) = self.streams.remove(stream) else { return };
                 if calling.at < calling.bytes.len() {
                     // It did not want to hear the rest.
                     let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
@@ -113,7 +114,7 @@ impl Session {
 
     /// A request of ours is given up.
     pub(super) fn fail_call(&mut self, stream: StreamId, error: RequestError, peer: &mut Peer) {
-        if let Some(Slot::Calling(calling)) = self.streams.remove(&stream) {
+        if let Some(Slot::Calling(calling)) = self.streams.remove(stream) {
             let _ = calling.reply.send(Err(error));
             let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
             let _ = peer.stop_stream(stream, StreamCode::CANCELLED);
@@ -161,10 +162,10 @@ impl Session {
                 }
                 Box::new(Hearing { responder, body: body.to_vec() })
             }
-            slot => return drop(self.streams.insert(stream, slot)),
+            slot => return self.streams.insert(stream, slot),
         };
         match read_to(&mut hearing.body, hearing.responder.max_request(), stream, peer) {
-            Came::Some => drop(self.streams.insert(stream, Slot::Hearing(hearing))),
+            Came::Some => self.streams.insert(stream, Slot::Hearing(hearing)),
             Came::TooMuch => self.turn_away(stream, StreamCode::TOO_LARGE, peer),
             Came::Reset(_) => {
                 let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
@@ -183,7 +184,7 @@ impl Session {
             false => responder.ask(Arc::clone(&self.conn), stream, body),
         };
         match asked {
-            Ok(()) => drop(self.streams.insert(stream, Slot::Thinking)),
+            Ok(()) => self.streams.insert(stream, Slot::Thinking),
             Err(code) => {
                 let _ = peer.reset_stream(stream, code);
             }
@@ -198,11 +199,11 @@ impl Session {
         // Most requests are answered long before: to look at all of them now is less work than to keep their order.
         let mut late = Vec::new();
         self.due = None;
-        for (stream, slot) in &self.streams {
+        for (stream, slot) in self.streams.iter() {
             if let Slot::Calling(calling) = slot {
                 let Calling { deadline, timeout, .. } = &**calling;
                 if *deadline <= visit.now {
-                    late.push((*stream, *timeout));
+                    late.push((stream, *timeout));
                 } else {
                     earlier(&mut self.due, Some(*deadline));
                 }

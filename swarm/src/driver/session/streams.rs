@@ -24,7 +24,7 @@ pub(super) struct Piped {
 
 impl Session {
     pub(super) fn write(&mut self, stream: StreamId, peer: &mut Peer) {
-        let over = match self.streams.get_mut(&stream) {
+        let over = match self.streams.get_mut(stream) {
             Some(Slot::Piped(piped)) => piped.write(stream, peer),
             Some(Slot::Calling(calling)) => {
                 if calling.at < calling.bytes.len() && hand_over(&calling.bytes, &mut calling.at, stream, peer) {
@@ -45,16 +45,16 @@ impl Session {
             _ => false,
         };
         if over {
-            self.streams.remove(&stream);
+            self.streams.remove(stream);
         }
     }
 
     pub(super) fn read(&mut self, stream: StreamId, peer: &mut Peer, visit: &mut Visit<'_>) {
-        let over = match self.streams.get_mut(&stream) {
+        let over = match self.streams.get_mut(stream) {
             Some(Slot::Piped(piped)) => piped.read(stream, peer, visit.scratch),
             Some(Slot::Calling(_)) => return self.read_answer(stream, peer, visit),
             Some(Slot::Naming { .. } | Slot::Hearing(_)) => {
-                if let Some(slot) = self.streams.remove(&stream) {
+                if let Some(slot) = self.streams.remove(stream) {
                     self.read_request(stream, slot, peer, visit);
                 }
                 return;
@@ -62,33 +62,33 @@ impl Session {
             _ => false,
         };
         if over {
-            self.streams.remove(&stream);
+            self.streams.remove(stream);
         }
     }
 
     pub(super) fn on_delivered(&mut self, stream: StreamId) {
-        if let Some(Slot::Piped(piped)) = self.streams.get_mut(&stream) {
+        if let Some(Slot::Piped(piped)) = self.streams.get_mut(stream) {
             piped.pipe.delivered();
             piped.out_over = true;
             if piped.in_over {
-                self.streams.remove(&stream);
+                self.streams.remove(stream);
             }
         }
     }
 
     pub(super) fn on_stopped(&mut self, stream: StreamId, code: StreamCode, peer: &mut Peer) {
-        match self.streams.get_mut(&stream) {
+        match self.streams.get_mut(stream) {
             Some(Slot::Piped(piped)) => {
                 piped.pipe.break_off(StreamError::from(code));
                 (piped.out, piped.out_over) = (Vec::new(), true);
                 if piped.in_over {
-                    self.streams.remove(&stream);
+                    self.streams.remove(stream);
                 }
             }
             Some(Slot::Calling(_)) => self.fail_call(stream, RequestError::from(code), peer),
             // Nobody waits for the answer.
             Some(Slot::Answering { .. } | Slot::Thinking | Slot::Hearing(_) | Slot::Naming { .. }) => {
-                self.streams.remove(&stream);
+                self.streams.remove(stream);
                 let _ = peer.stop_stream(stream, StreamCode::CANCELLED);
             }
             None => {}
@@ -111,7 +111,7 @@ impl Session {
 
     /// Takes a stream of the other side for nothing, and says why.
     pub(super) fn turn_away(&mut self, stream: StreamId, code: StreamCode, peer: &mut Peer) {
-        self.streams.remove(&stream);
+        self.streams.remove(stream);
         let _ = peer.stop_stream(stream, code);
         let _ = peer.reset_stream(stream, code);
     }
