@@ -10,13 +10,17 @@
 //! - The window is cut to one half, not to four packets, to measure the round trip, every 5 s.
 
 mod memory;
+mod probe;
+mod surplus;
 
 use std::time::{Duration, Instant};
 
 pub(super) use memory::Memory;
+use probe::{DRAINED_PROBE, Probe, UNMEASURED_PROBE};
+use surplus::Surplus;
 
-use super::rate::{carried, per_second};
-use super::rival::{Point, Rival, Verdict};
+use super::rate::carried;
+use super::rival::{Point, Rival};
 use super::{Controller, PacketInfo, Sample, Summary, initial_window, least_window, scale, window_rate};
 
 /// What the sender is about.
@@ -99,38 +103,10 @@ struct Round {
     last_best: u64,
 }
 
-/// How far acknowledgements run ahead of the bandwidth when they come in lumps.
-#[derive(Debug, Clone)]
-struct Surplus {
-    most: [u64; 2],
-    rounds: u8,
-    since: Instant,
-    acked: u64,
-}
-
-/// The probe of the round trip.
-#[derive(Debug, Clone)]
-struct Probe {
-    last: Instant,
-    interval: Duration,
-    /// What it interrupted.
-    from: Phase,
-    before: Point,
-    /// There was a long queue all through the round before it.
-    from_queue: bool,
-    /// The shortest round trip so far that still had a queue in it.
-    after: Option<Point>,
-    /// The shortest round trip so far.
-    least: Duration,
-    /// The window has been small enough since, and stays so until then.
-    hold: Option<Instant>,
-}
-
 impl Bbr {
     /// Startup from the initial window.
     #[must_use]
     pub fn new(mtu: u64, now: Instant) -> Self {
-        let nowhere = Point { in_flight: 0, rtt: Duration::MAX };
         Self {
             mtu,
             window: initial_window(mtu),
@@ -150,7 +126,7 @@ impl Bbr {
             base_rtt: Duration::MAX,
             max_rtt: Duration::ZERO,
             overflows: false,
-            latest: nowhere,
+            latest: NOWHERE,
             round: Round {
                 min_rtt: Duration::MAX,
                 best: 0,
@@ -160,17 +136,8 @@ impl Bbr {
                 last_min_rtt: Duration::MAX,
                 last_best: 0,
             },
-            surplus: Surplus { most: [0; 2], rounds: 0, since: now, acked: 0 },
-            probe: Probe {
-                last: now,
-                interval: FIRST_PROBE,
-                from: Phase::Cruise,
-                before: nowhere,
-                from_queue: false,
-                after: None,
-                least: Duration::MAX,
-                hold: None,
-            },
+            surplus: Surplus::new(now),
+            probe: Probe::new(now),
             rival: Rival::new(),
             resume: 0,
             odd: 0,
@@ -437,110 +404,6 @@ impl Bbr {
         }
     }
 
-    // The probe of the round trip.
-
-    fn start_probe(&mut self, sample: &Sample, summary: &Summary, now: Instant) {
-        let interval = self.probe.interval.max(summary.smoothed_rtt.saturating_mul(2));
-        if matches!(self.phase, Phase::Probe | Phase::Startup)
-            || now.saturating_duration_since(self.probe.last) < interval
-        {
-            return;
-        }
-        let app_limited = sample.newest.is_some_and(|newest| newest.snapshot.is_app_limited());
-        if app_limited && self.phase != Phase::Compete && summary.in_flight <= self.product() / 2 {
-            // The application has made room for it already.
-            self.probe.last = now;
-            self.min_rtt = self.round.min_rtt.min(self.round.last_min_rtt).min(self.latest.rtt);
-            return;
-        }
-        self.probe = Probe {
-            last: self.probe.last,
-            interval: self.probe.interval,
-            from: self.phase,
-            before: self.latest,
-            from_queue: self.round.last_min_rtt.min(self.latest.rtt) > self.limit(self.base_rtt, 4),
-            after: None,
-            least: Duration::MAX,
-            hold: None,
-        };
-        self.enter(Phase::Probe);
-    }
-
-    /// Half of what was in flight, or of the model; never so much that there is nothing to see.
-    fn probe_window(&self) -> u64 {
-        let before = self.probe.before.in_flight;
-        (self.product() / 2).min(before / 4 * 3).max(before / 2).max(least_window(self.mtu))
-    }
-
-    /// Waits for the window to be small for 200 ms and a round trip.
-    fn hold_probe(&mut self, sample: &Sample, summary: &Summary, now: Instant) {
-        match self.probe.hold {
-            None if summary.in_flight <= self.probe_window() => {
-                self.probe.hold = Some(now + PROBE_HOLD);
-                self.phase_rounds = 0;
-                self.round.delivered = sample.delivered;
-                self.round.lost = sample.total_lost;
-            }
-            Some(end) if self.phase_rounds >= 1 && now >= end => self.end_probe(now),
-            _ => {}
-        }
-    }
-
-    fn end_probe(&mut self, now: Instant) {
-        self.probe.last = now;
-        self.probe.interval = PROBE;
-        let verdict = self.judge();
-        if self.probe.least != Duration::MAX {
-            self.min_rtt = self.probe.least;
-        }
-        self.shift_best();
-        self.max_rtt = self.max_rtt.saturating_sub(self.max_rtt / 32);
-
-        let stays = self.probe.from_queue && self.min_rtt > self.limit(self.base_rtt, 4);
-        let Point { in_flight, rtt } = self.probe.before;
-        let ours = per_second(in_flight, rtt).unwrap_or(0);
-        let competing = self.probe.from == Phase::Compete;
-        let room = self.rival.is_measured() && self.rival.leaves_room(self.bandwidth());
-        if verdict == Verdict::Unseen && stays && ours > self.rival.capacity() / 4 {
-            // Half of ours is not noticeable in a long queue, so ours is an eighth of it at most.
-            let window = if self.rival.take_reduced() {
-                self.rival.window().max(in_flight)
-            } else {
-                in_flight.saturating_mul(3)
-            };
-            self.compete(window);
-            self.probe.interval = UNSEEN_PROBE;
-        } else if !competing && verdict != Verdict::Unseen && room {
-            let interval = self.probe.interval;
-            self.compete(in_flight);
-            self.probe.interval = interval;
-        } else if competing && (room || self.min_rtt > self.limit(self.base_rtt, 8)) {
-            self.enter(Phase::Compete);
-        } else {
-            self.resume = if competing { self.rival.window() } else { 0 };
-            self.enter(Phase::Cruise);
-        }
-    }
-
-    /// Measures what the link carries from what the probe changed.
-    fn judge(&mut self) -> Verdict {
-        let full = self.overflows && self.probe.before.rtt > self.max_rtt / 100 * 93;
-        let verdict = self.rival.judge(self.probe.before, self.probe.after, self.base_rtt, full);
-        match verdict {
-            Verdict::Unclear | Verdict::Shared { agrees: false } => self.probe.interval = DOUBTFUL_PROBE,
-            Verdict::Alone => {
-                self.best = [self.rival.capacity(); 2];
-                self.probe.from = Phase::Cruise;
-                // Each probe halves the queue that is left.
-                if self.probe.least > self.limit(self.base_rtt, 4) {
-                    self.probe.interval = UNSEEN_PROBE;
-                }
-            }
-            Verdict::Unseen | Verdict::Shared { agrees: true } => {}
-        }
-        verdict
-    }
-
     // What comes out.
 
     fn set_window(&mut self, acked: u64, summary: &Summary) {
@@ -582,30 +445,6 @@ impl Bbr {
             _ => grown.min(target),
         }
         .max(least);
-    }
-}
-
-impl Surplus {
-    fn most(&self) -> u64 {
-        self.most[0].max(self.most[1])
-    }
-
-    fn on_acked(&mut self, acked: u64, bandwidth: u64, window: u64, now: Instant) {
-        if self.acked <= carried(bandwidth, now.saturating_duration_since(self.since)) {
-            self.since = now;
-            self.acked = 0;
-        }
-        self.acked = self.acked.saturating_add(acked);
-        let expected = carried(bandwidth, now.saturating_duration_since(self.since));
-        self.most[0] = self.most[0].max(self.acked.saturating_sub(expected).min(window));
-    }
-
-    fn end_round(&mut self) {
-        self.rounds = self.rounds.saturating_add(1);
-        if self.rounds >= 5 {
-            self.rounds = 0;
-            self.most = [0, self.most[0]];
-        }
     }
 }
 
@@ -667,6 +506,8 @@ fn ratio(part: u64, whole: u64) -> f32 {
     part as f32 / whole.max(1) as f32
 }
 
+/// Before anything was measured.
+const NOWHERE: Point = Point { in_flight: 0, rtt: Duration::MAX };
 /// Doubles the rate each round trip: 4 ln 2 (draft-ietf-ccwg-bbr, section 2.4).
 const STARTUP_PACE: f64 = 2.77;
 /// Rounds between looking for more, plus up to three.
@@ -678,19 +519,5 @@ const LEAST_QUEUE: Duration = Duration::from_micros(500);
 const MOST_FLOOR_LOSS: f32 = 0.1;
 /// Losses that are answered even if no queue shows: shallow buffers overflow without one.
 const HEAVY_LOSS: f32 = 0.25;
-/// Between probes of the round trip; a fifth of a second at half the rate costs 2 %.
-const PROBE: Duration = Duration::from_secs(5);
-/// The first, since the path may have been in use when we started.
-const FIRST_PROBE: Duration = Duration::from_secs(2);
-/// After a drain that failed.
-const DRAINED_PROBE: Duration = Duration::from_millis(1_500);
-/// After a measurement that contradicts the one before.
-const DOUBTFUL_PROBE: Duration = Duration::from_secs(1);
-/// While competing without any measurement.
-const UNMEASURED_PROBE: Duration = Duration::from_millis(500);
-/// While the window must change by far.
-const UNSEEN_PROBE: Duration = Duration::from_millis(300);
-/// How long the window stays small (draft-ietf-ccwg-bbr, section 2.5).
-const PROBE_HOLD: Duration = Duration::from_millis(200);
 /// 2^64 divided by the golden ratio: spreads what it multiplies.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
