@@ -1,18 +1,19 @@
 //! Two multiplexers, and all that they were given to deliver.
 
+mod content;
+mod laws;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use framing::{CloseCode, Frame, Frames, Hello, PacketWriter, Role, StreamCode, StreamId};
 
 use crate::Violation;
-use crate::mux::{
-    Account, Event, Limits, Messages, Mux, Protocol, ProtocolId, Protocols, Read, ReadError, Received, Urgency,
-    WriteError, push_message,
-};
+use crate::mux::{Limits, Messages, Mux, ProtocolId, Read, ReadError, Received, Urgency, WriteError, push_message};
 use crate::sent::SentFrames;
+
+use content::{byte, datagram, message, protocols};
 
 /// Protocols of either side. The last ones differ.
 const PROTOCOLS: u16 = 4;
@@ -39,7 +40,7 @@ const MAX_STREAMS: usize = 2 * (16 + 2 * PROTOCOLS as usize);
 /// Two multiplexers, the packets between them, and everything that was ever sent.
 ///
 /// What is read is what was written, from the first byte on, and no more; messages come once, in order and whole;
-/// [`Account`]s add up; memory is bounded; a side says that it has something to send if and only if
+/// [`Account`](crate::mux::Account)s add up; memory is bounded; a side says that it has something to send if and only if
 /// it has; the honest never break the protocol. Once somebody else spoke for a side, what the other side reads is not
 /// looked at, and either may find that the protocol was broken; the rest holds.
 #[derive(Debug)]
@@ -542,146 +543,6 @@ impl Muxes {
         }
         self.check(at);
     }
-
-    fn on_event(&mut self, at: usize, event: Event) {
-        let deceived = self.ends[at].deceived;
-        match event {
-            Event::Agreed => assert!(deceived || self.ends[at].greeted),
-            Event::Opened { stream, protocol, .. } => {
-                let known = self.streams.get(&stream);
-                assert!(deceived || known.is_some_and(|known| known.protocol == protocol), "{stream:?} was not opened");
-                self.streams.entry(stream).or_insert(Stream { protocol, ways: [Way::default(); 2] });
-                self.ends[at].known.push(stream);
-            }
-            Event::Delivered { stream } => {
-                let way = self.streams.get(&stream).and_then(|stream| stream.ways.get(at));
-                assert!(deceived || way.is_some_and(|way| way.finished), "{stream:?} was not finished");
-            }
-            Event::Stopped { stream, .. } => {
-                if let Some(way) = self.streams.get_mut(&stream).and_then(|stream| stream.ways.get_mut(at)) {
-                    way.given_up = true;
-                }
-            }
-            Event::Acked { protocol, urgency, through } => {
-                let channel = self.channels.entry((at, protocol.0, urgency)).or_default();
-                assert!(through.0 >= channel.acked && through.0 < channel.lens.len() as u64, "{through} arrived");
-                channel.acked = through.0 + 1;
-            }
-            Event::ChannelClosed { protocol, urgency, account, .. } => {
-                let channel = self.channels.entry((at, protocol.0, urgency)).or_default();
-                assert!(account.accepted <= channel.lens.len() as u64, "{account:?}");
-                channel.resumed_at.insert(usize::try_from(account.accepted).unwrap_or(usize::MAX));
-                channel.closed = true;
-            }
-            Event::ProtocolFailed { protocol, .. } => {
-                self.ends[at].failed.insert(protocol);
-            }
-            _ => {}
-        }
-    }
-
-    /// What holds at every moment. Counting messages takes time: each call looks at one channel.
-    fn check(&mut self, side: usize) {
-        let held = self.ends[side].mux.buffered_bytes();
-        assert!(held <= LIMITS.send_memory + LIMITS.receive_memory, "{held} bytes are held");
-        let channels = (0..PROTOCOLS).flat_map(|protocol| BOTH.map(|urgency| (protocol, urgency)));
-        if let Some((protocol, urgency)) = channels.cycle().nth(self.checks % (2 * usize::from(PROTOCOLS))) {
-            self.account(side, protocol, urgency);
-        }
-        self.checks = self.checks.wrapping_add(1);
-    }
-
-    /// What became of the messages of a channel: of all that were accepted.
-    fn account(&self, side: usize, protocol: u16, urgency: Urgency) -> Account {
-        let account = self.ends[side].mux.account(ProtocolId(protocol), urgency);
-        let accepted = self.channels.get(&(side, protocol, urgency)).map_or(0, |channel| channel.lens.len());
-        assert_eq!(account.accepted, accepted as u64);
-        assert_eq!(account.accepted, account.acked + account.unknown + account.unsent, "{account:?}");
-        account
-    }
-
-    /// Once packets arrive, everything that was not given up does.
-    pub fn finish(mut self) {
-        for side in 0..2 {
-            (0..self.under_way(side)).for_each(|which| self.lose(side, which));
-            self.ends[side].packets.clear();
-            self.greet(side);
-        }
-        for round in 0.. {
-            if self.ends.iter().any(|end| end.over) {
-                return;
-            }
-            assert!(round < 20_000, "it never ends");
-            let mut idle = true;
-            for side in 0..2 {
-                for _ in 0..64 {
-                    if !self.transmit(side, 0) {
-                        break;
-                    }
-                    idle = false;
-                    self.deliver(side, 0);
-                    self.acknowledge(side, 0);
-                    self.lose(side, 0);
-                    self.ends[side].packets.clear();
-                }
-            }
-            for side in 0..2 {
-                idle &= !self.read_all(side);
-            }
-            if idle {
-                let wake = self.ends.iter().filter_map(|end| end.mux.deadline()).min();
-                let Some(wake) = wake else { break };
-                assert!(wake > self.now, "a rate cap is over, and nothing follows");
-                self.now = wake;
-            }
-        }
-        if !self.hostile {
-            self.check_whole();
-        }
-    }
-
-    fn read_all(&mut self, side: usize) -> bool {
-        self.poll(side);
-        let mut any = false;
-        for which in 0..self.ends[side].known.len() {
-            while self.read(side, which, 5000) {
-                any = true;
-            }
-        }
-        for protocol in 0..PROTOCOLS {
-            while self.recv(side, protocol) || self.recv_datagram(side, protocol) {
-                any = true;
-            }
-        }
-        any
-    }
-
-    fn check_whole(&self) {
-        for (id, stream) in &self.streams {
-            // Who is refused learns it from the other half, even if what it wrote was acknowledged before.
-            let failed = self.ends.iter().any(|end| end.failed.contains(&stream.protocol));
-            if failed || stream.ways.iter().any(|way| way.given_up) {
-                continue;
-            }
-            for way in &stream.ways {
-                assert!(!way.finished || way.ended, "{id:?} stops: {way:?}");
-            }
-        }
-        for ((side, protocol, urgency), channel) in &self.channels {
-            let account = self.account(*side, *protocol, *urgency);
-            let failed = self.ends.iter().any(|end| end.failed.contains(&ProtocolId(*protocol)));
-            if !failed {
-                let received = channel.next as u64;
-                let lost = account.unknown + account.unsent;
-                assert!(received + lost >= account.accepted, "{received} messages came: {account:?}");
-                assert!(channel.closed || lost == 0, "{account:?}, and nothing is in the way");
-            }
-        }
-        for end in &self.ends {
-            assert!(end.mux.is_flushed(), "something was not sent");
-            assert_eq!(end.mux.held_bytes(), 0, "something is held");
-        }
-    }
 }
 
 fn dispatch(mux: &mut Mux, bytes: &[u8]) -> Result<Received, Violation> {
@@ -706,63 +567,4 @@ fn dispatch(mux: &mut Mux, bytes: &[u8]) -> Result<Received, Violation> {
         }
     }
     Ok(received)
-}
-
-/// Those of the dialler, or of a responder that has others; all of them with datagrams or only some.
-fn protocols(dialler: bool, datagrams: bool) -> Protocols {
-    let mut protocols = Protocols::new();
-    let weight = NonZeroU16::MIN.saturating_add(2);
-    let list = if dialler {
-        [
-            Protocol::new("a", 1),
-            Protocol::new("b", 1).version(2).weight(weight).datagrams(datagrams),
-            Protocol::new("c", 1).rate_cap(NonZeroU32::new(100_000)),
-            Protocol::new("d", 1).datagrams(datagrams),
-        ]
-    } else {
-        [
-            Protocol::new("a", 1).weight(weight),
-            Protocol::new("b", 2).version(3).datagrams(datagrams),
-            Protocol::new("c", 1).accepts_streams(false),
-            Protocol::new("e", 1),
-        ]
-    };
-    for protocol in list {
-        let registered = protocols.register(protocol);
-        debug_assert!(registered.is_ok(), "{registered:?}");
-    }
-    protocols
-}
-
-/// The byte at `offset` of what a side writes to a stream.
-fn byte(id: StreamId, side: usize, offset: u64) -> u8 {
-    let [low, high, ..] = (offset.wrapping_mul(7) ^ offset >> 8).to_le_bytes();
-    let [id, ..] = (id.value() * 2 + side as u64).wrapping_mul(31).to_le_bytes();
-    low ^ high.rotate_left(3) ^ id
-}
-
-/// A message that tells what it is, as far as its length allows; its first byte tells how urgent. Copied in runs: most of
-/// the time of a fuzzer would go into single bytes.
-fn message((side, protocol, urgency): (usize, u16, Urgency), number: usize, len: usize) -> Vec<u8> {
-    let salt = (number * 16 + side * 8 + usize::from(protocol)).to_le_bytes();
-    let body = salt.into_iter().cycle().zip(0_u8..=250).map(|(salt, at)| salt ^ at);
-    let body: Vec<u8> = body.collect();
-    run(&[u8::from(urgency == Urgency::Urgent)], &body, len)
-}
-
-/// A datagram with its number in front, if it is long enough.
-fn datagram(side: usize, protocol: u16, number: u64, len: usize) -> Vec<u8> {
-    let salt = number.wrapping_mul(8) + side as u64 * 4 + u64::from(protocol);
-    run(&number.to_be_bytes(), &salt.to_le_bytes(), len)
-}
-
-/// `len` bytes of `head`, and then of `body` again and again.
-fn run(head: &[u8], body: &[u8], len: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(len + head.len() + body.len());
-    bytes.extend_from_slice(head);
-    while bytes.len() < len {
-        bytes.extend_from_slice(body);
-    }
-    bytes.truncate(len);
-    bytes
 }
