@@ -475,7 +475,6 @@ impl Builder {
         shared.listening = listening;
         let shared = Arc::new(shared);
         let epoch = clock::epoch();
-        #[cfg_attr(not(feature = "v12"), expect(unused_mut, reason = "the other wire is named to it"))]
         let mut node = Node::new(identity, config, epoch, &seed.fork("node"), epoch.instant);
         #[cfg(feature = "v12")]
         if let Some(legacy) = &legacy {
