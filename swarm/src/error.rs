@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::PeerId;
 use crate::discovery::Report;
+use crate::{PeerId, TransportAddr};
 
 /// Why a dial did not lead to a peer. No state remains of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +20,12 @@ pub enum DialError {
     /// Port 0, a multicast or an unspecified address.
     #[error("{addr} is not an address of a peer")]
     BadAddress {
+        /// The address that was given.
+        addr: SocketAddr,
+    },
+    /// The node has no socket that reaches the address: none of IPv6, perhaps, or not that transport.
+    #[error("{addr} cannot be reached: this node has no {}", missing(*.addr))]
+    NoWay {
         /// The address that was given.
         addr: SocketAddr,
     },
@@ -114,6 +120,15 @@ pub enum DialError {
     /// The node has ended.
     #[error("the node has ended")]
     Closed,
+}
+
+/// What it takes to reach an address.
+fn missing(addr: SocketAddr) -> String {
+    match TransportAddr::of(addr) {
+        Some(place) => format!("transport {}", place.transport()),
+        None if addr.is_ipv4() => String::from("socket for IPv4"),
+        None => String::from("socket for IPv6"),
+    }
 }
 
 /// Why a message was not accepted. Nothing was queued.
@@ -279,6 +294,12 @@ pub enum BindError {
     Url {
         /// What was given.
         url: String,
+    },
+    /// The number of a transport is 0, or of two transports, or there are more than 8.
+    #[error("there is no place for a transport with the number {id}")]
+    Transport {
+        /// The number.
+        id: u16,
     },
     /// The operating system gave no entropy.
     #[error("the operating system gave no entropy")]

@@ -20,6 +20,7 @@ pub mod rendezvous;
 #[cfg(feature = "tokio")]
 mod seeds;
 mod ticket;
+mod transport;
 #[cfg(feature = "tokio")]
 mod udp;
 #[cfg(feature = "v12")]
@@ -56,6 +57,7 @@ pub mod settings {
     pub use peer::{Config as Sessions, Idle, SubnetLimits};
 }
 pub use ticket::{ParseTicketError, Ticket, TicketRelay};
+pub use transport::{Arrived, Transport, TransportAddr};
 
 /// The programs in the repository's README compile.
 #[cfg(all(doctest, feature = "tokio", feature = "v12"))]

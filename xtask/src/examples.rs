@@ -14,8 +14,9 @@ use crate::steps;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The examples, and the last line of what each prints.
-const EXAMPLES: [(&str, &str); 4] = [
+const EXAMPLES: [(&str, &str); 5] = [
     ("hello", "both were greeted"),
+    ("memory_transport", "1000000 bytes went through memory and came back, with 0 sockets"),
     ("request", "nobody there knows cube/1"),
     ("stream", "10000000 bytes went out and arrived, 10000000 came back"),
     ("two_nodes_test", "test answers_arrive ... ok"),

@@ -292,7 +292,7 @@ impl Server {
 /// Who was refused need not ask again before.
 const SOONEST: Duration = Duration::from_secs(30);
 
-/// The address that others may try. The port of a connection is of no use to them.
+/// The address that others may try. The port of a connection is of no use to them, nor what is none of a network.
 fn seen(path: &Path) -> Option<SocketAddr> {
-    (!matches!(path.link, Link::Stream(_))).then_some(path.remote)
+    (!matches!(path.link, Link::Stream(_) | Link::Custom(_))).then_some(path.remote)
 }

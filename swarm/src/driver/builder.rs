@@ -1,5 +1,7 @@
 //! Settings of a node and how it starts.
 
+mod resolve;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -7,16 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crypto::{Identity, Seed};
-use relay::Networks;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::Driver;
 use super::bind;
-use super::carrier::Listener;
+use super::carrier::{Brought, Listener};
 use super::handle::Swarm;
 use super::hash_table;
-use super::limits::COMMANDS;
+use super::limits::{COMMANDS, TRANSPORTS};
 #[cfg(feature = "portmap")]
 use super::portmap::Mapper;
 use super::relays::Outward;
@@ -37,8 +38,8 @@ use super::source::{
 use super::target::DialTarget;
 use crate::carrier::ListenAddr;
 use crate::clock;
-use crate::discovery::Reach;
-use crate::node::{self, Node};
+use crate::node::{Node, Ways};
+use crate::transport::Transport;
 use crate::{BindError, PeerId, Preset, RelayLimits, ServeRelay};
 
 /// Settings of a node. [`bind`](Self::bind) starts it.
@@ -47,6 +48,7 @@ use crate::{BindError, PeerId, Preset, RelayLimits, ServeRelay};
 pub struct Builder {
     preset: Preset,
     listen: Vec<ListenAddr>,
+    transports: Vec<(u16, Box<dyn Transport>)>,
     tcp_fallback: Option<bool>,
     #[cfg(feature = "portmap")]
     port_mapping: bool,
@@ -110,6 +112,15 @@ impl Builder {
         if self.listen.len() < MAX_SOCKETS {
             self.listen.push(addr);
         }
+        self
+    }
+
+    /// Adds a carrier of the application's own, by the number that it has at all nodes that use it, 1 to 65,535: 8 at most.
+    /// Sessions over it are the same as over UDP; dial a [`TransportAddr`](crate::TransportAddr). It counts as something to
+    /// listen on: a node with transports has sockets too only if [`listen`](Self::listen) or [`listen_on`](Self::listen_on)
+    /// adds some.
+    pub fn transport(mut self, id: u16, transport: impl Transport) -> Self {
+        self.transports.push((id, Box::new(transport)));
         self
     }
 
@@ -396,19 +407,28 @@ impl Builder {
         })
     }
 
-    fn prepare(self, #[cfg(feature = "v12")] legacy: Option<crate::v12::Swarm>) -> Result<(Swarm, Driver), BindError> {
+    fn prepare(
+        mut self,
+        #[cfg(feature = "v12")] legacy: Option<crate::v12::Swarm>,
+    ) -> Result<(Swarm, Driver), BindError> {
         if Handle::try_current().is_err() {
             return Err(BindError::NoRuntime);
         }
         let seed = Seed::from_os().or(Err(BindError::Entropy))?;
-        let (sockets, listeners) = bind::all(&self.listen, self.preset)?;
+        let transports = numbered(std::mem::take(&mut self.transports))?;
+        let (sockets, listeners) = match self.listen.is_empty() && !transports.is_empty() {
+            true => (Vec::new(), Vec::new()),
+            false => bind::all(&self.listen, self.preset)?,
+        };
         let streams = listeners.iter().map(Listener::at);
         let listening: Vec<ListenAddr> =
             sockets.iter().map(|socket| ListenAddr::Udp(socket.local())).chain(streams).collect();
         // Without UDP the other addresses are all there is.
         let is_udp = |addr: &&ListenAddr| sockets.is_empty() || matches!(addr, ListenAddr::Udp(_));
         let local: Vec<SocketAddr> = listening.iter().filter(is_udp).map(ListenAddr::addr).collect();
-        let config = self.resolve(&local);
+        let has = |ipv4: bool| sockets.iter().any(|socket| socket.local().is_ipv4() == ipv4);
+        let ways = Ways { ipv4: has(true), ipv6: has(false), transports: transports.keys().copied().collect() };
+        let config = self.resolve(&local).ways(ways);
         #[cfg(feature = "http")]
         let (bootstrap_servers, piping_servers) = (servers(&self.bootstrap_servers)?, servers(&self.piping_servers)?);
         #[cfg(any(feature = "http", feature = "mdns"))]
@@ -481,11 +501,11 @@ impl Builder {
             node.set_v12_key(Some(*legacy.id().as_bytes()));
         }
         node.bootstrap_with(&contacts, epoch.instant);
-        let lan = self.lan.unwrap_or(self.preset != Preset::Server);
+        let lan = self.lan.unwrap_or(self.preset != Preset::Server) && (transports.is_empty() || !sockets.is_empty());
         #[cfg_attr(not(feature = "portmap"), expect(unused_mut, reason = "nothing is added"))]
         let mut driver = Driver::new(
             node,
-            (sockets, listeners),
+            (sockets, listeners, transports),
             lan,
             self.seeds,
             self.stun,
@@ -510,62 +530,18 @@ impl Builder {
         let swarm = swarm.and_v12(legacy);
         Ok((swarm, driver))
     }
+}
 
-    /// How far the node goes to find others.
-    fn reach(&self, bound: &[SocketAddr]) -> Reach {
-        let wanted = match self.preset {
-            Preset::Public | Preset::Server => Reach::World,
-            Preset::Lan => Reach::Network,
-            Preset::Loopback => Reach::Host,
-        };
-        wanted.min(Announcer::reach(bound))
+/// Transports by their numbers.
+fn numbered(transports: Vec<(u16, Box<dyn Transport>)>) -> Result<Brought, BindError> {
+    let mut numbered = Brought::new();
+    for (id, transport) in transports {
+        let is_taken = id == 0 || numbered.len() >= TRANSPORTS || numbered.insert(id, transport).is_some();
+        if is_taken {
+            return Err(BindError::Transport { id });
+        }
     }
-
-    fn resolve(&self, bound: &[SocketAddr]) -> node::Config {
-        let mut session = self.session.clone().unwrap_or_else(|| {
-            let base = peer::Config::default().datagram_queue(DATAGRAM_QUEUE);
-            match self.preset {
-                Preset::Server => base.max_peers(65_536),
-                _ => base,
-            }
-        });
-        if let Some(peers) = self.max_peers {
-            session = session.max_peers(peers.get());
-        }
-        if let Some(network) = self.network {
-            session = session.network(network);
-        }
-        if let Some(agent) = &self.agent {
-            session = session.agent(agent);
-        }
-        if let Some(idle) = self.idle {
-            session = session.idle(idle);
-        }
-        let lan = self.lan.unwrap_or(self.preset != Preset::Server);
-        let dht = self.dht.unwrap_or(true).then(|| self.reach(bound));
-        let pex = self.pex.unwrap_or(true).then(|| self.reach(bound));
-        let config = node::Config::default().session(session).lan(lan).dht(dht).pex(pex);
-        let config = config.serve_stun(self.serve_stun).direct(self.direct.unwrap_or(true));
-        let config = config.tcp_fallback(self.tcp_fallback.unwrap_or(true));
-        self.resolve_relays(config, self.reach(bound))
-    }
-
-    fn resolve_relays(&self, config: node::Config, reach: Reach) -> node::Config {
-        // Within one network nobody has many addresses, and everybody may have any.
-        let networks = if reach == Reach::World { Networks::Public } else { Networks::Off };
-        let limits = self.relay_limits.unwrap_or_else(|| RelayLimits::default().networks(networks));
-        let serve = self.serve_relay.unwrap_or(match self.preset {
-            Preset::Server => ServeRelay::Always,
-            Preset::Public => ServeRelay::Auto,
-            Preset::Lan | Preset::Loopback => ServeRelay::Never,
-        });
-        let far = reach > Reach::Host && self.preset != Preset::Server;
-        let used = self.use_relays.unwrap_or(far || !self.relays.is_empty());
-        // Who names relays later wants places there.
-        let wanted = if self.use_relays == Some(false) { 0 } else { relay::limits::WANTED };
-        let client = relay::client::Config::default().networks(networks).wanted(wanted);
-        config.reach(reach).serve(limits).serve_relay(serve).find_relays(used).relays(client)
-    }
+    Ok(numbered)
 }
 
 /// Reads the URLs of servers.
@@ -579,7 +555,5 @@ pub(crate) fn servers(urls: &[String]) -> Result<Vec<Server>, BindError> {
 pub(crate) const MAX_SERVERS: usize = 8;
 /// Sockets of one node.
 const MAX_SOCKETS: usize = 16;
-/// Bytes of datagrams that wait in one session: shared among the protocols, one of which sends any.
-const DATAGRAM_QUEUE: usize = 1 << 20;
 /// How long the sessions of a node that is dropped have for their goodbyes.
 pub(crate) const NO_GRACE: Duration = Duration::ZERO;

@@ -104,10 +104,11 @@ impl Swarm {
         self.legacy.as_ref()
     }
 
-    /// The address of the first socket. Its IP is `0.0.0.0` when the node listens on every interface.
+    /// The address of the first socket, or `0.0.0.0:0` if there is none. Its IP is `0.0.0.0` when the node listens on every
+    /// interface.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        // There is at least one.
+        // A node that has transports of the application only has none.
         self.shared.local.first().copied().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 

@@ -150,6 +150,21 @@ pub(crate) const ARRIVALS: usize = 64;
 /// Pieces taken in one turn.
 pub(crate) const ARRIVALS_PER_TURN: usize = 8;
 
+/// Transports that the application brings to one node. Beyond it the node does not start.
+pub(crate) const TRANSPORTS: usize = 8;
+
+/// Datagrams that wait for one transport, in bytes, and in how many batches. Beyond it they are dropped whole, as those of a
+/// connection are.
+pub(crate) const TRANSPORT_QUEUE: usize = 256 << 10;
+/// See [`TRANSPORT_QUEUE`].
+pub(crate) const TRANSPORT_BATCHES: usize = 256;
+
+/// Bytes of datagrams that one transport hands over at once, to which the last of them may add its own, and how often before
+/// the net task has taken any. Beyond it nothing is asked of the transport.
+pub(crate) const TRANSPORT_BATCH: usize = 64 << 10;
+/// See [`TRANSPORT_BATCH`].
+pub(crate) const TRANSPORT_ARRIVALS: usize = 16;
+
 /// New connections that wait for the net task. Beyond it they wait in the system.
 pub(crate) const ACCEPTED_WAITING: usize = 16;
 

@@ -18,7 +18,7 @@
 //! | `builder.rs`, `bind.rs`, `target.rs` | how a node starts, whom it dials |
 //! | `lan.rs` | multicast |
 //! | `portmap.rs` | asking the router to forward a port |
-//! | `carrier/` | TCP and WebSockets, where UDP does not pass |
+//! | `carrier/` | TCP, WebSockets and what the application brings, where UDP does not pass |
 //! | `hash_table.rs` | the distributed hash table: where it begins, what handles ask of it |
 //! | `relays.rs` | the relays that the owner names, and how it goes with all |
 //! | `source/`, `finding.rs` | other ways to find peers, and what the driver has to do with them |
@@ -92,7 +92,7 @@ pub use self::target::{DialTarget, ParseTargetError};
 pub use self::topic::{Published, Topic, TopicEvent, TopicEvents};
 pub use self::wishes::Stats;
 
-use self::carrier::{Carriers, Listener};
+use self::carrier::{Brought, Carriers, Listener, Transports};
 use self::command::Command;
 use self::conn::{Conn, Gone};
 use self::ending::{Closes, End};
@@ -136,6 +136,7 @@ pub struct Driver {
     buffers: Buffers,
     stun: Stun,
     carriers: Carriers,
+    transports: Transports,
     out: TransmitBuf,
     /// A batch that its socket had no room for, and how much of it left.
     held: Option<(Transmit, usize)>,
@@ -203,7 +204,7 @@ impl Driver {
     #[expect(clippy::too_many_arguments, reason = "called once, by the builder")]
     fn new(
         node: Node,
-        (sockets, listeners): (Vec<Udp>, Vec<Listener>),
+        (sockets, listeners, transports): (Vec<Udp>, Vec<Listener>, Brought),
         lan: bool,
         seeds: Vec<DialTarget>,
         stun: Vec<String>,
@@ -266,6 +267,7 @@ impl Driver {
             dropped: 0,
             sockets,
             carriers: Carriers::new(listeners),
+            transports: Transports::new(transports),
             #[cfg(feature = "portmap")]
             mapper: None,
             #[cfg(feature = "v12")]
@@ -313,13 +315,13 @@ impl Driver {
             // What is not given back by then ends with its time.
             let _ = tokio::time::timeout(portmap::GIVE_BACK, mapping).await;
         }
-        let Self { sockets, carriers, lan, closes, sessions, outcome, mut unsent, .. } = self;
+        let Self { sockets, carriers, transports, lan, closes, sessions, outcome, mut unsent, .. } = self;
         for session in sessions.into_values() {
             unsent += session.pending();
             session.end(Gone::Closed);
         }
         // Whoever waits for the end may bind the port again, and gets no other answer than that it has come.
-        drop((sockets, carriers, lan, closes));
+        drop((sockets, carriers, transports, lan, closes));
         outcome.send_replace(Some(Unsent { messages: unsent }));
     }
 
@@ -376,7 +378,19 @@ impl Driver {
         }
         self.slept = deadline;
         let Self {
-            shared, requests, request, sockets, carriers, extra, held, lan, sources, subscribers, paused, ..
+            shared,
+            requests,
+            request,
+            sockets,
+            carriers,
+            transports,
+            extra,
+            held,
+            lan,
+            sources,
+            subscribers,
+            paused,
+            ..
         } = self;
         let held_by = held.as_ref().map(|(transmit, _)| transmit.path.link);
         let blocked = held.as_ref().and_then(|(transmit, _)| socket_for(sockets, &transmit.path));
@@ -404,6 +418,7 @@ impl Driver {
                 || extra.poll_ready(held_by, cx)
                 || (deadline.is_some() && sleep.as_mut().poll(cx).is_ready())
                 || carriers.poll_ready(cx).is_ready()
+                || transports.poll_ready(cx).is_ready()
                 || lan.as_ref().is_some_and(|lan| lan.poll_readable(cx).is_ready())
                 || sources.poll_ready(cx).is_ready()
                 || room.as_mut().as_pin_mut().is_some_and(|room| room.poll(cx).is_ready());
@@ -442,6 +457,7 @@ impl Driver {
             self.follow_interfaces(now);
             self.tell_sources();
             self.carriers.sweep(&mut self.node, now);
+            self.transports.sweep();
             self.relays.stale = true;
             self.shared.services.sweep();
             for handle in std::mem::take(&mut self.used) {

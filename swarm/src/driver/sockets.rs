@@ -12,7 +12,7 @@ use crate::udp::{Sent, Udp};
 impl Driver {
     /// Returns whether there is more, and whether anything came.
     pub(super) fn receive(&mut self, now: Instant) -> (bool, bool) {
-        let Self { node, sockets, carriers, extra, buffers, lan, .. } = self;
+        let Self { node, sockets, carriers, transports, extra, buffers, lan, .. } = self;
         let (mut more, mut came) = (false, false);
         for socket in sockets {
             // One call: sessions are visited before the next, so that what they hold stays little. What is refused is
@@ -27,6 +27,8 @@ impl Driver {
             let _ = node.handle_datagram(datagram, now);
         });
         let (waits, arrived) = carriers.receive(node, now);
+        (more, came) = (more | waits, came | arrived);
+        let (waits, arrived) = transports.receive(node, now);
         (more, came) = (more | waits, came | arrived);
         if let Some(lan) = lan {
             more |= lan.receive(|datagram| _ = node.handle_datagram(datagram, now));
@@ -54,6 +56,10 @@ impl Driver {
             if transmit.path.link == LAN_LINK {
                 // What fails is counted there.
                 let _ = self.lan.as_mut().map(|lan| lan.send(&self.out, &transmit));
+                continue;
+            }
+            if let Link::Custom(_) = transmit.path.link {
+                self.transports.send(&self.out, &transmit);
                 continue;
             }
             let socket = match transmit.path.link {

@@ -13,7 +13,7 @@ use super::carrier::WS_PATH;
 use crate::carrier::StreamAddr;
 #[cfg(feature = "ws")]
 use crate::carrier::Upgrade;
-use crate::{DialError, DialWay, ParseIdError, ParseTicketError, PeerId, Ticket};
+use crate::{DialError, DialWay, ParseIdError, ParseTicketError, PeerId, Ticket, TransportAddr};
 
 /// Whom to dial and where: an address, a host name with a port, or the id of a peer with any number of those.
 ///
@@ -278,6 +278,18 @@ impl From<PeerId> for DialTarget {
 impl From<SocketAddr> for DialTarget {
     fn from(addr: SocketAddr) -> Self {
         Self { addrs: vec![addr], ..Self::default() }
+    }
+}
+
+impl From<TransportAddr> for DialTarget {
+    fn from(place: TransportAddr) -> Self {
+        Self::from(SocketAddr::from(place))
+    }
+}
+
+impl From<(PeerId, TransportAddr)> for DialTarget {
+    fn from((peer, place): (PeerId, TransportAddr)) -> Self {
+        Self::peer(peer, [place.into()])
     }
 }
 

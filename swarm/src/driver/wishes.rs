@@ -42,6 +42,8 @@ pub struct Stats {
     pub connections_refused: u64,
     /// Datagrams for which a connection had no room.
     pub connection_drops: u64,
+    /// Datagrams that a transport of the application was not given: they were too long for it, or it had no room.
+    pub transport_drops: u64,
     /// Streams and requests that are open or wait to be, of all sessions.
     pub streams: usize,
 }
@@ -143,6 +145,9 @@ impl Driver {
             Err(DialError::NoAddress) if way != DialWay::Relayed && !streams.is_empty() => {
                 self.node.dial_streams(peer, &addrs, &streams, true, now)
             }
+            Err(DialError::NoWay { .. }) if way != DialWay::Relayed => {
+                self.node.dial_streams(peer, &addrs, &streams, true, now)
+            }
             dialled => dialled,
         };
         match (dialled, peer) {
@@ -210,6 +215,7 @@ impl Driver {
             connections: self.carriers.len(),
             connections_refused: self.carriers.counts.refused,
             connection_drops: self.carriers.counts.dropped,
+            transport_drops: self.transports.dropped,
             streams: self.sessions.values().map(Session::streams).sum(),
         }
     }

@@ -1,7 +1,13 @@
 //! What the owner of a node decides.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use structs::{Link, Path};
+
 use crate::ServeRelay;
 use crate::discovery::Reach;
+use crate::transport::TransportAddr;
 
 /// The settings of a [`Node`](super::Node).
 #[derive(Debug, Clone)]
@@ -19,6 +25,7 @@ pub struct Config {
     pub(super) direct: bool,
     pub(super) serve_stun: bool,
     pub(super) tcp_fallback: bool,
+    pub(super) ways: Ways,
 }
 
 impl Default for Config {
@@ -37,6 +44,7 @@ impl Default for Config {
             direct: true,
             serve_stun: false,
             tcp_fallback: true,
+            ways: Ways::default(),
         }
     }
 }
@@ -137,4 +145,49 @@ impl Config {
         self.tcp_fallback = on;
         self
     }
+
+    /// By what datagrams leave. Default: by UDP, over IPv4 and IPv6.
+    #[must_use]
+    pub fn ways(mut self, ways: Ways) -> Self {
+        self.ways = ways;
+        self
+    }
+}
+
+/// By what the datagrams of a node leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ways {
+    /// There is a UDP socket for IPv4.
+    pub ipv4: bool,
+    /// There is one for IPv6.
+    pub ipv6: bool,
+    /// The transports of the application, by their numbers: their links are those of [`transport_link`], their addresses
+    /// [`TransportAddr`]s.
+    pub transports: BTreeSet<u16>,
+}
+
+impl Default for Ways {
+    fn default() -> Self {
+        Self { ipv4: true, ipv6: true, transports: BTreeSet::new() }
+    }
+}
+
+impl Ways {
+    /// The way to an address, if there is any.
+    pub(super) fn to(&self, addr: SocketAddr) -> Option<Path> {
+        if let Some(place) = TransportAddr::of(addr) {
+            let link = transport_link(place.transport());
+            let path = Path { link, local: place.anywhere().into(), remote: addr };
+            return self.transports.contains(&place.transport()).then_some(path);
+        }
+        let passes = if addr.is_ipv4() { self.ipv4 } else { self.ipv6 };
+        passes.then(|| Path::udp(super::dials::any_local(addr), addr))
+    }
+}
+
+/// The link of a transport that the application brought.
+#[must_use]
+pub const fn transport_link(transport: u16) -> Link {
+    // The numbers below are those of multicast.
+    Link::Custom(1 << 16 | transport as u32)
 }

@@ -10,7 +10,7 @@ use framing::scope::is_usable;
 use peer::{Handle, Reason, Target};
 use relay::Code;
 use relay::client::{AttemptId, Named};
-use structs::{Path, TokenBucket};
+use structs::TokenBucket;
 
 use super::Node;
 use super::event::Event;
@@ -145,7 +145,11 @@ impl Node {
             if !is_usable(&addr) {
                 continue;
             }
-            match self.endpoint.dial(target, Path::udp(any_local(addr), addr), self.now) {
+            let Some(path) = self.ways.to(addr) else {
+                refused = DialError::NoWay { addr };
+                continue;
+            };
+            match self.endpoint.dial(target, path, self.now) {
                 Ok(handle) | Err(peer::DialError::AlreadyConnected(handle)) => {
                     if !sessions.contains(&handle) {
                         sessions.push(handle);

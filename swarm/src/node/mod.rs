@@ -58,7 +58,7 @@ use framing::Kind;
 use peer::{Endpoint, Handle};
 use structs::{Datagram, Deadline, Epoch, Link, Machine, Path, Rejected, Transmit, TransmitBuf};
 
-pub use config::Config;
+pub use config::{Config, Ways, transport_link};
 pub use event::{Connection, Event};
 pub use finder::TableStats;
 pub use lan::{Interface, LAN_LINK, MAX_INTERFACES};
@@ -111,6 +111,7 @@ pub struct Node {
     streams: Streams,
     places: Places,
     reach: Reach,
+    ways: Ways,
     events: VecDeque<Event>,
     ending: bool,
     told_closed: bool,
@@ -203,6 +204,7 @@ impl Node {
             streams: Streams::new(config.tcp_fallback),
             places,
             reach: config.reach,
+            ways: config.ways,
             events: VecDeque::new(),
             ending: false,
             told_closed: false,

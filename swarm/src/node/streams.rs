@@ -16,7 +16,7 @@ use structs::{Deadline, Link, Path};
 use super::Node;
 use super::dials::any_local;
 use crate::carrier::{Carrier, StreamAddr};
-use crate::{DialError, DialId, PeerId};
+use crate::{DialError, DialId, PeerId, TransportAddr};
 
 /// The numbers of streams that others opened begin here.
 pub const ACCEPTED: u32 = 1 << 31;
@@ -74,11 +74,17 @@ impl Node {
         fall_back: bool,
         now: Instant,
     ) -> Result<DialId, DialError> {
+        // Who has no UDP at all goes by TCP at once.
+        let at_once = fall_back && self.streams.falls_back && !self.ways.ipv4 && !self.ways.ipv6;
+        let instead = addrs.iter().filter(|addr| at_once && TransportAddr::of(**addr).is_none());
+        let instead: Vec<StreamAddr> = instead.copied().map(StreamAddr::tcp).collect();
+        let is_some = !streams.is_empty() || !instead.is_empty();
         let id = match self.dial(peer, addrs, now) {
-            Err(DialError::NoAddress) if !streams.is_empty() => self.dial_nowhere(peer)?,
+            Err(DialError::NoAddress | DialError::NoWay { .. }) if is_some => self.dial_nowhere(peer)?,
             other => other?,
         };
         self.also_dial_streams(id, streams);
+        self.also_dial_streams(id, &instead);
         if fall_back {
             self.fall_back(id, addrs);
         }
@@ -97,8 +103,10 @@ impl Node {
 
     /// Has the addresses of a dial that is under way tried by TCP if they are silent.
     pub fn fall_back(&mut self, id: DialId, addrs: &[SocketAddr]) {
+        // Only what is silent by UDP.
+        let is_tried = |addr: &SocketAddr| self.ways.to(*addr).is_some_and(|path| path.link == Link::Udp);
+        let addrs: Vec<SocketAddr> = addrs.iter().copied().filter(is_tried).take(MAX_STREAMS).collect();
         if self.streams.falls_back && !addrs.is_empty() && self.dials.is_under_way(id) {
-            let addrs = addrs.iter().copied().take(MAX_STREAMS).collect();
             self.streams.fall_backs.insert(id, FallBack { at: self.now + FALL_BACK_AFTER, addrs });
         }
     }

@@ -36,7 +36,7 @@ async fn at(swarm: &Swarm, other: &Swarm) -> Peer {
 }
 
 /// Messages, datagrams, requests and streams in both directions.
-async fn converse(a: &Swarm, b: &Swarm, ab: &Peer) {
+pub(crate) async fn converse(a: &Swarm, b: &Swarm, ab: &Peer) {
     let ba = at(b, a).await;
     let (mut at_a, mut at_b) = (ab.messages().unwrap(), ba.messages().unwrap());
     for round in 0..200_usize {

@@ -39,3 +39,4 @@ mod streams;
 mod stun;
 mod support;
 mod topics;
+mod transports;

@@ -10,11 +10,13 @@
 //! | `frame.rs` | datagrams on a stream |
 //! | `ws.rs` | datagrams on a WebSocket |
 //! | `listen.rs`, `admission.rs` | listening, and who is let in |
+//! | `transports.rs` | what the application brought beside them |
 
 mod admission;
 mod connection;
 mod frame;
 mod listen;
+mod transports;
 #[cfg(feature = "ws")]
 mod ws;
 
@@ -31,6 +33,7 @@ use self::admission::Admission;
 use self::connection::{Arrival, Inbox, Outbox, Start, What, spawn};
 pub(super) use self::listen::Listener;
 use self::listen::{Accepting, Newcomer};
+pub(super) use self::transports::{Brought, Transports};
 use super::limits::{ARRIVALS, ARRIVALS_PER_TURN, PROOF, RECONNECT, STREAM_IDLE, STREAM_QUEUE, UNPROVED_QUEUE};
 use crate::carrier::Carrier;
 #[cfg(feature = "ws")]

@@ -57,7 +57,9 @@ impl Node {
             self.relays.hints.set_way(key, way).then_some(()).ok_or(DialError::TooMany { limit: MAX_DIALS })?;
         }
         let id = match self.dial(Some(peer), addrs, now) {
-            Err(DialError::NoAddress | DialError::BadAddress { .. }) if !relays.is_empty() => {
+            Err(DialError::NoAddress | DialError::BadAddress { .. } | DialError::NoWay { .. })
+                if !relays.is_empty() =>
+            {
                 self.dial_nowhere(Some(peer))?
             }
             other => other?,
