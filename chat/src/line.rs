@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use swarm::discovery::Task;
 use swarm::{Peer, PeerId, Published, Security, SendError, Swarm, Topic, TopicEvent, TopicEvents, TopicId};
 use tokio::io::BufReader;
 use tokio::sync::oneshot;
@@ -20,7 +19,7 @@ use crate::network::{self, Started};
 use crate::room::{Room, Way};
 use crate::screen::Screen;
 use crate::signals::Signals;
-use crate::{Options, Place, identity};
+use crate::{Options, Place, identity, ways};
 
 /// Lines that wait for somebody to come. When full, no more are read.
 const HELD_LINES: usize = 256;
@@ -263,7 +262,7 @@ impl Chat<'_> {
                 self.notice(&format!("whoever has this comes here by `setowire-chat NICK {ticket}`"));
             }
             // Names as the reference prints them; what its STUN would find out is not looked for.
-            "/nat" => self.tell_ways(),
+            "/nat" => ways::lines(&self.swarm).iter().for_each(|line| self.notice(line)),
             command if command.starts_with('/') => {
                 let name = command.split_whitespace().next().unwrap_or(command);
                 self.notice(&format!("there is no command {name}; /help lists them"));
@@ -421,21 +420,6 @@ impl Chat<'_> {
 
     fn notice(&self, text: &str) {
         self.screen.notice(text);
-    }
-
-    /// Tells what is known of the way to the outside, and how others are looked for.
-    fn tell_ways(&self) {
-        self.notice(&format!("nat=unknown addr=LAN local={}", self.swarm.local_addr().port()));
-        for progress in self.swarm.discovery().iter() {
-            let what = match progress.task {
-                Task::Lookup(_) => "looking for the room".to_owned(),
-                Task::Announce(_) => "announcing the room".to_owned(),
-                Task::Record => "announcing who you are".to_owned(),
-                Task::Peer(peer) => format!("looking for {}", peer.short()),
-                _ => continue,
-            };
-            self.notice(&format!("{what}: {progress}"));
-        }
     }
 
     fn help(&self) {

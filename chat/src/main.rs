@@ -10,6 +10,7 @@ mod room;
 mod sanitize;
 mod screen;
 mod signals;
+mod ways;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use network::Target;
 use screen::Screen;
-use swarm::Ticket;
+use swarm::{DialTarget, Ticket};
 
 /// Characters of the name of a room.
 const MAX_ROOM: usize = 64;
@@ -39,8 +40,8 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// People in the same room find each other by themselves: on the local network, through the BitTorrent Mainline DHT,
 /// which is a network of strangers all over the internet, and through a table that these chats keep among themselves,
 /// which begins at those you talk to. Who keeps a part of either learns your address, and the room only if its name can be
-/// guessed; in the table of the chats also your id. With --lan nobody beyond the local network is contacted but those
-/// of --dial.
+/// guessed; in the table of the chats also your id. With --lan nobody beyond the local network is contacted but
+/// whom another option names.
 #[derive(Debug, Parser)]
 #[command(version, after_help = "exit status: 0 when you leave, 1 on failure, 2 on wrong usage")]
 pub(crate) struct Options {
@@ -81,7 +82,7 @@ pub(crate) struct Options {
     #[arg(long)]
     no_lan: bool,
 
-    /// Stay on the local network: contact nobody beyond it but those of --dial
+    /// Stay on the local network: contact nobody beyond it but whom another option names
     #[arg(long, conflicts_with_all = ["no_lan", "mainline"])]
     lan: bool,
 
@@ -98,6 +99,36 @@ pub(crate) struct Options {
     /// out
     #[arg(long, value_name = "HOST:PORT", value_parser = network::parse_node)]
     bootstrap: Vec<String>,
+
+    /// Use this relay before others: who does not reach you or whom you do not reach is talked to through it, and it can
+    /// read nothing of that; repeat for more
+    #[arg(long, value_name = "[ID@]HOST:PORT")]
+    relay: Vec<DialTarget>,
+
+    /// Ask this STUN server where it sees you, which helps to pass NATs; repeat for more
+    #[arg(long, value_name = "HOST:PORT", value_parser = network::parse_node)]
+    stun: Vec<String>,
+
+    /// Leave your sealed address at this HTTP server, as `setowire serve --http` is one, and look there for others; it cannot
+    /// tell which room it is. Repeat for more
+    #[arg(long, value_name = "URL", value_parser = network::parse_url)]
+    http_bootstrap: Vec<String>,
+
+    /// Exchange sealed addresses through this piping server, as `setowire serve --piping` is one; repeat for more
+    #[arg(long, value_name = "URL", value_parser = network::parse_url)]
+    piping: Vec<String>,
+
+    /// Keep those you met in this file, which is made if there is none, and contact them first in the next run
+    #[arg(long, value_name = "FILE")]
+    cache: Option<PathBuf>,
+
+    /// Look for the room by multicast DNS too
+    #[arg(long)]
+    mdns: bool,
+
+    /// Ask the router to forward a port to you, by PCP, NAT-PMP and UPnP
+    #[arg(long)]
+    port_mapping: bool,
 }
 
 /// Which room.

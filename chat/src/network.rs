@@ -79,7 +79,16 @@ pub(crate) async fn start(options: &Options, screen: &Screen) -> anyhow::Result<
     let mut builder = Swarm::builder()
         .agent(concat!("setowire-chat/", env!("CARGO_PKG_VERSION")))
         .lan(!options.no_lan)
-        .seeds(options.dial.iter().map(|target| target.target.clone()));
+        .seeds(options.dial.iter().map(|target| target.target.clone()))
+        .relays(options.relay.iter().cloned())
+        .stun(options.stun.iter().cloned())
+        .http_bootstrap(options.http_bootstrap.iter().cloned())
+        .piping(options.piping.iter().cloned())
+        .mdns(options.mdns)
+        .port_mapping(options.port_mapping);
+    if let Some(path) = &options.cache {
+        builder = builder.peer_cache(path);
+    }
     for node in &options.bootstrap {
         let target: DialTarget = node.parse().with_context(|| format!("--bootstrap {node}"))?;
         builder = builder.bootstrap([target]);
@@ -220,6 +229,15 @@ pub(crate) fn parse_node(text: &str) -> Result<String, String> {
         Ok(target) if target.anybody => Ok(text.to_owned()),
         _ => Err("write HOST:PORT".into()),
     }
+}
+
+/// Reads the beginning of a URL; whether the rest is one is found out when the node starts.
+pub(crate) fn parse_url(text: &str) -> Result<String, String> {
+    let is_web = |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    if is_web("http://") || is_web("https://") {
+        return Ok(text.to_owned());
+    }
+    Err("write a URL, as in https://host.example".into())
 }
 
 /// Reads `ip:port`, or an IP alone for any port.

@@ -1,7 +1,7 @@
 //! `setowire.toml`. Every key has a default, so an empty file is valid; a key that is not known is an error, so that a slip of
 //! the pen is told.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::fs::File;
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -14,6 +14,8 @@ use serde::Deserialize;
 use swarm::{DialTarget, ListenAddr};
 
 use crate::exit::Failure;
+use crate::output::Output;
+use crate::settings;
 
 /// Bytes of a file. What is longer is something else.
 const MAX_BYTES: u64 = 1 << 20;
@@ -27,8 +29,11 @@ pub(crate) struct Config {
     /// Where the node listens: `IP:PORT` for UDP, `tcp://IP:PORT`, `ws://IP:PORT`.
     #[serde(deserialize_with = "texts")]
     pub(crate) bind: Vec<ListenAddr>,
+    /// Whether the router is asked to forward a port.
+    pub(crate) port_mapping: Option<bool>,
     pub(crate) discovery: Discovery,
     pub(crate) limits: Limits,
+    pub(crate) relay: Relay,
     pub(crate) serve: Serve,
 }
 
@@ -40,6 +45,17 @@ pub(crate) enum Preset {
     Lan,
     Loopback,
     Server,
+}
+
+impl Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Public => "public",
+            Self::Lan => "lan",
+            Self::Loopback => "loopback",
+            Self::Server => "server",
+        })
+    }
 }
 
 impl From<Preset> for swarm::Preset {
@@ -59,6 +75,18 @@ impl From<Preset> for swarm::Preset {
 pub(crate) struct Discovery {
     /// Multicast on the local network.
     pub(crate) lan: Option<bool>,
+    /// Multicast DNS.
+    pub(crate) mdns: Option<bool>,
+    /// The BitTorrent Mainline DHT, at its public nodes.
+    pub(crate) mainline: Option<bool>,
+    /// STUN servers: `host:port`.
+    pub(crate) stun: Vec<String>,
+    /// URLs of HTTP bootstrap servers.
+    pub(crate) http_bootstrap: Vec<String>,
+    /// URLs of piping servers.
+    pub(crate) piping: Vec<String>,
+    /// A file in which peers are kept.
+    pub(crate) cache: Option<PathBuf>,
     pub(crate) dht: Dht,
 }
 
@@ -79,6 +107,56 @@ pub(crate) struct Dht {
 pub(crate) struct Limits {
     /// Peers connected at once.
     pub(crate) peers: Option<NonZeroUsize>,
+}
+
+/// Relays, and being one.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Relay {
+    /// Relays that are used before others.
+    #[serde(deserialize_with = "texts")]
+    pub(crate) servers: Vec<DialTarget>,
+    /// What is passed on for all others together.
+    pub(crate) max_rate: Option<Rate>,
+}
+
+/// Bytes per second: a number, or a text such as `"1MiB"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Written")]
+pub(crate) struct Rate(pub(crate) u32);
+
+/// The units that sizes are written in, the largest first.
+const UNITS: [(&str, u32); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+/// As a rate may be written.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Bytes(u32),
+    Text(String),
+}
+
+impl TryFrom<Written> for Rate {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let rate = match &written {
+            Written::Bytes(bytes) => Some(*bytes),
+            Written::Text(text) => UNITS.iter().find_map(|(unit, bytes)| {
+                let number: u32 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+                number.checked_mul(*bytes)
+            }),
+        };
+        let slow = "a rate is a number of bytes from 1 to 4294967295, as 1048576 or \"1MiB\"";
+        rate.filter(|bytes| *bytes > 0).map(Self).ok_or_else(|| slow.to_owned())
+    }
+}
+
+impl Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, bytes) = UNITS.into_iter().find(|(_, bytes)| self.0.is_multiple_of(*bytes)).unwrap_or(("B", 1));
+        write!(f, "{}{unit}", self.0 / bytes)
+    }
 }
 
 /// What `setowire serve` does, as its options say it.
@@ -103,12 +181,25 @@ pub(crate) enum Action {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Show what `setowire serve` uses without options, as a configuration, and where each value comes from: a variable, the file,
+    /// or the default
+    Show {
+        /// The file; without it the one that SETOWIRE_CONFIG names, if any
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+
+        /// Write an object, {"v":1,"settings":{KEY:{"value":..,"from":..},..}}
+        #[arg(long)]
+        json: bool,
+    },
 }
 
-/// Checks a file.
+/// Checks a file, or shows what is in force.
 pub(crate) fn run(action: &Action) -> Result<(), Failure> {
-    let Action::Check { file } = action;
-    read(file).map(drop)
+    match action {
+        Action::Check { file } => read(file).map(drop),
+        Action::Show { file, json } => settings::show(file.as_deref(), Output { json: *json }),
+    }
 }
 
 /// Reads a file. Paths in it are relative to the folder that it is in.
@@ -118,7 +209,8 @@ pub(crate) fn read(path: &Path) -> Result<Config, Failure> {
     let mut config =
         config.with_context(|| format!("the configuration {} cannot be used", path.display())).map_err(failed)?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    for file in [&mut config.serve.identity, &mut config.discovery.dht.cache].into_iter().flatten() {
+    let files = [&mut config.serve.identity, &mut config.discovery.cache, &mut config.discovery.dht.cache];
+    for file in files.into_iter().flatten() {
         *file = folder.join(&*file);
     }
     Ok(config)
@@ -157,9 +249,13 @@ mod tests {
             bind = ["0.0.0.0:7400", "tcp://[::]:7400"]
             [discovery]
             lan = false
+            stun = ["stun.example:3478"]
+            http-bootstrap = ["https://boot.example"]
             dht = { bootstrap = ["boot.example:7400"], cache = "nodes" }
             [limits]
             peers = 100
+            [relay]
+            max-rate = "2MiB"
             [serve]
             bootstrap = true
             http = "127.0.0.1:8080"
@@ -170,8 +266,25 @@ mod tests {
         assert_eq!(config.bind.len(), 2);
         assert_eq!(config.discovery.dht.bootstrap, ["boot.example:7400".parse().unwrap()]);
         assert_eq!(config.limits.peers, NonZeroUsize::new(100));
+        assert_eq!(config.relay.max_rate, Some(Rate(2 << 20)));
         assert_eq!(config.serve.http, Some(([127, 0, 0, 1], 8080).into()));
         assert!(config.serve.behind_proxy && config.serve.bootstrap && config.serve.piping.is_none());
+    }
+
+    #[test]
+    fn the_configuration_of_the_readme_is_one() {
+        let readme = include_str!("../README.md");
+        let (_, rest) = readme.split_once("```toml\n").unwrap();
+        let config: Config = toml::from_str(rest.split_once("```").unwrap().0).unwrap();
+        assert_eq!((config.relay.max_rate, config.discovery.piping.len()), (Some(Rate(1 << 20)), 1));
+    }
+
+    #[test]
+    fn rates_are_shown_as_they_are_read() {
+        for (rate, text) in [(1, "1B"), (1500, "1500B"), (1024, "1KiB"), (3 << 20, "3MiB"), (u32::MAX, "4294967295B")] {
+            assert_eq!(Rate(rate).to_string(), text);
+            assert_eq!(Rate::try_from(Written::Text(text.to_owned())), Ok(Rate(rate)));
+        }
     }
 
     #[test]
@@ -183,6 +296,9 @@ mod tests {
             "bind = [\"here\"]",
             "[discovery.dht]\nbootstrap = [\"nowhere\"]",
             "[limits]\npeers = 0",
+            "[relay]\nmax-rate = 0",
+            "[relay]\nmax-rate = \"4GiB\"",
+            "[relay]\nmax-rate = \"fast\"",
             "[serve]\nbehind_proxy = true",
             "[serv]",
             "=",

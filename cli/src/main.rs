@@ -7,7 +7,10 @@ mod exit;
 mod http;
 mod identity;
 mod output;
+mod ping;
+mod reach;
 mod serve;
+mod settings;
 mod signals;
 
 use std::process::ExitCode;
@@ -39,7 +42,10 @@ enum Command {
     /// Tell what kind of network this is, and how a peer is reached from it
     #[command(after_help = exit::HELP)]
     Doctor(doctor::Options),
-    /// Check a configuration
+    /// Reach a peer, and tell how long its answers take and by which way they come
+    #[command(after_help = exit::HELP)]
+    Ping(ping::Options),
+    /// Check a configuration, or show what is in force
     #[command(subcommand, after_help = exit::HELP)]
     Config(config::Action),
 }
@@ -63,6 +69,7 @@ fn run(options: Options) -> Result<(), Failure> {
         Command::Id(options) => identity::run(&options),
         Command::Config(action) => config::run(&action),
         Command::Doctor(options) => in_runtime(doctor::run(options)),
+        Command::Ping(options) => in_runtime(ping::run(options)),
         Command::Serve(options) => in_runtime(serve::run(options)),
     }
 }

@@ -1,19 +1,20 @@
 //! `setowire serve`: what a group needs to run on a machine that all of it reach.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::json;
-use swarm::{ListenAddr, PeerId, Preset, ServeRelay, Swarm};
+use swarm::{ListenAddr, Mainline, PeerId, ServeRelay, Swarm};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Rate};
 use crate::exit::Failure;
 use crate::http::{Listener, Origin, Site};
 use crate::output::Output;
+use crate::settings::Settings;
 use crate::signals::{Signal, Signals};
 use crate::{addresses, identity};
 
@@ -32,70 +33,43 @@ pub(crate) struct Options {
     /// Where the node listens: IP:PORT for UDP, with TCP at the same port if no other kind is named, or tcp://IP:PORT or
     /// ws://IP:PORT; repeat for more. Without it 0.0.0.0:7400 and, where there is IPv6, `[::]:7400`
     #[arg(long, value_name = "ADDR", env = "SETOWIRE_LISTEN", value_delimiter = ',')]
-    listen: Vec<ListenAddr>,
+    pub(crate) listen: Vec<ListenAddr>,
 
     /// The identity of the node, made if there is none; without it the one that `setowire id` shows
     #[arg(long, value_name = "FILE", env = "SETOWIRE_IDENTITY")]
-    identity: Option<PathBuf>,
+    pub(crate) identity: Option<PathBuf>,
 
     /// A node at which others begin: it is in the distributed hash table, and peers connect to it
     #[arg(long)]
-    bootstrap: bool,
+    pub(crate) bootstrap: bool,
 
     /// A relay: peers who cannot reach each other talk through it, and it can read nothing of that
     #[arg(long)]
-    relay: bool,
+    pub(crate) relay: bool,
 
     /// A STUN server, on the sockets of the node: it tells others where it sees them
     #[arg(long)]
-    stun: bool,
+    pub(crate) stun: bool,
 
     /// A list of peers by HTTP, as the existing nodes use it, and sealed bodies for those of this project
     #[arg(long, value_name = "IP:PORT", env = "SETOWIRE_HTTP")]
-    http: Option<SocketAddr>,
+    pub(crate) http: Option<SocketAddr>,
 
     /// A piping server: what is sent to a path is received from it. It may be at the same address as --http
     #[arg(long, value_name = "IP:PORT", env = "SETOWIRE_PIPING")]
-    piping: Option<SocketAddr>,
+    pub(crate) piping: Option<SocketAddr>,
 
     /// Another server stands in front of the HTTP servers and names the address of whoever asks in X-Forwarded-For
     #[arg(long)]
-    behind_proxy: bool,
+    pub(crate) behind_proxy: bool,
 
     /// A configuration; what is said here goes before what is said there
     #[arg(long, value_name = "FILE", env = "SETOWIRE_CONFIG")]
-    config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 
     /// Write objects on standard output: {"v":1,"t":"role","role":..,"give":[..]}, then {"t":"ready"}, at last {"t":"end"}
     #[arg(long)]
     json: bool,
-}
-
-/// What is to be served.
-#[derive(Debug)]
-struct Roles {
-    bootstrap: bool,
-    relay: bool,
-    stun: bool,
-    http: Option<SocketAddr>,
-    piping: Option<SocketAddr>,
-}
-
-impl Roles {
-    /// What was asked for; without a word all that a node can do.
-    const fn of(options: &Options, config: &config::Serve) -> Self {
-        let http = if options.http.is_some() { options.http } else { config.http };
-        let piping = if options.piping.is_some() { options.piping } else { config.piping };
-        let (bootstrap, relay) = (options.bootstrap || config.bootstrap, options.relay || config.relay);
-        let stun = options.stun || config.stun;
-        let none = !bootstrap && !relay && !stun && http.is_none() && piping.is_none();
-        Self { bootstrap: bootstrap || none, relay: relay || none, stun: stun || none, http, piping }
-    }
-
-    /// Whether any of them is that of a node.
-    const fn node(&self) -> bool {
-        self.bootstrap || self.relay || self.stun
-    }
 }
 
 /// Serves until a signal comes.
@@ -106,17 +80,18 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         Some(path) => config::read(path)?,
         None => Config::default(),
     };
-    let roles = Roles::of(&options, &config.serve);
+    let settings = Settings::of(&options, &config);
     // All that can fail comes before the first line, so that nothing is promised that is not kept.
-    let listeners = listeners(&roles, options.behind_proxy || config.serve.behind_proxy).await?;
-    let node = if roles.node() { Some(node(&options, &config, &roles, out).await?) } else { None };
+    let listeners = listeners(&settings).await?;
+    let node = if settings.is_node() { Some(node(&settings, out).await?) } else { None };
 
     if let Some(node) = &node {
         let bound = node.local_addrs();
-        for (name, _) in [("bootstrap", roles.bootstrap), ("relay", roles.relay)].iter().filter(|(_, on)| *on) {
+        let roles = [("bootstrap", settings.bootstrap.value), ("relay", settings.relay.value)];
+        for (name, _) in roles.iter().filter(|(_, on)| *on) {
             tell(out, name, &named(node.id(), node.listeners()));
         }
-        if roles.stun {
+        if settings.stun.value {
             tell(out, "stun", &addresses::reachable(bound).iter().map(SocketAddr::to_string).collect::<Vec<_>>());
         }
         warn_if_private(out, bound);
@@ -157,14 +132,14 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 }
 
 /// The HTTP servers, with the names of their parts.
-async fn listeners(roles: &Roles, behind_proxy: bool) -> anyhow::Result<Vec<(Vec<&'static str>, Listener)>> {
+async fn listeners(settings: &Settings) -> anyhow::Result<Vec<(Vec<&'static str>, Listener)>> {
     let mut listeners = Vec::new();
     let mut add = async |addr, names: &[&'static str]| -> anyhow::Result<()> {
-        let site = Site::new(names.contains(&"http"), names.contains(&"piping"), behind_proxy);
+        let site = Site::new(names.contains(&"http"), names.contains(&"piping"), settings.behind_proxy.value);
         listeners.push((names.to_vec(), Listener::bind(addr, site).await?));
         Ok(())
     };
-    match (roles.http, roles.piping) {
+    match (settings.http.value, settings.piping.value) {
         (Some(http), Some(piping)) if http == piping => add(http, &["http", "piping"]).await?,
         (http, piping) => {
             if let Some(addr) = http {
@@ -179,43 +154,41 @@ async fn listeners(roles: &Roles, behind_proxy: bool) -> anyhow::Result<Vec<(Vec
 }
 
 /// Starts the node.
-async fn node(options: &Options, config: &Config, roles: &Roles, out: Output) -> anyhow::Result<Swarm> {
-    let file = identity::path(options.identity.as_deref().or(config.serve.identity.as_deref()))?;
+async fn node(settings: &Settings, out: Output) -> anyhow::Result<Swarm> {
+    let file = identity::path(settings.identity.value.as_deref())?;
     let mut builder = Swarm::builder()
-        .preset(config.preset.map_or(Preset::Server, Preset::from))
+        .preset(settings.preset.value.into())
         .agent(concat!("setowire/", env!("CARGO_PKG_VERSION")))
         .identity(identity::load_or_create(&file, out)?)
-        .dht(roles.bootstrap || roles.relay)
-        .serve_relay(if roles.relay { ServeRelay::Always } else { ServeRelay::Never })
-        .serve_stun(roles.stun)
-        .bootstrap(config.discovery.dht.bootstrap.iter().cloned());
-    for addr in listen(options, config) {
-        builder = builder.listen_on(addr);
+        .lan(settings.lan.value)
+        .mdns(settings.mdns.value)
+        .stun(settings.stun_servers.value.iter().cloned())
+        .http_bootstrap(settings.http_servers.value.iter().cloned())
+        .piping(settings.piping_servers.value.iter().cloned())
+        .port_mapping(settings.port_mapping.value)
+        .max_peers(settings.peers.value)
+        .dht(settings.bootstrap.value || settings.relay.value)
+        .bootstrap(settings.dht_bootstrap.value.iter().cloned())
+        .relays(settings.relays.value.iter().cloned())
+        .serve_relay(if settings.relay.value { ServeRelay::Always } else { ServeRelay::Never })
+        .serve_stun(settings.stun.value);
+    for addr in &settings.bind.value {
+        builder = builder.listen_on(*addr);
     }
-    if let Some(lan) = config.discovery.lan {
-        builder = builder.lan(lan);
+    if settings.mainline.value {
+        builder = builder.mainline(Mainline::default());
     }
-    if let Some(cache) = &config.discovery.dht.cache {
+    if let Some(cache) = &settings.cache.value {
+        builder = builder.peer_cache(cache);
+    }
+    if let Some(cache) = &settings.dht_cache.value {
         builder = builder.dht_cache(cache);
     }
-    if let Some(peers) = config.limits.peers {
-        builder = builder.max_peers(peers);
+    if let Some(Rate(rate)) = settings.relay_rate.value {
+        // A second's worth at once, as without a word.
+        builder = builder.relay_limits(settings.relay_limits().total_rate(rate, rate));
     }
     builder.bind().await.context("the node cannot start")
-}
-
-/// Where the node listens.
-fn listen(options: &Options, config: &Config) -> Vec<ListenAddr> {
-    for chosen in [&options.listen, &config.bind] {
-        if !chosen.is_empty() {
-            return chosen.clone();
-        }
-    }
-    let mut any = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT))];
-    if UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok() {
-        any.push(SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT)));
-    }
-    any.into_iter().map(ListenAddr::from).collect()
 }
 
 /// What others name the node by. TCP at the address of a UDP socket needs no word: it is tried where UDP is silent.

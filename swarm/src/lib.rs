@@ -48,7 +48,7 @@ pub use event::{DialId, DisconnectReason, FetchId, PeerInfo, Proof, Security, Un
 pub use id::{ParseIdError, PeerId, ShortId, TopicId};
 pub use node::naming::Protocol;
 pub use preset::Preset;
-pub use relaying::{DialWay, RelayCode, RelayLimits, RelayState, RelayStatus, ServeRelay};
+pub use relaying::{DialWay, RelayCode, RelayLimits, RelayNetworks, RelayState, RelayStatus, ServeRelay};
 
 /// What settings are made of that belong to the layers below.
 pub mod settings {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::PeerId;
 
-pub use relay::{Code as RelayCode, Config as RelayLimits};
+pub use relay::{Code as RelayCode, Config as RelayLimits, Networks as RelayNetworks};
 
 /// Whether a node relays for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

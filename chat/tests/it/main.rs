@@ -10,6 +10,7 @@
 )]
 
 mod lan;
+mod named;
 mod program;
 #[cfg(unix)]
 mod stuck;

@@ -1,33 +1,22 @@
 //! A running chat program, whose lines are waited for.
 
-use std::cell::RefCell;
-use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Far more than anything here takes, even on a busy machine.
-const LIMIT: Duration = Duration::from_secs(30);
+use testing::{LIMIT, Lines, Program};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_setowire-chat");
 
 /// Killed when dropped.
-pub(crate) struct Chat {
-    child: Child,
-    input: Option<ChildStdin>,
-    out: Receiver<String>,
-    err: Receiver<String>,
-    /// The lines of standard error that were read.
-    past: RefCell<Vec<String>>,
-}
+pub(crate) struct Chat(Program);
 
 impl Chat {
     /// A program of this machine alone; `options` are separated by spaces.
     pub(crate) fn start(options: &str) -> Self {
-        let mut command = Command::new(BINARY);
-        command.args(["--no-lan", "--bind", "127.0.0.1:0"]).args(options.split_whitespace());
-        Self::spawn(command)
+        Self::spawn(command(options))
     }
 
     /// One that speaks the v12 wire as well.
@@ -35,11 +24,8 @@ impl Chat {
         Self::start(&format!("{options} --v12"))
     }
 
-    pub(crate) fn spawn(mut command: Command) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (out, err) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
-        Self { input: child.stdin.take(), child, out, err, past: RefCell::default() }
+    pub(crate) fn spawn(command: Command) -> Self {
+        Self(Program::start(command))
     }
 
     /// One that another has dialled.
@@ -69,8 +55,7 @@ impl Chat {
 
     /// The last word of the line that begins so, which may have been read before.
     fn told(&self, begin: &str) -> String {
-        let past = self.past.borrow().iter().find(|line| line.starts_with(begin)).cloned();
-        past.unwrap_or_else(|| self.noted(begin)).rsplit(' ').next().unwrap().to_owned()
+        self.0.err.told(begin).rsplit(' ').next().unwrap().to_owned()
     }
 
     /// What it says of the peers that are here, once there are so many of them and all have a name.
@@ -83,7 +68,8 @@ impl Chat {
         let deadline = Instant::now() + LIMIT;
         loop {
             self.tell("/peers");
-            let told = self.note("peers here", |line| line.ends_with(" peer here") || line.ends_with(" peers here"));
+            let is_count = |line: &str| line.ends_with(" peer here") || line.ends_with(" peers here");
+            let told = self.0.err.find("peers here", is_count);
             let here: usize = told.split_whitespace().nth(1).unwrap().parse().unwrap();
             let peers: Vec<String> = (0..here).map(|_| self.noted("*   ")).collect();
             if are_they(&peers) {
@@ -94,58 +80,37 @@ impl Chat {
     }
 
     pub(crate) fn tell(&mut self, line: &str) {
-        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+        self.0.tell(line);
     }
 
     /// The end of its input.
     pub(crate) fn close(&mut self) {
-        self.input = None;
+        drop(self.0.input());
     }
 
     /// The next line of standard output.
     pub(crate) fn said(&self) -> String {
-        self.out.recv_timeout(LIMIT).expect("a line of standard output")
+        self.0.out.next()
     }
 
     /// The next line of standard error that begins with this.
     pub(crate) fn noted(&self, begin: &str) -> String {
-        self.note(begin, |line| line.starts_with(begin))
-    }
-
-    fn note(&self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let line =
-                self.err.recv_timeout(left).unwrap_or_else(|_| panic!("no `{what}` in {:#?}", self.past.borrow()));
+        self.0.err.find(begin, |line| {
             assert!(line.starts_with("* "), "{line}");
-            self.past.borrow_mut().push(line.clone());
-            if is_it(&line) {
-                return line;
-            }
-        }
+            line.starts_with(begin)
+        })
     }
 
     /// Waits until it has ended by itself; how, and what it had left to say.
     pub(crate) fn ended(mut self) -> (ExitStatus, Vec<String>, Vec<String>) {
-        let deadline = Instant::now() + LIMIT;
-        let rest = |lines: &Receiver<String>| {
-            let mut rest = Vec::new();
-            // The channel closes with the stream.
-            while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                rest.push(line);
-            }
-            rest
-        };
-        let (out, err) = (rest(&self.out), rest(&self.err));
-        assert!(Instant::now() < deadline, "it does not end");
-        (self.child.wait().unwrap(), out, err)
+        let (out, err) = (self.0.out.drain(), self.0.err.drain());
+        (self.0.ended(), out, err)
     }
 
     /// Writes a line again and again, from a thread of its own; tells of each time.
     #[cfg(unix)]
     pub(crate) fn flood(&mut self, line: &str, count: usize) -> Receiver<()> {
-        let (mut input, line, (sender, written)) = (self.input.take().unwrap(), line.to_owned(), channel());
+        let (mut input, line, (sender, written)) = (self.0.input().unwrap(), line.to_owned(), channel());
         thread::spawn(move || {
             for _ in 0..count {
                 if writeln!(input, "{line}").is_err() || sender.send(()).is_err() {
@@ -162,61 +127,34 @@ impl Chat {
     #[cfg(unix)]
     pub(crate) fn terminated(mut self) -> ExitStatus {
         self.signal("TERM");
-        let (ended, ending) = channel::<()>();
-        let id = self.child.id().to_string();
-        let watch = thread::spawn(move || {
-            if ending.recv_timeout(Duration::from_secs(5)) == Err(RecvTimeoutError::Timeout) {
-                Command::new("kill").args(["-s", "KILL", &id]).status().unwrap();
-            }
-        });
-        let status = self.child.wait().unwrap();
-        drop(ended);
-        watch.join().unwrap();
-        status
+        self.0.ended_unread(Duration::from_secs(5))
     }
 
     /// One whose standard output, and standard error beyond its address if `mute`, nobody reads.
     #[cfg(unix)]
     pub(crate) fn unread(options: &str, mute: bool) -> (Self, Box<dyn std::any::Any>) {
-        let mut command = Command::new(BINARY);
-        command.args(["--no-lan", "--bind", "127.0.0.1:0"]).args(options.split_whitespace());
+        let mut command = command(options);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (out, mut err) = (child.stdout.take().unwrap(), BufReader::new(child.stderr.take().unwrap()));
         let mut first = String::new();
         err.read_line(&mut first).unwrap();
-        let past = RefCell::new(vec![first.trim_end().to_owned()]);
-        let (input, (_, nothing)) = (child.stdin.take(), channel());
+        let past = vec![first.trim_end().to_owned()];
         // The pipes stay open as long as they are held.
         if mute {
-            return (Self { child, input, out: nothing, err: channel().1, past }, Box::new((out, err)));
+            return (Self(Program::of(child, Lines::none(), Lines::none().after(past))), Box::new((out, err)));
         }
-        (Self { child, input, out: nothing, err: lines(err), past }, Box::new(out))
+        (Self(Program::of(child, Lines::none(), Lines::of(err).after(past))), Box::new(out))
     }
 
     #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        self.0.signal(name);
     }
 }
 
-impl Drop for Chat {
-    fn drop(&mut self) {
-        // Both fail when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    });
-    receiver
+fn command(options: &str) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(["--no-lan", "--bind", "127.0.0.1:0"]).args(options.split_whitespace());
+    command
 }

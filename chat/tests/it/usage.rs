@@ -29,6 +29,10 @@ fn wrong_usage_is_told_with_code_2() {
         (&["alice", "--v12=here"], "IP:PORT"),
         (&["alice", "--v12=[::1]:7"], "IPv4"),
         (&["alice", "--linger", "long"], "seconds"),
+        (&["alice", "--relay", "nowhere"], "name:port"),
+        (&["alice", "--stun", "nowhere"], "HOST:PORT"),
+        (&["alice", "--piping", "ppng.example"], "URL"),
+        (&["alice", "--http-bootstrap", "ftp://host.example"], "URL"),
         (&["alice", "--frobnicate"], "--frobnicate"),
     ] {
         let (code, text) = run(options);

@@ -4,11 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use swarm::nat::{Confidence, Filtering, Mapping, Nat, Outside, Way};
+use swarm::nat::{Confidence, Filtering, MappedBy, Mapping, Nat, Outside, PortMapping, Way};
 use swarm::{DialTarget, PeerId, RelayState, RelayStatus};
 
 use crate::addresses::is_link_local;
 use crate::http::Origin;
+use crate::reach;
 
 /// 1 January 2026: no clock that is right shows less.
 const EPOCH: u64 = 1_767_225_600;
@@ -26,6 +27,8 @@ pub(super) struct Findings {
     /// Relays that are known, and what there is at each.
     pub(super) relays: Vec<RelayStatus>,
     pub(super) clock: Clock,
+    /// What the router said, if it was asked.
+    pub(super) router: PortMapping,
     pub(super) peer: Option<Peer>,
 }
 
@@ -137,7 +140,13 @@ impl Findings {
         if !self.nat.forwarded.is_empty() {
             lines.push(format!("forwarded by the router: {}", list(&self.nat.forwarded)));
         }
-        if self.asked.is_empty() && self.peer.is_none() {
+        match &self.router {
+            PortMapping::Off => {}
+            PortMapping::Forwarded { addr, by } => lines.push(format!("router: forwards {addr}, by {}", protocol(*by))),
+            PortMapping::Failed { why } => lines.push(format!("router: forwards nothing: {why}")),
+            _ => lines.push("router: no answer in time".to_owned()),
+        }
+        if self.asked.is_empty() && self.peer.is_none() && self.router == PortMapping::Off {
             lines.push("contacted: nobody".to_owned());
         }
         for asked in &self.asked {
@@ -187,11 +196,14 @@ impl Findings {
                 "id": relay.relay.to_string(), "addrs": relay.addrs, "named": relay.named, "state": place(relay),
                 "held": relay.state == RelayState::Held,
             })).collect::<Vec<_>>(),
-            "peer": self.peer.as_ref().map(|peer| json!({
-                "name": peer.name, "id": peer.id.map(|id| id.to_string()), "ms": ms(peer.after), "addr": peer.addr,
-                "path": peer.way.map(|way| path(&way)), "why": peer.way.and_then(|way| why(&way)),
-                "relay": peer.way.and_then(|way| relay(&way)), "rtt_ms": ms(peer.rtt), "error": peer.error,
-            })),
+            "router": router(&self.router),
+            "peer": self.peer.as_ref().map(|peer| reach::and(
+                json!({
+                    "name": peer.name, "id": peer.id.map(|id| id.to_string()), "ms": ms(peer.after), "addr": peer.addr,
+                    "rtt_ms": ms(peer.rtt), "error": peer.error,
+                }),
+                reach::fields(peer.way),
+            )),
         })
     }
 }
@@ -206,27 +218,22 @@ fn place(relay: &RelayStatus) -> String {
     }
 }
 
-/// The way in one word.
-pub(super) const fn path(way: &Way) -> &'static str {
-    match way {
-        Way::Direct => "direct",
-        Way::Punched => "punched",
-        Way::Relayed { .. } => "relayed",
-        _ => "other",
+/// What the router said; null if it was not asked.
+fn router(mapping: &PortMapping) -> Value {
+    match mapping {
+        PortMapping::Off => Value::Null,
+        PortMapping::Forwarded { addr, by } => json!({"addr": addr, "by": protocol(*by), "error": null}),
+        PortMapping::Failed { why } => json!({"addr": null, "by": null, "error": why}),
+        _ => json!({"addr": null, "by": null, "error": "no answer in time"}),
     }
 }
 
-fn why(way: &Way) -> Option<String> {
-    match way {
-        Way::Relayed { why, .. } => Some(why.to_string()),
-        _ => None,
-    }
-}
-
-fn relay(way: &Way) -> Option<String> {
-    match way {
-        Way::Relayed { relay, .. } => Some(relay.to_string()),
-        _ => None,
+const fn protocol(by: MappedBy) -> &'static str {
+    match by {
+        MappedBy::Pcp => "PCP",
+        MappedBy::NatPmp => "NAT-PMP",
+        MappedBy::Upnp => "UPnP",
+        _ => "another protocol",
     }
 }
 

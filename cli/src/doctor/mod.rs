@@ -6,14 +6,15 @@ mod verdict;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use swarm::{DialError, DialTarget, PeerInfo, Preset, RelayState, Swarm};
+use swarm::nat::PortMapping;
+use swarm::{DialTarget, Preset, RelayState, Swarm};
 use tokio::time::{sleep, timeout};
 
 use self::findings::{Asked, Clock, Findings, Peer};
 use self::verdict::Verdict;
-use crate::addresses;
 use crate::exit::Failure;
 use crate::output::Output;
+use crate::{addresses, reach};
 
 /// Places that a node wants at once: of more relays that are named the others are not asked.
 const WANTED: usize = 2;
@@ -24,7 +25,7 @@ const QUIET: Duration = Duration::from_secs(2);
 
 /// Tells what kind of network this is: its addresses, what NAT there is, whether UDP gets through, and how a peer is reached.
 ///
-/// Nobody is contacted but who is named: by --stun and --bootstrap for where others see this machine, by --relay, and the
+/// Nobody is contacted but who is named: by --stun and --bootstrap for where others see this machine, by --relay, the router by --port-mapping, and the
 /// peer; with --bootstrap also nodes and relays that the named ones know, for these are a network. The report is on standard output and ends in one sentence that sums it up, and one that says what to do.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
@@ -45,6 +46,10 @@ pub(crate) struct Options {
     /// A relay at which to ask for a place; repeat for more. `setowire serve` is one
     #[arg(long, value_name = "[ID@]HOST:PORT")]
     relay: Vec<DialTarget>,
+
+    /// Ask the router of this network to forward a port, by PCP, NAT-PMP and UPnP, and to stop at the end
+    #[arg(long)]
+    port_mapping: bool,
 
     /// How long each part may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -67,6 +72,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         .bootstrap(options.bootstrap.iter().cloned())
         .dht(!options.bootstrap.is_empty())
         .relays(options.relay.iter().cloned())
+        .port_mapping(options.port_mapping)
         .bind()
         .await?;
     let mut findings = Findings {
@@ -79,7 +85,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let dials = options.bootstrap.iter().map(|target| reach(&swarm, target, limit));
     let (asked, ()) = tokio::join!(all(dials), settle(&swarm, &options, limit));
     findings.asked.extend(asked);
-    (findings.nat, findings.relays) = (swarm.nat(), swarm.relays());
+    (findings.nat, findings.relays, findings.router) = (swarm.nat(), swarm.relays(), swarm.port_mapping());
     findings.asked.extend(options.relay.iter().map(|target| Asked::relay(target, &findings.relays)));
     let heard = findings.nat.addresses().next().is_some();
     findings.asked.extend(options.stun.iter().map(|name| Asked::stun(name, heard)));
@@ -135,10 +141,11 @@ async fn reach(swarm: &Swarm, target: &DialTarget, limit: Duration) -> Asked {
 
 /// Waits until those who were asked have said where they see us, or the time is over.
 async fn settle(swarm: &Swarm, options: &Options, limit: Duration) {
-    if options.stun.is_empty() && options.bootstrap.is_empty() && options.relay.is_empty() {
+    let none = options.stun.is_empty() && options.bootstrap.is_empty() && options.relay.is_empty();
+    if none && !options.port_mapping {
         return;
     }
-    let look = || (swarm.nat(), swarm.relays());
+    let look = || (swarm.nat(), swarm.relays(), swarm.port_mapping());
     let (start, mut last, mut since) = (Instant::now(), look(), Instant::now());
     while start.elapsed() < limit {
         sleep(LOOK).await;
@@ -148,7 +155,9 @@ async fn settle(swarm: &Swarm, options: &Options, limit: Duration) {
         let heard = now.0.addresses().next().is_some() || options.stun.is_empty() && options.bootstrap.is_empty();
         if now != last {
             (last, since) = (now, Instant::now());
-        } else if heard && places >= options.relay.len().min(WANTED) && since.elapsed() >= QUIET {
+        } else if now.2 == PortMapping::Asking {
+            // It asks by itself how often and how long it should.
+        } else if none || heard && places >= options.relay.len().min(WANTED) && since.elapsed() >= QUIET {
             return;
         }
     }
@@ -160,7 +169,9 @@ async fn meet(swarm: &Swarm, target: &DialTarget, limit: Duration) -> Peer {
     let name = target.to_string();
     let peer = match timeout(limit, swarm.dial(target.clone())).await {
         Ok(Ok(peer)) => peer,
-        Ok(Err(error)) => return Peer { code: status(&error), error: Some(error.to_string()), ..Peer::of(name) },
+        Ok(Err(error)) => {
+            return Peer { code: reach::status(&error), error: Some(error.to_string()), ..Peer::of(name) };
+        }
         Err(_) => {
             let error = format!("no answer within {} s ({})", limit.as_secs(), swarm.discovery());
             return Peer { code: Failure::TIMED_OUT, error: Some(error), ..Peer::of(name) };
@@ -170,7 +181,7 @@ async fn meet(swarm: &Swarm, target: &DialTarget, limit: Duration) -> Peer {
     let (id, begin) = (peer.id(), Instant::now());
     let look = async || swarm.peers().await.into_iter().find(|info| info.id == id);
     let mut info = look().await;
-    while begin.elapsed() < limit && info.as_ref().is_some_and(is_trying) {
+    while begin.elapsed() < limit && info.as_ref().is_some_and(reach::is_trying) {
         sleep(LOOK).await;
         info = look().await;
     }
@@ -187,24 +198,6 @@ async fn meet(swarm: &Swarm, target: &DialTarget, limit: Duration) -> Peer {
             let error = Some("it closed the session at once".to_owned());
             Peer { id: Some(id), code: Failure::REFUSED, error, ..Peer::of(name) }
         }
-    }
-}
-
-/// Whether the way to it is about to change.
-const fn is_trying(info: &PeerInfo) -> bool {
-    matches!(info.path, swarm::nat::Way::Relayed { why: swarm::nat::Why::Trying, .. })
-}
-
-/// The exit status of a dial that failed.
-const fn status(error: &DialError) -> u8 {
-    match error {
-        DialError::Refused { .. } | DialError::WrongPeer { .. } | DialError::NoCommonVersion { .. } => Failure::REFUSED,
-        DialError::NoAnswer { .. }
-        | DialError::Unrelayed { .. }
-        | DialError::NotFound { .. }
-        | DialError::NoAddress
-        | DialError::Unresolved { .. } => Failure::UNREACHED,
-        _ => 1,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::http::{Asked, ask, request};
 use crate::program::{LIMIT, Server};
 
 fn server() -> (Server, SocketAddr) {
-    let mut server = Server::start("--http 127.0.0.1:0");
+    let server = Server::start("--http 127.0.0.1:0");
     let addr = server.http("http");
     (server, addr)
 }
@@ -116,7 +116,7 @@ fn thousands_of_connections_have_a_bound() {
 #[cfg(target_os = "linux")]
 #[test]
 fn bytes_that_come_one_by_one_cost_no_more_than_they_are() {
-    let mut server = Server::start("--http 127.0.0.1:0 --piping 127.0.0.1:0");
+    let server = Server::start("--http 127.0.0.1:0 --piping 127.0.0.1:0");
     let (lists, piping) = (server.http("http"), server.http("piping"));
     let before = server.resident();
     let head = |line: &str| format!("{line} HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n");

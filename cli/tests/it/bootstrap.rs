@@ -8,7 +8,7 @@ use crate::program::Server;
 const ID: &str = "e3f03f52612aadacbcbc96c9ea08aa1835740dd7";
 
 fn server() -> (Server, SocketAddr) {
-    let mut server = Server::start("--http 127.0.0.1:0");
+    let server = Server::start("--http 127.0.0.1:0");
     let addr = server.http("http");
     (server, addr)
 }
@@ -68,7 +68,7 @@ fn sealed_bodies_are_found_by_their_key() {
 
 #[test]
 fn a_proxy_in_front_names_who_asks() {
-    let mut server = Server::start("--http 127.0.0.1:0 --behind-proxy");
+    let server = Server::start("--http 127.0.0.1:0 --behind-proxy");
     let addr = server.http("http");
     let announce = |ip: Ipv4Addr, forwarded: &str| {
         let body = format!("{{\"id\":\"{ID}\",\"ip\":\"{ip}\",\"port\":1}}");

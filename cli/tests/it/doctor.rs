@@ -1,6 +1,6 @@
 //! What the doctor says.
 
-use crate::program::{Server, run};
+use crate::program::{BINARY, Server, run};
 
 /// The last two lines.
 fn end(out: &str) -> [&str; 2] {
@@ -19,7 +19,7 @@ fn it_contacts_nobody_who_is_not_named() {
 
 #[test]
 fn a_peer_is_dialled_and_the_way_is_told() {
-    let mut server = Server::start("--listen 127.0.0.1:0 --bootstrap");
+    let server = Server::start("--listen 127.0.0.1:0 --bootstrap");
     let peer = server.give("bootstrap");
     let (code, out, err) = run(&format!("doctor {peer}"));
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
@@ -41,7 +41,7 @@ fn who_is_not_reached_is_told_by_the_exit_status() {
     assert!(end(&out)[0].contains("was not reached: no answer"), "{out}");
     let (code, out, _) = run(&format!("doctor {silent} --timeout 1"));
     assert_eq!(code, 5, "{out}");
-    let mut other = Server::start("--listen 127.0.0.1:0 --bootstrap");
+    let other = Server::start("--listen 127.0.0.1:0 --bootstrap");
     let given = other.give("bootstrap");
     let place = given.split('@').nth(1).unwrap();
     let somebody = swarm::PeerId::from(swarm::settings::Identity::from_seed([9; 32]).peer_id());
@@ -55,12 +55,30 @@ fn who_is_not_reached_is_told_by_the_exit_status() {
 
 #[test]
 fn a_relay_gives_a_place_or_is_told_to_be_none() {
-    let mut server = Server::start("--listen 127.0.0.1:0 --relay");
+    let server = Server::start("--listen 127.0.0.1:0 --relay");
     let relay = server.give("relay");
     let (code, out, _) = run(&format!("doctor --relay {relay}"));
     assert_eq!(code, 0);
     assert!(out.contains(": a place\n"), "{out}");
-    let mut none = Server::start("--listen 127.0.0.1:0 --bootstrap");
+    let none = Server::start("--listen 127.0.0.1:0 --bootstrap");
     let (_, out, _) = run(&format!("doctor --relay {} --timeout 5", none.give("bootstrap")));
     assert!(out.contains(": no place: ") && !out.contains(": a place"), "{out}");
+}
+
+/// Where there is no router, so that none of this machine's is asked.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_router_is_asked_where_that_is_wanted() {
+    let test = "doctor::the_router_is_asked_where_that_is_wanted";
+    let Some(network) = testing::Namespace::new(test) else { return };
+    let doctor = |options: &str| {
+        let output = network.command(BINARY).arg("doctor").args(options.split_whitespace()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let out = doctor("--port-mapping");
+    assert!(out.contains("\nrouter: forwards nothing: this machine has no default gateway over IPv4\n"), "{out}");
+    assert!(!out.contains("contacted: nobody"), "{out}");
+    let out = doctor("--port-mapping --json");
+    assert!(out.contains(r#""router":{"addr":null,"by":null,"error":"this machine has no default gateway"#), "{out}");
+    assert!(!doctor("").contains("router"));
 }

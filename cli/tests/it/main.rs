@@ -11,8 +11,12 @@
 mod abuse;
 mod bootstrap;
 mod doctor;
+mod hidden;
 mod http;
+mod ping;
 mod piping;
 mod program;
+mod quiet;
 mod serve;
+mod settings;
 mod usage;

@@ -8,7 +8,7 @@ use crate::http::{Asked, ask, request};
 use crate::program::Server;
 
 fn server() -> (Server, SocketAddr) {
-    let mut server = Server::start("--piping 127.0.0.1:0");
+    let server = Server::start("--piping 127.0.0.1:0");
     let addr = server.http("piping");
     (server, addr)
 }

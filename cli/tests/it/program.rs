@@ -1,20 +1,18 @@
 //! A running program, whose lines are waited for.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus, Stdio};
 
-/// Far more than anything here takes, even on a busy machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) use testing::LIMIT;
+use testing::Program;
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_setowire");
 
 /// The program, with a data folder of this run of the tests.
 pub(crate) fn command(options: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_setowire"));
+    let mut command = Command::new(BINARY);
     command.args(options.split_whitespace()).stdin(Stdio::null());
     command.env("SETOWIRE_DATA_DIR", folder("data"));
     for name in ["SETOWIRE_LISTEN", "SETOWIRE_IDENTITY", "SETOWIRE_HTTP", "SETOWIRE_PIPING", "SETOWIRE_CONFIG"] {
@@ -44,13 +42,7 @@ pub(crate) fn file(name: &str, content: &str) -> PathBuf {
 }
 
 /// Killed when dropped.
-pub(crate) struct Server {
-    child: Child,
-    out: Receiver<String>,
-    err: Receiver<String>,
-    /// What it has written so far.
-    pub(crate) lines: Vec<String>,
-}
+pub(crate) struct Server(Program);
 
 impl Server {
     /// Starts `setowire serve` with these options and waits until it is ready.
@@ -58,93 +50,49 @@ impl Server {
         Self::spawn(command(&format!("serve {options}")))
     }
 
-    pub(crate) fn spawn(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (out, err) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
-        let mut server = Self { child, out, err, lines: Vec::new() };
+    pub(crate) fn spawn(command: Command) -> Self {
+        let server = Self(Program::start(command));
         server.noted("* ready");
-        // What is told of the parts is written before.
-        while let Ok(line) = server.out.try_recv() {
-            server.lines.push(line);
-        }
         server
     }
 
     /// What it said to give to others for this part.
-    pub(crate) fn give(&mut self, role: &str) -> String {
+    pub(crate) fn give(&self, role: &str) -> String {
         let begin = format!("{role}\t");
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            if let Some(given) = self.lines.iter().find_map(|line| line.strip_prefix(&begin)) {
-                return given.to_owned();
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let line = self.out.recv_timeout(left).unwrap_or_else(|_| panic!("no {role} in {:?}", self.lines));
-            self.lines.push(line);
-        }
+        self.0.out.told(&begin).strip_prefix(&begin).unwrap().to_owned()
+    }
+
+    /// Whether it told of this part before it was ready.
+    pub(crate) fn gives(&self, role: &str) -> bool {
+        // What is told of the parts is written before it says that it is ready, so a later part is there too.
+        self.0.out.look();
+        self.0.out.past().iter().any(|line| line.starts_with(role))
     }
 
     /// Where the server of this name listens.
-    pub(crate) fn http(&mut self, role: &str) -> SocketAddr {
+    pub(crate) fn http(&self, role: &str) -> SocketAddr {
         self.give(role).strip_prefix("http://").unwrap().parse().unwrap()
     }
 
     /// Waits for a line of standard error.
-    pub(crate) fn noted(&mut self, line: &str) {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let next = self.err.recv_timeout(left).unwrap_or_else(|_| panic!("no `{line}` in {:?}", self.lines));
-            let found = next.starts_with(line);
-            self.lines.push(next);
-            if found {
-                return;
-            }
-        }
+    pub(crate) fn noted(&self, begin: &str) {
+        self.0.err.begins(begin);
     }
 
     #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        self.0.signal(name);
     }
 
-    /// Waits until it has ended by itself.
-    pub(crate) fn ended(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + LIMIT;
-        // The channel closes with the stream.
-        while let Ok(line) = self.err.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            self.lines.push(line);
-        }
-        assert!(Instant::now() < deadline, "it does not end");
-        self.child.wait().unwrap()
+    /// Waits until it has ended by itself: how, and what it said on standard error since it was ready.
+    pub(crate) fn ended(&mut self) -> (ExitStatus, Vec<String>) {
+        let rest = self.0.err.drain();
+        (self.0.ended(), rest)
     }
 
-    /// Kilobytes of memory that it holds.
+    /// KiB of memory that it holds.
     #[cfg(target_os = "linux")]
     pub(crate) fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        self.0.resident()
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Both fail when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    });
-    receiver
 }

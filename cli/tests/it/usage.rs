@@ -79,7 +79,7 @@ fn a_wrong_configuration_is_told_with_code_78() {
 
 #[test]
 fn failures_say_what_to_do_with_code_1() {
-    let mut taken = Server::start("--http 127.0.0.1:0");
+    let taken = Server::start("--http 127.0.0.1:0");
     let (code, _, err) = run(&format!("serve --http {}", taken.http("http")));
     assert_eq!(code, 1);
     assert!(err.contains("choose another port"), "{err}");

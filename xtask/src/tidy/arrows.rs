@@ -6,7 +6,7 @@ use crate::report::{Report, Row};
 use crate::workspace::Package;
 
 /// Crates of the workspace, without the prefix of their names, and the ones of ours that each may use.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("structs", &[]),
     ("crypto", &[]),
     ("framing", &["crypto", "structs"]),
@@ -18,11 +18,15 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("swarm", &["peer", "dht", "nat", "relay", "framing", "crypto", "structs"]),
     ("chat", &["swarm"]),
     ("cli", &["swarm"]),
+    ("testing", &[]),
     ("xtask", &[]),
 ];
 
 /// Crates whose tests may use the simulator, which itself stands on the layers below them.
 const TESTED_WITH_SIM: [&str; 5] = ["peer", "dht", "nat", "relay", "swarm"];
+
+/// Programs, whose tests may use what starts programs.
+const TESTED_AS_PROGRAMS: [&str; 2] = ["chat", "cli"];
 
 /// The layers that are told what happens instead of asking the system.
 const NO_SYSTEM: [&str; 7] = ["structs", "crypto", "framing", "peer", "dht", "nat", "relay"];
@@ -53,7 +57,8 @@ fn problems(package: &Package) -> Vec<String> {
         let target = dependency.name.strip_prefix("setowire-").unwrap_or(&dependency.name);
         let test_only = dependency.kind == "dev";
         let with_sim = test_only && target == "sim" && TESTED_WITH_SIM.contains(&short);
-        if !with_sim && !allowed.contains(&target) {
+        let as_program = test_only && target == "testing" && TESTED_AS_PROGRAMS.contains(&short);
+        if !with_sim && !as_program && !allowed.contains(&target) {
             problems.push(format!("{short} -> {target} ({}) is not an arrow of the architecture", dependency.kind));
         }
         // With a version it stays in the published manifest, where it makes a circle that cannot be published.
