@@ -34,7 +34,8 @@ use crate::stats::Traffic;
 use crate::task::Task;
 use crate::upkeep::{Bootstrap, Upkeep};
 use crate::{
-    Contact, Event, Family, Key, Kind, NodeId, Origin, QueryError, QueryId, Store, Subnets, Table, Tokens, limits,
+    Contact, Event, Family, Key, Kind, NodeId, Origin, QueryError, QueryId, Store, Subnets, Table, Token, Tokens,
+    limits,
 };
 
 /// One node of the distributed hash table, as a state machine.
@@ -83,8 +84,12 @@ pub(crate) enum Purpose {
     Ping(QueryId),
     /// Whether somebody is there: a contact, one to begin with, or one who asked us.
     Check(Origin),
+    /// Whether somebody is there who waits for a place, and came to us so.
+    Feel(Origin),
     /// What follows from the lookups of a task.
     More(QueryId),
+    /// Nothing that anybody waits for: a record that was found, for a node that lacks it.
+    Gift,
 }
 
 #[derive(Debug)]
@@ -107,7 +112,8 @@ pub(crate) enum Goal {
 /// What the nodes on the way are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ask {
-    Find,
+    /// To keep what is published, if they are among those who should; else for others.
+    Store,
     Peers,
     Get(Kind),
 }
@@ -214,7 +220,7 @@ impl Dht {
         let table = self.table_mut(Family::of(&addr));
         if table.own() != key && !table.is_empty() {
             table.recentre(key, now);
-            self.join(Family::of(&addr), now);
+            self.join(Family::of(&addr), None, now);
         } else {
             table.recentre(key, now);
         }
@@ -299,15 +305,26 @@ impl Dht {
 
     pub(crate) fn start_lookup(&mut self, target: Key, family: Family, goal: Goal, now: Instant) -> QueryId {
         let id = self.new_query();
+        let start = self.table(family).candidates(&target, limits::K);
+        self.start_lookup_from((id, target), family, goal, &start, now);
+        id
+    }
+
+    pub(crate) fn start_lookup_from(
+        &mut self,
+        (id, target): (QueryId, Key),
+        family: Family,
+        goal: Goal,
+        start: &[Contact],
+        now: Instant,
+    ) {
         let (own, subnets) = (self.id(), self.subnets);
         let table = self.table_mut(family);
         table.on_lookup(&target, now);
-        let start = table.candidates(&target, limits::K);
-        let region = table.radius();
-        let lookup = Lookup::new(target, family, (own, subnets), &start, region);
+        let region = (table.radius(), table.len() >= limits::FAMILIAR);
+        let lookup = Lookup::new(target, family, (own, subnets), start, region);
         self.lookups.insert(id, Search { lookup, goal });
         self.pump(id, now);
-        id
     }
 
     /// Lets a lookup ask whom it wants to, and ends it when it is done.
@@ -315,7 +332,16 @@ impl Dht {
         while !self.requests.is_full() {
             let Some(search) = self.lookups.get_mut(&id) else { return };
             let Some(contact) = search.lookup.next() else { break };
-            let request = search.request(&mut self.rng);
+            let (goal, near, family) = (search.goal, search.lookup.is_near(&contact), search.lookup.family);
+            let (target, mut request) = (search.lookup.target, search.request(&mut self.rng));
+            // Who wants no more proof of our address can store at once what he would be asked to store in the end.
+            if let Goal::Part(task, Ask::Store) = goal
+                && near
+                && self.keyring.token(&contact, now) != Token::NONE
+                && let Some(write) = self.choose(task, target, contact, family)
+            {
+                request = write;
+            }
             if !self.ask(contact, request, Purpose::Lookup(id), now)
                 && let Some(Search { lookup, .. }) = self.lookups.get_mut(&id)
             {
@@ -325,12 +351,13 @@ impl Dht {
         if self.lookups.get(&id).is_some_and(|search| search.lookup.is_done())
             && let Some(Search { lookup, goal }) = self.lookups.remove(&id)
         {
+            let mut closest = Vec::new();
             match goal {
-                Goal::Upkeep => {}
+                Goal::Upkeep => closest = lookup.found().closest,
                 Goal::Nodes => self.events.push_back(Event::LookupDone { id, found: lookup.found() }),
                 Goal::Part(task, _) => self.on_part_done(task, lookup.target, lookup.family, lookup.found(), now),
             }
-            self.on_lookup_done(id, lookup.family, now);
+            self.on_lookup_done(id, lookup.family, closest, now);
         }
     }
 
@@ -358,7 +385,7 @@ impl Dht {
         let Some(pending) = self.requests.get(transaction) else { return };
         let (contact, request) = (pending.contact, pending.request.clone());
         let token = self.keyring.token(&contact, now);
-        let least = if token == crate::Token::NONE { request.padded_len() } else { 0 };
+        let least = if token == Token::NONE { request.padded_len() } else { 0 };
         let body = Message::Request(transaction, request).encode(least, message::MAX_BODY);
         // If nobody takes what waits, it is late, and sent again.
         let full = self.outbox.len() >= limits::MAX_QUEUED + limits::MAX_IN_FLIGHT;
@@ -420,7 +447,7 @@ impl Dht {
                 }
             }
             Purpose::Ping(id) => self.events.push_back(Event::PingDone { id, contact, answered: false }),
-            Purpose::Check(_) => {}
+            Purpose::Check(_) | Purpose::Feel(_) | Purpose::Gift => {}
             Purpose::More(id) => self.on_more(id, contact, &pending.request, None, now),
         }
     }
@@ -432,7 +459,7 @@ impl Search {
         match self.goal {
             Goal::Part(_, Ask::Peers) => Request::Peers { key, family: Some(family), start: rng.next_u32() },
             Goal::Part(_, Ask::Get(kind)) => Request::Get { kind, key, family },
-            Goal::Part(_, Ask::Find) | Goal::Nodes | Goal::Upkeep => Request::Find { target: key, family },
+            Goal::Part(_, Ask::Store) | Goal::Nodes | Goal::Upkeep => Request::Find { target: key, family },
         }
     }
 }

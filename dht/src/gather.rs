@@ -152,6 +152,8 @@ pub(crate) struct Fetch {
     pub(crate) best: Option<Item>,
     /// Those whose records were valid, one of each subnet that counts.
     quorum: Vec<Contact>,
+    /// The closest of those that have none.
+    pub(crate) lacks: Option<Contact>,
 }
 
 /// What an answer changed.
@@ -167,7 +169,7 @@ pub(crate) enum Weighed {
 
 impl Fetch {
     pub(crate) const fn new(wanted: Wanted) -> Self {
-        Self { wanted, best: None, quorum: Vec::new() }
+        Self { wanted, best: None, quorum: Vec::new(), lacks: None }
     }
 
     /// Takes in what somebody stores; `from` is `None` for ourselves.
@@ -190,6 +192,15 @@ impl Fetch {
         }
         self.best = Some(item);
         Weighed::Newest
+    }
+
+    /// Takes in that somebody stores nothing.
+    pub(crate) fn on_nothing(&mut self, from: Contact, subnets: Subnets) {
+        let key = self.wanted.key();
+        let distance = |contact: &Contact| subnets.key_of(contact).distance(&key);
+        if self.lacks.is_none_or(|lacks| distance(&from) < distance(&lacks)) {
+            self.lacks = Some(from);
+        }
     }
 
     /// Whether nobody else needs to be asked: a value that cannot change is enough once.

@@ -31,6 +31,17 @@ pub const FAILURES_TO_FORGET: u8 = 5;
 /// How long a bucket may see no lookup before one is made for a key in it.
 pub const REFRESH_INTERVAL: Duration = Duration::from_hours(1);
 
+/// How soon one of those that wait for a place is asked whether it is still there: the one heard longest ago, so that whoever gets
+/// a place is likely to be there. With 80 of them, each is asked every 3 h.
+pub const FEELER_INTERVAL: Duration = Duration::from_mins(2);
+
+/// How soon after it began a node looks for its own neighbours again; doubled with every time, up to [`REFRESH_INTERVAL`]: those
+/// who came at the same time could not be named by others then.
+pub const NEIGHBOURS_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Nodes to begin with, of different subnets, from each of which a node looks for its own neighbours when it begins.
+pub const WAYS_IN: usize = 2;
+
 /// Contacts that are kept over a restart to begin with: long-lived ones, of different subnets.
 pub const ANCHORS: usize = 4;
 
@@ -47,6 +58,10 @@ pub const PATH_PARALLELISM: usize = 3;
 /// Requests beyond that, of all paths of a lookup together, to nodes that are as close to its target as our own 20 neighbours
 /// are to us: they must be asked in any case.
 pub const REGION_PARALLELISM: usize = 12;
+
+/// Contacts from which on a node knows well enough who is close to a key to have its records stored there before all closer ones
+/// are found. With fewer, too many nodes would store them.
+pub const FAMILIAR: usize = 2 * K;
 
 /// Requests of one lookup that are on their way at a time, late ones included.
 pub const MAX_LOOKUP_IN_FLIGHT: usize = 48;

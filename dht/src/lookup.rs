@@ -21,6 +21,8 @@ pub(crate) struct Lookup {
     own: NodeId,
     /// How far from the target the `K` closest are, by the look of our own neighbourhood.
     region: Distance,
+    /// Whether that is to be relied on.
+    familiar: bool,
     /// The closest first.
     candidates: Vec<Candidate>,
     /// Those that named somebody, in the order of their answers. The first is our own table.
@@ -89,16 +91,17 @@ pub struct Found {
 
 impl Lookup {
     /// A lookup that begins with `start`, one after the other on each of the paths. `region` is how far the `K` closest to our own
-    /// key are from it.
+    /// key are from it, and whether we know enough nodes to rely on that.
     pub(crate) fn new(
         target: Key,
         family: Family,
         (own, subnets): (NodeId, Subnets),
         start: &[Contact],
-        region: Distance,
+        (region, familiar): (Distance, bool),
     ) -> Self {
         let (candidates, sources) = (Vec::new(), vec![Source::TABLE]);
-        let mut lookup = Self { target, family, subnets, own, region, candidates, sources, asked: [0; PATHS] };
+        let mut lookup =
+            Self { target, family, subnets, own, region, familiar, candidates, sources, asked: [0; PATHS] };
         for (contact, path) in start.iter().zip((0..PATHS).cycle()) {
             lookup.add(*contact, path, 0, 0);
         }
@@ -192,6 +195,17 @@ impl Lookup {
             hops: live.map(|candidate| candidate.hops).next().unwrap_or(0),
             asked: self.asked.iter().sum(),
         }
+    }
+
+    /// Whether a node is for all that is known among the `K` closest, and as close to the target as they should be.
+    pub(crate) fn is_near(&self, contact: &Contact) -> bool {
+        let hopeful = || self.candidates.iter().filter(|candidate| candidate.state != State::Silent);
+        self.familiar
+            && hopeful().nth(limits::K - 1).is_some()
+            && hopeful()
+                .take(limits::K)
+                .take_while(|candidate| candidate.distance <= self.region)
+                .any(|candidate| candidate.contact == *contact)
     }
 
     /// Those closer than the last of the `K` closest that answered.
@@ -305,7 +319,7 @@ mod tests {
         let node = |id: u8, port: u16| Contact { id: NodeId::from_bytes([id; 32]), addr: ([10, 0, 0, 1], port).into() };
         let start = [node(1, 1), node(2, 1), node(3, 1)];
         let own = (NodeId::from_bytes([0; 32]), Subnets::Public);
-        let mut lookup = Lookup::new(Key::from_bytes([9; 32]), Family::V4, own, &start, Distance::MAX);
+        let mut lookup = Lookup::new(Key::from_bytes([9; 32]), Family::V4, own, &start, (Distance::MAX, false));
         while lookup.next().is_some() {}
         let twins = [node(7, 1), node(7, 2), node(7, 3)];
         let mut asked = Vec::new();

@@ -1,5 +1,6 @@
 //! What the owner publishes: stored now, and again before it ends, until it is withdrawn.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,8 +10,8 @@ use framing::EncodeError;
 
 use crate::announcement::{check_places, days_to_announce, topic_key};
 use crate::dht::Dht;
-use crate::message::Request;
-use crate::{Announcement, Contact, Event, Item, Key, PublishError, QueryId, Refused, Relay, Tally, limits};
+use crate::message::{Outcome, Request};
+use crate::{Announcement, Contact, Event, Family, Item, Key, PublishError, QueryId, Refused, Relay, Tally, limits};
 
 /// Who announces itself, and where it can be found.
 #[derive(Debug, Clone)]
@@ -58,6 +59,8 @@ pub(crate) struct Delivery {
     publication: QueryId,
     /// What is to be stored near which key.
     pub(crate) requests: Vec<(Key, Request)>,
+    /// Who was asked to store something under which key, or waits for that.
+    chosen: BTreeSet<(Key, Contact)>,
     /// Who is to store what, and was not asked yet.
     pub(crate) queue: Vec<(Contact, Request)>,
     pub(crate) stored: u32,
@@ -65,12 +68,51 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    /// Takes in the nodes closest to a key, and returns what is to be stored there.
-    pub(crate) fn on_found(&mut self, key: Key, closest: Vec<Contact>) -> Option<Request> {
-        let (_, request) = self.requests.iter().find(|(other, _)| *other == key)?;
+    const fn new(publication: QueryId, requests: Vec<(Key, Request)>) -> Self {
+        Self { publication, requests, chosen: BTreeSet::new(), queue: Vec::new(), stored: 0, refused: Vec::new() }
+    }
+
+    /// What is to be stored under a key.
+    pub(crate) fn request(&self, key: Key) -> Option<&Request> {
+        self.requests.iter().find(|(other, _)| *other == key).map(|(_, request)| request)
+    }
+
+    /// What a node on the way is asked, if it is to store something and was not asked that yet: to do so, and to name others as it
+    /// would if it were asked for them.
+    pub(crate) fn choose(&mut self, key: Key, contact: Contact, family: Family) -> Option<Request> {
+        let mut request = self.request(key)?.clone();
+        if let Request::Announce { family: wanted, .. } | Request::Put { family: wanted, .. } = &mut request {
+            *wanted = Some(family);
+        }
+        let few = self.chosen.iter().filter(|(other, _)| *other == key).count() < limits::K;
+        (few && self.chosen.insert((key, contact))).then_some(request)
+    }
+
+    /// Takes in what became of a request to store something.
+    pub(crate) fn on_outcome(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Stored { .. } => self.stored += 1,
+            Outcome::Refused(reason) => self.refused.push(*reason),
+            _ => {}
+        }
+    }
+
+    /// Takes in that a node is for now among those that are to store what belongs under a key.
+    pub(crate) fn on_near(&mut self, key: Key, contact: Contact) {
+        if self.chosen.iter().filter(|(other, _)| *other == key).count() < limits::K {
+            self.on_found(key, &[contact]);
+        }
+    }
+
+    /// Takes in nodes that are to store what belongs under a key, the closest first.
+    pub(crate) fn on_found(&mut self, key: Key, closest: &[Contact]) {
+        let Some(request) = self.request(key).cloned() else { return };
         // The last is asked first.
-        self.queue.splice(0..0, closest.into_iter().rev().map(|contact| (contact, request.clone())));
-        Some(request.clone())
+        for contact in closest {
+            if self.chosen.insert((key, *contact)) {
+                self.queue.insert(0, (*contact, request.clone()));
+            }
+        }
     }
 }
 
@@ -145,14 +187,15 @@ impl Dht {
                     let key = topic_key(topic, day);
                     let life = limits::ANNOUNCEMENT_LIFE;
                     let signed = Announcement::sign(identity, key, unix, life, addresses, relays).ok()?;
-                    Some((key, Request::Announce { key, announcement: signed.as_bytes().clone() }))
+                    Some((key, Request::Announce { key, announcement: signed.as_bytes().clone(), family: None }))
                 })
                 .collect(),
-            What::Item(item) => vec![(item.key(), Request::Put { kind: item.kind(), item: item.to_bytes() })],
+            What::Item(item) => {
+                vec![(item.key(), Request::Put { kind: item.kind(), item: item.to_bytes(), family: None })]
+            }
         };
-        let delivery = Delivery { publication: id, requests, queue: Vec::new(), stored: 0, refused: Vec::new() };
         let round = publication.round;
-        let task = self.deliver(delivery, now);
+        let task = self.deliver(Delivery::new(id, requests), now);
         // It can end at once.
         if let Some(publication) = self.publications.get_mut(&id).filter(|publication| publication.round == round) {
             publication.running = self.tasks.contains_key(&task).then_some(task);
@@ -197,10 +240,10 @@ impl Dht {
         }
     }
 
-    /// Publishes at once what nobody stores yet: there are new nodes.
-    pub(crate) fn publish_unstored(&mut self, now: Instant) {
+    /// Publishes at once what nobody stores yet, or everything: there are new nodes.
+    pub(crate) fn publish_unstored(&mut self, everything: bool, now: Instant) {
         for (id, publication) in &mut self.publications {
-            if publication.stored == 0 && publication.running.is_none() {
+            if (everything || publication.stored == 0) && publication.running.is_none() {
                 publication.pause = Duration::ZERO;
                 self.due.set(*id, Some(now));
             }

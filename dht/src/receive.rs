@@ -149,19 +149,28 @@ impl Dht {
                     None => Outcome::Nodes(nodes),
                 }
             }
-            Request::Announce { key, .. } => self.write(from, *key, &request, now),
-            Request::Put { kind, item } => match Item::claimed_key(*kind, item) {
-                Ok(key) => self.write(from, key, &request, now),
+            Request::Announce { key, family, .. } => self.write(from, (*key, *family), &request, now),
+            Request::Put { kind, item, family } => match Item::claimed_key(*kind, item) {
+                Ok(key) => self.write(from, (key, *family), &request, now),
                 Err(reason) => Outcome::Refused(reason),
             },
         }
     }
 
-    fn write(&mut self, from: Contact, key: Key, request: &Request, now: Instant) -> Outcome {
+    fn write(
+        &mut self,
+        from: Contact,
+        (key, family): (Key, Option<Family>),
+        request: &Request,
+        now: Instant,
+    ) -> Outcome {
         let extra = self.extra(&key, Family::of(&from.addr));
         let shown = Shown { from: from.addr.ip(), extra, unix: self.unix(now) };
         match self.keep(request, shown, now) {
-            Ok(seconds) => Outcome::Stored { seconds },
+            Ok(seconds) => {
+                let nodes = family.map(|family| self.nodes_for(&from, &key, family)).unwrap_or_default();
+                Outcome::Stored { seconds, nodes }
+            }
             Err(reason) => Outcome::Refused(reason),
         }
     }
@@ -219,14 +228,16 @@ impl Dht {
         self.keyring.set_token(from, answer.token, now);
         let family = Family::of(&from.addr);
         let origin = match pending.purpose {
-            Purpose::Check(origin) => origin,
-            Purpose::Lookup(_) | Purpose::Ping(_) | Purpose::More(_) => Origin::Lookup,
+            Purpose::Check(origin) | Purpose::Feel(origin) => origin,
+            Purpose::Lookup(_) | Purpose::Ping(_) | Purpose::More(_) | Purpose::Gift => Origin::Lookup,
         };
         let table = self.table_mut(family);
         let first = table.is_empty();
         if table.on_answer(from, origin, now) == Inserted::Added && first {
-            self.join(family, now);
+            self.join(family, Some(from), now);
             self.retry_later(now);
+        } else if pending.purpose == Purpose::Check(Origin::Lookup) {
+            self.on_beginning(from);
         }
         if is_usable(&answer.observed) {
             self.on_observed(answer.observed, from, now);
@@ -235,13 +246,14 @@ impl Dht {
             Purpose::Lookup(id) => {
                 if let Some(Search { lookup, goal }) = self.lookups.get_mut(&id) {
                     lookup.on_answer(&from, answer.outcome.nodes());
+                    let near = lookup.is_near(&from);
                     if let Goal::Part(task, _) = *goal {
-                        self.on_part_answer(task, from, &pending.request, answer.outcome, now);
+                        self.on_part_answer(task, (from, near), &pending.request, answer.outcome, now);
                     }
                 }
             }
             Purpose::Ping(id) => self.events.push_back(Event::PingDone { id, contact: from, answered: true }),
-            Purpose::Check(_) => {}
+            Purpose::Check(_) | Purpose::Feel(_) | Purpose::Gift => {}
             Purpose::More(id) => self.on_more(id, from, &pending.request, Some(answer.outcome), now),
         }
         self.pump_all(now);

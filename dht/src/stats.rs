@@ -28,6 +28,9 @@ pub struct Stats {
     pub failed: u64,
     /// Requests of others that were opened and looked at, since the beginning.
     pub answered: u64,
+    /// How often two nodes to begin with led to different neighbours, less than half of them in common: one of them lies, or there
+    /// are two networks. Contacts are then looked for among both, and everything is published again.
+    pub disagreements: u64,
     /// Datagrams that were not accepted, by reason.
     pub rejected: RejectedCounts,
 }
@@ -52,6 +55,7 @@ pub(crate) struct Traffic {
     pub(crate) asked: u64,
     pub(crate) failed: u64,
     pub(crate) answered: u64,
+    pub(crate) disagreements: u64,
 }
 
 impl Dht {
@@ -74,6 +78,7 @@ impl Dht {
             asked: self.traffic.asked,
             failed: self.traffic.failed,
             answered: self.traffic.answered,
+            disagreements: self.traffic.disagreements,
             rejected: *self.rejected(),
         }
     }

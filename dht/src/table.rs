@@ -27,6 +27,8 @@ pub struct Table {
     /// By the number of bits in common; as many as are needed for the closest contact.
     buckets: Vec<Bucket>,
     created: Instant,
+    /// When one that waits was asked last.
+    felt: Instant,
 }
 
 /// How a contact came to us. The greater is the better.
@@ -91,7 +93,7 @@ impl Table {
     /// An empty table around the place of its owner.
     #[must_use]
     pub const fn new(own: Key, subnets: Subnets, now: Instant) -> Self {
-        Self { own, subnets, buckets: Vec::new(), created: now }
+        Self { own, subnets, buckets: Vec::new(), created: now, felt: now }
     }
 
     /// The place of the owner.
@@ -291,6 +293,22 @@ impl Table {
         let entry = entries.min_by_key(|entry| entry.check).filter(|entry| entry.check <= now)?;
         entry.check = now + limits::CHECK_INTERVAL;
         Some(entry.contact)
+    }
+
+    /// When one of those that wait is to be asked whether it is still there; `None` if nobody waits.
+    #[must_use]
+    pub fn next_feeler(&self) -> Option<Instant> {
+        let oldest = self.buckets.iter().filter_map(|bucket| bucket.spares.first()).map(|spare| spare.heard).min()?;
+        Some(oldest.max(self.felt) + limits::FEELER_INTERVAL)
+    }
+
+    /// Of those that wait, the one heard longest ago, with how it came to us, if one is due. The next one is then
+    /// [`FEELER_INTERVAL`](limits::FEELER_INTERVAL) ahead.
+    pub fn pop_feeler(&mut self, now: Instant) -> Option<(Contact, Origin)> {
+        self.next_feeler().filter(|due| *due <= now)?;
+        self.felt = now;
+        let oldest = self.buckets.iter().filter_map(|bucket| bucket.spares.first());
+        oldest.min_by_key(|spare| spare.heard).map(|spare| (spare.contact, spare.origin))
     }
 
     /// Notes that `target` was looked up: its bucket needs no refresh for some time.

@@ -93,7 +93,7 @@ impl Dht {
     pub(crate) fn deliver(&mut self, delivery: Delivery, now: Instant) -> QueryId {
         let id = self.new_query();
         let keys: Vec<Key> = delivery.requests.iter().map(|(key, _)| *key).collect();
-        self.start_task(id, Work::Deliver(delivery), Tally::default(), &keys, Ask::Find, now);
+        self.start_task(id, Work::Deliver(delivery), Tally::default(), &keys, Ask::Store, now);
         id
     }
 
@@ -114,11 +114,19 @@ impl Dht {
         self.drive(id, now);
     }
 
-    /// Takes in what a node answered to a request of a lookup.
+    /// What a node is to store that a lookup is about to ask, if it is.
+    pub(crate) fn choose(&mut self, id: QueryId, key: Key, contact: Contact, family: Family) -> Option<Request> {
+        match &mut self.tasks.get_mut(&id)?.work {
+            Work::Deliver(delivery) => delivery.choose(key, contact, family),
+            Work::Peers(_) | Work::Get(_) => None,
+        }
+    }
+
+    /// Takes in what a node answered to a request of a lookup; `near` if it is [among the closest](crate::lookup::Lookup::is_near).
     pub(crate) fn on_part_answer(
         &mut self,
         id: QueryId,
-        from: Contact,
+        (from, near): (Contact, bool),
         request: &Request,
         outcome: Outcome,
         now: Instant,
@@ -145,6 +153,9 @@ impl Dht {
                     }
                 }
             }
+            (Work::Get(fetch), Request::Get { .. }, Outcome::Nodes(_)) => fetch.on_nothing(from, subnets),
+            (Work::Deliver(delivery), Request::Find { target, .. }, _) if near => delivery.on_near(*target, from),
+            (Work::Deliver(delivery), _, outcome) => delivery.on_outcome(&outcome),
             _ => {}
         }
     }
@@ -157,8 +168,8 @@ impl Dht {
         task.tally.asked = task.tally.asked.saturating_add(found.asked);
         task.tally.hops = task.tally.hops.max(found.hops);
         if let Work::Deliver(delivery) = &mut task.work {
-            let own = delivery.on_found(key, found.closest);
-            if let Some(request) = own.filter(|_| here) {
+            delivery.on_found(key, &found.closest);
+            if let Some(request) = delivery.request(key).cloned().filter(|_| here) {
                 let from = Ipv4Addr::UNSPECIFIED.into();
                 let _kept = self.keep(&request, Shown { from, extra: 0, unix: self.unix(now) }, now);
             }
@@ -177,14 +188,13 @@ impl Dht {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.in_flight = task.in_flight.saturating_sub(1);
         match (&mut task.work, outcome) {
-            (Work::Deliver(delivery), Some(Outcome::Stored { .. })) => delivery.stored += 1,
-            (Work::Deliver(delivery), Some(Outcome::Refused(reason))) => delivery.refused.push(reason),
+            (Work::Deliver(delivery), Some(outcome)) => delivery.on_outcome(&outcome),
             (Work::Peers(gather), None) => {
                 if let Request::Peers { key, .. } = request {
                     gather.on_failure(&from, key);
                 }
             }
-            (Work::Peers(_), Some(outcome)) => self.on_part_answer(id, from, request, outcome, now),
+            (Work::Peers(_), Some(outcome)) => self.on_part_answer(id, (from, false), request, outcome, now),
             (Work::Deliver(_) | Work::Get(_), _) => {}
         }
     }
@@ -228,7 +238,13 @@ impl Dht {
         let Some(Task { tally, work, .. }) = self.drop_task(id) else { return };
         match work {
             Work::Peers(_) => self.events.push_back(Event::PeersDone { id, tally }),
-            Work::Get(fetch) => self.events.push_back(Event::GetDone { id, newest: fetch.best, tally }),
+            Work::Get(fetch) => {
+                if let (Some(item), Some(lacks)) = (&fetch.best, fetch.lacks) {
+                    let request = Request::Put { kind: item.kind(), item: item.to_bytes(), family: None };
+                    self.ask(lacks, request, Purpose::Gift, now);
+                }
+                self.events.push_back(Event::GetDone { id, newest: fetch.best, tally });
+            }
             Work::Deliver(delivery) => self.on_delivered(delivery, tally, now),
         }
     }
@@ -256,8 +272,8 @@ impl Dht {
     /// Keeps a record.
     pub(crate) fn keep(&mut self, request: &Request, shown: Shown, now: Instant) -> Result<u32, Refused> {
         let life = match request {
-            Request::Announce { key, announcement } => self.store.announce(*key, announcement, shown, now)?,
-            Request::Put { kind, item } => self.store.put(*kind, item, shown, now)?,
+            Request::Announce { key, announcement, .. } => self.store.announce(*key, announcement, shown, now)?,
+            Request::Put { kind, item, .. } => self.store.put(*kind, item, shown, now)?,
             _ => return Err(Refused::Unknown),
         };
         Ok(u32::try_from(life.as_secs()).unwrap_or(u32::MAX))

@@ -15,10 +15,37 @@ use crate::{Contact, Family, Key, Origin, QueryId, Table, limits};
 #[derive(Debug, Default)]
 pub(crate) struct Upkeep {
     running: Option<QueryId>,
-    /// Whether the running one is the first, for our own place.
+    /// Whether our own place is looked for the first time.
     joining: bool,
     /// Buckets for which there is one to come, the next at the end.
     left: Vec<u32>,
+    /// From whom our own place is looked for, from each alone.
+    ways: Vec<Way>,
+    /// When it is looked for again, and the pause after that.
+    again: Option<(Instant, Duration)>,
+}
+
+/// A lookup of our own place that begins with one contact: somebody who names nobody but friends of his cannot hide the others
+/// when there is a second.
+#[derive(Debug)]
+struct Way {
+    begin: Contact,
+    query: Option<QueryId>,
+    /// Whom it found closest, when it has ended.
+    closest: Option<Vec<Contact>>,
+}
+
+impl Way {
+    const fn new(begin: Contact) -> Self {
+        Self { begin, query: None, closest: None }
+    }
+
+    /// Whether two led to different networks: less than half of the closest in common.
+    fn disagree(ways: &[Self]) -> bool {
+        let [Self { closest: Some(a), .. }, Self { closest: Some(b), .. }] = ways else { return false };
+        let common = a.iter().filter(|contact| b.contains(contact)).count();
+        common * 2 < a.len().min(b.len())
+    }
 }
 
 /// Whom to begin with.
@@ -108,26 +135,52 @@ impl Dht {
         true
     }
 
-    /// Fills a table around the first contact: by a lookup of our own place, then one in each bucket.
-    pub(crate) fn join(&mut self, family: Family, now: Instant) {
+    /// Fills a table around the first contact, or around those it has: by a lookup of our own place, then one in each bucket.
+    pub(crate) fn join(&mut self, family: Family, begin: Option<Contact>, now: Instant) {
         let upkeep = self.upkeep_mut(family);
         upkeep.joining = true;
-        upkeep.left = vec![Key::BITS];
+        upkeep.again = None;
+        upkeep.ways = begin.map(Way::new).into_iter().collect();
+        upkeep.left = if begin.is_none() { vec![Key::BITS] } else { Vec::new() };
         if upkeep.running.is_none() {
             self.advance(now);
         }
     }
 
-    pub(crate) fn on_lookup_done(&mut self, id: QueryId, family: Family, now: Instant) {
+    /// Takes in that somebody to begin with answered: with the second, of another subnet, our own place is looked for once more.
+    pub(crate) fn on_beginning(&mut self, contact: Contact) {
+        let subnet = self.subnets.of(contact.addr.ip());
+        let subnets = self.subnets;
+        let upkeep = self.upkeep_mut(Family::of(&contact.addr));
+        let same = |way: &Way| way.begin == contact || subnet.is_some() && subnets.of(way.begin.addr.ip()) == subnet;
+        if !upkeep.ways.is_empty() && upkeep.ways.len() < limits::WAYS_IN && !upkeep.ways.iter().any(same) {
+            upkeep.ways.push(Way::new(contact));
+        }
+    }
+
+    /// Takes in that a lookup has ended, and whom it found if it was to keep a table.
+    pub(crate) fn on_lookup_done(&mut self, id: QueryId, family: Family, closest: Vec<Contact>, now: Instant) {
         let deepest = self.table(family).depth();
         let upkeep = self.upkeep_mut(family);
-        if upkeep.running == Some(id) {
-            upkeep.running = None;
-            if upkeep.joining && upkeep.left.is_empty() {
-                upkeep.joining = false;
-                upkeep.left = (0..deepest).collect();
-                self.publish_unstored(now);
-            }
+        if upkeep.running != Some(id) {
+            return;
+        }
+        upkeep.running = None;
+        let way = upkeep.ways.iter_mut().find(|way| way.query == Some(id));
+        let second = way.is_some_and(|way| {
+            way.closest = Some(closest);
+            true
+        }) && Way::disagree(&upkeep.ways);
+        if second {
+            upkeep.joining = true;
+            self.traffic.disagreements += 1;
+        }
+        let upkeep = self.upkeep_mut(family);
+        if upkeep.joining && upkeep.left.is_empty() {
+            upkeep.joining = false;
+            upkeep.left = (0..deepest).collect();
+            upkeep.again.get_or_insert((now + limits::NEIGHBOURS_INTERVAL, limits::NEIGHBOURS_INTERVAL * 2));
+            self.publish_unstored(second, now);
         }
     }
 
@@ -135,8 +188,18 @@ impl Dht {
     pub(crate) fn advance(&mut self, now: Instant) {
         for family in [Family::V4, Family::V6] {
             while self.upkeep_mut(family).running.is_none() {
-                let next = self.upkeep_mut(family).left.pop();
                 let own = self.table(family).own();
+                let upkeep = self.upkeep_mut(family);
+                if let Some(way) = upkeep.ways.iter().position(|way| way.query.is_none() && way.closest.is_none()) {
+                    self.take_way(family, way, now);
+                    continue;
+                }
+                let again = upkeep.again.filter(|(at, _)| *at <= now && upkeep.left.is_empty());
+                if let Some((_, pause)) = again {
+                    upkeep.again = Some((now + pause, (pause * 2).min(limits::REFRESH_INTERVAL)));
+                    upkeep.left.push(Key::BITS);
+                }
+                let next = upkeep.left.pop();
                 let target = match next {
                     Some(bits) => Some(own.random_beside(bits, &mut self.rng)),
                     None => {
@@ -153,6 +216,19 @@ impl Dht {
         }
     }
 
+    /// Looks for our own place, from one contact.
+    fn take_way(&mut self, family: Family, way: usize, now: Instant) {
+        let own = self.table(family).own();
+        let Some(begin) = self.upkeep_mut(family).ways.get(way).map(|way| way.begin) else { return };
+        let id = self.new_query();
+        let upkeep = self.upkeep_mut(family);
+        upkeep.running = Some(id);
+        if let Some(way) = upkeep.ways.get_mut(way) {
+            way.query = Some(id);
+        }
+        self.start_lookup_from((id, own), family, Goal::Upkeep, &[begin], now);
+    }
+
     /// What is due.
     pub(crate) fn keep_up(&mut self, now: Instant) {
         // It has no deadline of its own: contacts are checked often enough, and without any there is little to give back.
@@ -164,6 +240,9 @@ impl Dht {
         for family in [Family::V4, Family::V6] {
             while let Some(contact) = self.table_mut(family).pop_check(now) {
                 self.ask(contact, Request::Ping, Purpose::Check(Origin::Inbound), now);
+            }
+            if let Some((contact, origin)) = self.table_mut(family).pop_feeler(now) {
+                self.ask(contact, Request::Ping, Purpose::Feel(origin), now);
             }
         }
         self.advance(now);
@@ -208,7 +287,11 @@ impl Dht {
             let check = table.next_check().map(|at| Deadline { at, reason: "check" });
             let refresh = table.next_refresh().filter(|_| upkeep.running.is_none());
             let refresh = refresh.map(|at| Deadline { at, reason: "refresh" });
+            let feeler = table.next_feeler().map(|at| Deadline { at, reason: "feeler" });
+            let again = upkeep.again.filter(|_| upkeep.running.is_none());
+            let again = again.map(|(at, _)| Deadline { at, reason: "neighbours" });
             next = Deadline::earliest(next, Deadline::earliest(check, refresh));
+            next = Deadline::earliest(next, Deadline::earliest(feeler, again));
         }
         next
     }

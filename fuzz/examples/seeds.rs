@@ -70,9 +70,9 @@ fn hash_table(rng: &mut Rng) -> Vec<Vec<u8>> {
         Request::Peers { key, family: None, start: 7 },
         Request::Peers { key, family: Some(family), start: 7 },
         Request::Get { kind: Kind::Peer, key, family },
-        Request::Announce { key, announcement: announcement.clone() },
-        Request::Put { kind: Kind::Signed, item: signed.to_bytes() },
-        Request::Put { kind: Kind::Value, item: [7; 100].into() },
+        Request::Announce { key, announcement: announcement.clone(), family: None },
+        Request::Put { kind: Kind::Signed, item: signed.to_bytes(), family: Some(Family::V4) },
+        Request::Put { kind: Kind::Value, item: [7; 100].into(), family: None },
     ];
     let nodes = |count| vec![Contact { id: NodeId::from_bytes([5; 32]), addr }; count];
     let announcements = vec![announcement.clone(); 3];
@@ -81,7 +81,7 @@ fn hash_table(rng: &mut Rng) -> Vec<Vec<u8>> {
         Outcome::Nodes(nodes(20)),
         Outcome::Peers { total: 100, next: 9, announcements, nodes: nodes(8) },
         Outcome::Item { item: signed.to_answer(), nodes: nodes(2) },
-        Outcome::Stored { seconds: 7200 },
+        Outcome::Stored { seconds: 7200, nodes: Vec::new() },
         Outcome::Refused(Refused::Quota),
     ];
     let transaction = Transaction([3; 8]);

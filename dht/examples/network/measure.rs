@@ -98,6 +98,55 @@ pub fn run(network: &mut Network, load: Load) -> Figures {
     figures(network, &queries, &published)
 }
 
+/// What came of a value that liars crowd around.
+#[derive(Debug)]
+pub struct Hunt {
+    /// Queries of each kind that ended.
+    pub asked: f64,
+    /// Those that found the closest honest node.
+    pub closest: f64,
+    /// Those that found the value.
+    pub values: f64,
+    /// Honest nodes that keep it.
+    pub kept: usize,
+}
+
+/// Lets one honest node publish a value, and others look for it and for the nodes closest to it.
+pub fn hunt(network: &mut Network, value: &Item, queries: u32) -> Hunt {
+    if let Some(by) = network.anybody() {
+        let item = value.clone();
+        network.world.with(by.id, |node, now| node.dht.put(item, now).ok());
+    }
+    network.world.run_for(PATIENCE);
+    let key = value.key();
+    let keeps = |member: &&Member| {
+        let node = network.world.get(member.id);
+        !member.lies && node.is_some_and(|node| node.dht.store().get(value.kind(), &key).is_some())
+    };
+    let kept = network.members.iter().filter(keeps).count();
+    let mut asked = Vec::new();
+    for _ in 0..queries {
+        let Some(by) = network.anybody() else { continue };
+        let start = network.world.elapsed();
+        let ids = network.world.with(by.id, |node, now| {
+            let nodes = node.dht.lookup(key, Family::V4, now);
+            [(What::Nodes(key), nodes), (What::Value, node.dht.get(Wanted::Value(key), now))]
+        });
+        let ids = ids.into_iter().flatten();
+        asked.extend(ids.filter_map(|(what, id)| Some(Query { by, what, id: id.ok()?, start })));
+        network.world.run_for(Duration::from_millis(450));
+    }
+    network.world.run_for(PATIENCE);
+    let figures = figures(network, &asked, &[]);
+    let found = |share: f64, of: usize| share * of as f64 / 100.0;
+    Hunt {
+        asked: figures.lookups.min(figures.gets.count) as f64,
+        closest: found(figures.closest, figures.lookups),
+        values: found(figures.gets.found, figures.gets.count),
+        kept,
+    }
+}
+
 /// Lets random nodes publish a value and announce a topic each.
 fn publish(network: &mut Network) -> Vec<Published> {
     let mut all = Vec::new();

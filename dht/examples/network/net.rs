@@ -30,6 +30,8 @@ pub struct Plan {
     /// Of 100 nodes, and what they do; each of them one thing.
     pub liars: u32,
     pub lies: &'static [Lie],
+    /// To whom liars are as close as they can be.
+    pub prey: Option<Key>,
 }
 
 /// A node that is or was there.
@@ -90,7 +92,7 @@ impl Network {
     /// As [`join`](Self::join), at an address of its own.
     pub fn join_at(&mut self, addr: SocketAddr) {
         let first = self.first();
-        let id = self.world.add_at(addr, |birth| Node::new(&birth, None));
+        let id = self.world.add_at(addr, |birth| Node::new(&birth, None, None));
         self.note(id);
         self.world.with(id, |node, now| node.dht.bootstrap(&first, now));
     }
@@ -143,7 +145,8 @@ impl Network {
         let lies = number >= FIRST && self.rng.below(100) < u64::from(self.plan.liars);
         let lie = self.plan.lies.get(number % self.plan.lies.len().max(1)).copied().filter(|_| lies);
         let ring = self.ring.clone();
-        let id = self.world.add(|birth| Node::new(&birth, lie.map(|lie| (lie, ring))));
+        let prey = self.plan.prey;
+        let id = self.world.add(|birth| Node::new(&birth, lie.map(|lie| (lie, ring)), prey));
         self.note(id);
         id
     }

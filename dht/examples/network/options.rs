@@ -58,4 +58,4 @@ fn number<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, String
 }
 
 /// All scenarios.
-pub const SCENARIOS: [&str; 6] = ["calm", "churn", "liars20", "liars40", "subnet", "idle"];
+pub const SCENARIOS: [&str; 8] = ["calm", "churn", "liars20", "liars40", "grinders20", "grinders40", "subnet", "idle"];

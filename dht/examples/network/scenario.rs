@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dht::{Family, Subnets};
+use dht::{Family, Item, Subnets};
 use sim::{Link, Places, Samples};
 
 use crate::measure::{self, Figures, Load};
@@ -22,13 +22,17 @@ pub fn run(name: &str, options: &Options) {
         places: Places::World,
         link: Link::perfect().loss(f64::from(options.loss) / 1000.0),
         liars: match name {
-            "liars20" => 20,
-            "liars40" => 40,
+            "liars20" | "grinders20" => 20,
+            "liars40" | "grinders40" => 40,
             _ => 0,
         },
         lies: &[Lie::Invent, Lie::Drop, Lie::End, Lie::Collude],
+        prey: None,
     };
     let mut rows = Rows { name };
+    if name.starts_with("grinders") {
+        return grinders(plan, options, &mut rows);
+    }
     let mut network = Network::new(plan);
     match name {
         "subnet" => subnet(&mut network, &mut rows),
@@ -114,6 +118,27 @@ fn cost(rows: &mut Rows<'_>, figures: &Figures, network: &Network, calm: Option<
     rows.most("median time to publish", times(figures.publish.median()), "RTT", None, &note);
 }
 
+/// Networks in which all liars have the places that are closest to one value: is it found?
+fn grinders(plan: Plan, options: &Options, rows: &mut Rows<'_>) {
+    let least = if plan.liars > 20 { 90.0 } else { 99.0 };
+    let queries = (options.queries / PREYS).max(1);
+    let (mut asked, mut closest, mut values, mut kept) = (0.0, 0.0, 0.0, Vec::new());
+    for seed in (plan.seed..).take(PREYS as usize) {
+        let value = Item::Value(seed.to_be_bytes().as_slice().into());
+        let mut network = Network::new(Plan { prey: Some(value.key()), seed, ..plan });
+        let hunt = measure::hunt(&mut network, &value, queries);
+        (asked, closest, values) = (asked + hunt.asked, closest + hunt.closest, values + hunt.values);
+        kept.push(hunt.kept);
+    }
+    let percent = |part: f64| part * 100.0 / f64::max(asked, 1.0);
+    let note = format!("n={asked}, in {PREYS} networks with one value each");
+    rows.least("lookups that found the closest honest node", percent(closest), "%", least, &note);
+    rows.least("values found", percent(values), "%", least, &note);
+    let kept = Samples::new(kept);
+    let honest = kept.median().unwrap_or(0) as f64;
+    rows.most("honest nodes that keep the value, median", honest, "", None, &kept.to_string());
+}
+
 /// How much of any table nodes of one public /24 get, who join as everybody does.
 fn subnet(network: &mut Network, rows: &mut Rows<'_>) {
     let attackers = 100;
@@ -182,6 +207,8 @@ impl Rows<'_> {
     }
 }
 
+/// Networks with a value each that liars crowd around.
+const PREYS: u32 = 10;
 /// Longer than any cache remembers.
 const IDLE: Duration = Duration::from_secs(5 * 60);
 /// Networks up to this size come into being by joining; larger ones take too long that way.

@@ -51,6 +51,8 @@ pub enum Request {
         key: Key,
         /// An [`Announcement`] for it.
         announcement: Arc<[u8]>,
+        /// Which contacts near the key are wanted.
+        family: Option<Family>,
     },
     /// Keep this under the key that follows from it.
     Put {
@@ -58,6 +60,8 @@ pub enum Request {
         kind: Kind,
         /// An [`Item`](crate::Item).
         item: Arc<[u8]>,
+        /// Which contacts near its key are wanted.
+        family: Option<Family>,
     },
 }
 
@@ -122,6 +126,8 @@ pub enum Outcome {
     Stored {
         /// For how many seconds it will be kept at most.
         seconds: u32,
+        /// As in [`Nodes`](Self::Nodes), if they were wanted.
+        nodes: Vec<Contact>,
     },
     /// It was not answered.
     Refused(Refused),
@@ -132,8 +138,10 @@ impl Outcome {
     #[must_use]
     pub fn nodes(&self) -> &[Contact] {
         match self {
-            Self::Nodes(nodes) | Self::Peers { nodes, .. } | Self::Item { nodes, .. } => nodes,
-            Self::Pong | Self::Stored { .. } | Self::Refused(_) => &[],
+            Self::Nodes(nodes) | Self::Peers { nodes, .. } | Self::Item { nodes, .. } | Self::Stored { nodes, .. } => {
+                nodes
+            }
+            Self::Pong | Self::Refused(_) => &[],
         }
     }
 }
@@ -176,7 +184,7 @@ impl Message {
                 Outcome::Peers { total, next, announcements, nodes: decode_nodes(&mut reader)? }
             }
             ITEM => Outcome::Item { item: long_bytes(&mut reader)?, nodes: decode_nodes(&mut reader)? },
-            STORED => Outcome::Stored { seconds: reader.u32()? },
+            STORED => Outcome::Stored { seconds: reader.u32()?, nodes: decode_nodes(&mut reader)? },
             REFUSED => Outcome::Refused(Refused::of(reader.u8()?)),
             other => return Err(DecodeError::UnknownFrame(other.into())),
         };
@@ -239,12 +247,13 @@ fn decode_request(kind: u8, reader: &mut Reader<'_>) -> Result<Option<Request>, 
         }
         ANNOUNCE => {
             let key = Key::from_bytes(reader.array()?);
-            Request::Announce { key, announcement: long_bytes(reader)? }
+            Request::Announce { key, announcement: long_bytes(reader)?, family: decode_family(reader)? }
         }
         PUT => {
             let (kind, item) = (Kind::of(reader.u8()?), long_bytes(reader)?);
+            let family = decode_family(reader)?;
             let Some(kind) = kind else { return Ok(None) };
-            Request::Put { kind, item }
+            Request::Put { kind, item, family }
         }
         _ => return Ok(None),
     }))
@@ -270,15 +279,17 @@ fn encode_request(request: &Request, writer: &mut Writer<'_>) {
             writer.put(key.as_bytes());
             writer.u8(family_number(Some(*family)));
         }
-        Request::Announce { key, announcement } => {
+        Request::Announce { key, announcement, family } => {
             writer.u8(ANNOUNCE);
             writer.put(key.as_bytes());
             put_long_bytes(announcement, writer);
+            writer.u8(family_number(*family));
         }
-        Request::Put { kind, item } => {
+        Request::Put { kind, item, family } => {
             writer.u8(PUT);
             writer.u8(*kind as u8);
             put_long_bytes(item, writer);
+            writer.u8(family_number(*family));
         }
     }
 }
@@ -312,7 +323,10 @@ fn encode_answer(answer: &Answer, most: usize, out: &mut Vec<u8>) {
             put_long_bytes(item, &mut writer);
             encode_nodes(nodes, most, out);
         }
-        Outcome::Stored { seconds } => writer.u32(*seconds),
+        Outcome::Stored { seconds, nodes } => {
+            writer.u32(*seconds);
+            encode_nodes(nodes, most, out);
+        }
         Outcome::Refused(reason) => writer.u8(reason.code()),
     }
 }
@@ -376,10 +390,10 @@ fn put_long_bytes(bytes: &[u8], writer: &mut Writer<'_>) {
 pub const MAX_BODY: usize = super::MAX_DATAGRAM - super::OVERHEAD;
 /// How many bytes of announcements, each with its length of 2, fit into an answer without contacts.
 pub(crate) const PEERS_ROOM: usize = MAX_BODY - ANSWER - (2 + 4 + 1 + 1);
-const _: () = assert!(ANSWER + 1 + limits::K * Contact::LEN <= MAX_BODY);
+const _: () = assert!(STORED_LEN + limits::K * Contact::LEN <= MAX_BODY);
 const _: () = assert!(PEERS_ROOM - limits::CONTACTS_BESIDE * Contact::LEN >= 2 + Announcement::MAX_LEN);
 // A signed value in a PUT, and in an ITEM, where its signer and salt are left out.
-const _: () = assert!(super::BODY + 1 + 2 + (32 + 1 + 8 + 64) + limits::MAX_VALUE <= MAX_BODY);
+const _: () = assert!(super::BODY + 1 + 2 + (32 + 1 + 8 + 64) + limits::MAX_VALUE < MAX_BODY);
 const _: () = assert!(ANSWER + 2 + (8 + 64) + limits::MAX_VALUE < MAX_BODY);
 
 const PING: u8 = 0x00;
@@ -397,4 +411,4 @@ const REFUSED: u8 = 0xff;
 
 /// The fields that all answers have.
 const ANSWER: usize = super::BODY + Token::LEN + address::LEN;
-const STORED_LEN: usize = ANSWER + 4;
+const STORED_LEN: usize = ANSWER + 4 + 1;

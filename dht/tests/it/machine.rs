@@ -355,3 +355,85 @@ fn who_is_far_does_not_hear_of_who_is_near() {
     assert_eq!(named("9.9.9.9:9"), ["30.0.0.1:7"]);
     assert_eq!(named("192.168.1.8:9"), ["192.168.1.7:7", "30.0.0.1:7"]);
 }
+
+/// Answers everything that a node asks strangers, each of whom names those of his group, until it asks nothing more.
+fn answer_all(dht: &mut Dht, groups: &mut [Vec<Stranger>], now: Instant) {
+    loop {
+        let sent = take(dht, now);
+        if sent.is_empty() {
+            return;
+        }
+        for (to, datagram) in sent {
+            let of = |group: &Vec<Stranger>| group.iter().position(|other| other.addr == to);
+            let Some((group, at)) = groups.iter().zip(0..).find_map(|(group, number)| Some((number, of(group)?)))
+            else {
+                continue;
+            };
+            let group: &mut Vec<Stranger> = &mut groups[group];
+            let named = group.iter().take(20).map(|other| Contact { id: other.id(), addr: other.addr }).collect();
+            let Message::Request(transaction, request) = group[at].open(dht, &datagram) else { continue };
+            let outcome = if request == Request::Ping { Outcome::Pong } else { Outcome::Nodes(named) };
+            let answer = Answer { token: Token::from_bytes([1; 8]), observed: to, outcome };
+            let body = Message::Answer(transaction, answer).encode(0, 1200);
+            let sealed = group[at].seal(dht, Token::NONE, &body);
+            assert_eq!(give(dht, to, &sealed, now), Ok(()));
+        }
+    }
+}
+
+#[test]
+fn two_to_begin_with_are_compared() {
+    let group = |number: u64| -> Vec<Stranger> {
+        let stranger = |host: u64| Stranger::new(1000 * number + host, &format!("{}.0.{host}.1:7", 30 + number));
+        (0..25).map(stranger).collect()
+    };
+    let begin = |groups: &[Vec<Stranger>], (group, at): (usize, usize)| {
+        let other = &groups[group][at];
+        Contact { id: other.id(), addr: other.addr }
+    };
+    for (second, disagreements) in [((0, 1), 0), ((1, 0), 1)] {
+        let now = Instant::now();
+        let mut dht = node(1, now);
+        let mut groups = [group(0), group(1)];
+        dht.bootstrap(&[begin(&groups, (0, 0))], now);
+        answer_all(&mut dht, &mut groups, now);
+        assert!(dht.table(Family::V4).iter().all(|node| groups[0].iter().any(|other| other.addr == node.contact.addr)));
+        dht.bootstrap(&[begin(&groups, second)], now);
+        answer_all(&mut dht, &mut groups, now);
+        assert_eq!(dht.stats().disagreements, disagreements);
+        // A third is a contact like others.
+        dht.bootstrap(&[begin(&groups, (1, 3))], now);
+        answer_all(&mut dht, &mut groups, now);
+        assert_eq!(dht.stats().disagreements, disagreements);
+        let known = |group: usize| {
+            let is_there =
+                |other: &&Stranger| dht.table(Family::V4).get(&Contact { id: other.id(), addr: other.addr }).is_some();
+            groups[group].iter().filter(is_there).count()
+        };
+        if disagreements > 0 {
+            assert!(known(1) >= 10, "those that the first did not name: {}", known(1));
+        }
+    }
+}
+
+#[test]
+fn own_neighbours_are_looked_for_again() {
+    let start = Instant::now();
+    let mut dht = node(1, start);
+    let mut groups = [(0..25).map(|host| Stranger::new(host, &format!("30.0.{host}.1:7"))).collect::<Vec<_>>()];
+    dht.bootstrap(&[Contact { id: groups[0][0].id(), addr: groups[0][0].addr }], start);
+    answer_all(&mut dht, &mut groups, start);
+    let mut own = Vec::new();
+    let mut now = start;
+    while now < start + Duration::from_mins(20) {
+        now = dht.poll_timeout().unwrap().at.max(now);
+        let asked = dht.stats().asked;
+        dht.handle_timeout(now);
+        // Those are asked in a lookup, not one by one.
+        if dht.stats().asked > asked + 3 {
+            own.push((now - start).as_secs());
+        }
+        answer_all(&mut dht, &mut groups, now);
+    }
+    assert_eq!(own[..4], [60, 180, 420, 900], "{own:?}");
+}

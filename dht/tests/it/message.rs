@@ -40,7 +40,7 @@ fn outcomes() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         peers,
         (bytes(1072), contacts(Family::V6)).prop_map(|(item, nodes)| Outcome::Item { item, nodes }),
-        any::<u32>().prop_map(|seconds| Outcome::Stored { seconds }),
+        (any::<u32>(), contacts(Family::V4)).prop_map(|(seconds, nodes)| Outcome::Stored { seconds, nodes }),
         Just(Outcome::Pong),
         contacts(Family::V4).prop_map(Outcome::Nodes),
         contacts(Family::V6).prop_map(Outcome::Nodes),
@@ -55,12 +55,19 @@ fn messages() -> impl Strategy<Value = Message> {
         .prop_map(|(target, family)| Request::Find { target: Key::from_bytes(target), family });
     let key = any::<[u8; 32]>().prop_map(Key::from_bytes);
     let some = prop_oneof![Just(None), Just(Some(Family::V4)), Just(Some(Family::V6))];
-    let peers =
-        (key.clone(), some, any::<u32>()).prop_map(|(key, family, start)| Request::Peers { key, family, start });
+    let peers = (key.clone(), some.clone(), any::<u32>()).prop_map(|(key, family, start)| Request::Peers {
+        key,
+        family,
+        start,
+    });
     let get = (kinds(), key.clone(), prop_oneof![Just(Family::V4), Just(Family::V6)])
         .prop_map(|(kind, key, family)| Request::Get { kind, key, family });
-    let announce = (key, bytes(400)).prop_map(|(key, announcement)| Request::Announce { key, announcement });
-    let put = (kinds(), bytes(1100)).prop_map(|(kind, item)| Request::Put { kind, item });
+    let announce = (key, bytes(400), some.clone()).prop_map(|(key, announcement, family)| Request::Announce {
+        key,
+        announcement,
+        family,
+    });
+    let put = (kinds(), bytes(1100), some.clone()).prop_map(|(kind, item, family)| Request::Put { kind, item, family });
     let request = prop_oneof![Just(Request::Ping), find, peers, get, announce, put];
     let answer = (any::<[u8; 8]>(), any::<u32>(), any::<u16>(), outcomes()).prop_map(|(token, ip, port, outcome)| {
         Answer { token: Token::from_bytes(token), observed: v4(ip, port), outcome }
@@ -169,9 +176,12 @@ fn bodies_are_as_specified() {
     assert_eq!(request(peers), [&[2][..], &[4; 32], &[0, 1, 2, 3, 4]].concat());
     let get = Request::Get { kind: Kind::Signed, key, family: Family::V4 };
     assert_eq!(request(get), [&[3, 2][..], &[4; 32], &[4]].concat());
-    let announce = Request::Announce { key, announcement: Arc::from([7; 3]) };
-    assert_eq!(request(announce), [&[4][..], &[4; 32], &[0, 3, 7, 7, 7]].concat());
-    assert_eq!(request(Request::Put { kind: Kind::Peer, item: Arc::from([7; 300]) })[..5], [5, 3, 1, 44, 7]);
+    let announce = |family| Request::Announce { key, announcement: Arc::from([7; 3]), family };
+    assert_eq!(request(announce(None)), [&[4][..], &[4; 32], &[0, 3, 7, 7, 7, 0]].concat());
+    assert_eq!(request(announce(Some(Family::V6))), [&[4][..], &[4; 32], &[0, 3, 7, 7, 7, 6]].concat());
+    let put = |family| Request::Put { kind: Kind::Peer, item: Arc::from([7; 300]), family };
+    assert_eq!(request(put(None))[..5], [5, 3, 1, 44, 7]);
+    assert_eq!(request(put(Some(Family::V4)))[303..], [7, 4]);
     let contact = Contact { id: NodeId::from_bytes([5; 32]), addr: v4(0x0801_0203, 0x1234) };
     let mapped = |ip: [u8; 4], port: [u8; 2]| [&[0; 10][..], &[0xff; 2], &ip, &port].concat();
     let front = [&[9; 8][..], &[0x81], &[7; 8], &mapped([1, 2, 3, 4], [0, 80])].concat();
@@ -193,7 +203,11 @@ fn bodies_are_as_specified() {
     let peers = Outcome::Peers { total: 5, next: 0x0102_0304, announcements, nodes: one() };
     stands_behind(answer(peers), 0x82, &[0, 5, 1, 2, 3, 4, 1, 0, 2, 7, 7]);
     stands_behind(answer(Outcome::Item { item: Arc::from([7; 2]), nodes: one() }), 0x83, &[0, 2, 7, 7]);
-    assert_eq!(answer(Outcome::Stored { seconds: 7200 }), [&with_type(0x84)[..], &[0, 0, 28, 32]].concat());
+    assert_eq!(
+        answer(Outcome::Stored { seconds: 7200, nodes: Vec::new() }),
+        [&with_type(0x84)[..], &[0, 0, 28, 32, 0]].concat()
+    );
+    stands_behind(answer(Outcome::Stored { seconds: 7200, nodes: one() }), 0x84, &[0, 0, 28, 32]);
     for code in 0..9 {
         assert_eq!(answer(Outcome::Refused(Refused::of(code))), [&with_type(0xff)[..], &[code]].concat());
     }

@@ -15,32 +15,35 @@ use structs::Epoch;
 struct Network {
     world: World<Dht>,
     ids: Vec<MachineId>,
+    unix: Duration,
 }
 
 impl Network {
     fn new(nodes: u32, unix: Duration) -> Self {
         let link = Link::perfect().delay(Duration::from_millis(20));
-        let mut world = World::new(Seed::fixed(nodes.into())).link(link).addresses(Addresses::Public);
-        let mut first: Vec<Contact> = Vec::new();
-        let mut ids = Vec::new();
-        for number in 0..nodes {
-            let begin = first.clone();
-            let id = world.add(|birth| {
-                let key = NodeKey::generate(&mut birth.seed.fork("key").rng());
-                let epoch = Epoch { instant: sim::clock::base(), unix };
-                let mut dht = Dht::new(key, Subnets::Public, epoch, &birth.seed, birth.now);
-                dht.set_address(birth.addr, birth.now);
-                dht.bootstrap(&begin, birth.now);
-                dht
-            });
-            if number < 2 {
-                first.push(Contact { id: world.get(id).unwrap().id(), addr: world.addr(id).unwrap() });
-            }
-            ids.push(id);
-            world.run_for(Duration::from_millis(100));
-        }
-        world.run_for(Duration::from_secs(20));
-        Self { world, ids }
+        let world = World::new(Seed::fixed(nodes.into())).link(link).addresses(Addresses::Public);
+        let mut network = Self { world, ids: Vec::new(), unix };
+        (0..nodes).for_each(|_| network.join());
+        network.world.run_for(Duration::from_secs(20));
+        network
+    }
+
+    /// One more node, which begins with the first two.
+    fn join(&mut self) {
+        let contact =
+            |id: &MachineId| Contact { id: self.world.get(*id).unwrap().id(), addr: self.world.addr(*id).unwrap() };
+        let begin: Vec<Contact> = self.ids.iter().take(2).map(contact).collect();
+        let unix = self.unix;
+        let id = self.world.add(|birth| {
+            let key = NodeKey::generate(&mut birth.seed.fork("key").rng());
+            let epoch = Epoch { instant: sim::clock::base(), unix };
+            let mut dht = Dht::new(key, Subnets::Public, epoch, &birth.seed, birth.now);
+            dht.set_address(birth.addr, birth.now);
+            dht.bootstrap(&begin, birth.now);
+            dht
+        });
+        self.ids.push(id);
+        self.world.run_for(Duration::from_millis(100));
     }
 
     fn with<T>(&mut self, node: usize, command: impl FnOnce(&mut Dht, std::time::Instant) -> T) -> T {
@@ -131,7 +134,8 @@ fn a_hundred_members_are_found_by_anybody() {
     for member in 0..100 {
         let (peer, stored) = network.announce(usize::from(member % 45), member, [7; 32]);
         members.insert(peer);
-        assert_eq!(stored, 20);
+        // Some looked as if they were among the closest until closer ones were known.
+        assert!((20..=30).contains(&stored), "{stored}");
     }
     for node in [0, 25, 47] {
         let (found, tally) = network.peers(node, [7; 32]);
@@ -162,7 +166,8 @@ fn each_kind_of_record_is_found_by_its_key() {
         Wanted::Peer(signer.peer_id()),
     ];
     for (item, wanted) in [value, signed, record].into_iter().zip(wanted) {
-        assert_eq!(network.put(1, &item), (20, Vec::new()));
+        let (stored, refused) = network.put(1, &item);
+        assert!((20..=26).contains(&stored) && refused.is_empty(), "{stored}, {refused:?}");
         assert_eq!(network.get(30, wanted), (Some(item.clone()), Some(item)));
     }
     let nothing = Wanted::Value(dht::item::value_key(b"nobody has this"));
@@ -170,11 +175,70 @@ fn each_kind_of_record_is_found_by_its_key() {
 }
 
 #[test]
+fn a_value_found_is_cached_at_the_closest_node_that_lacked_it() {
+    let mut network = Network::new(40, crate::NOON);
+    let items: Vec<Item> = (0..8).map(|number| Item::Value(Arc::from([number; 100].as_slice()))).collect();
+    items.iter().for_each(|item| drop(network.put(1, item)));
+    // Of those that come later some are among the closest, and have nothing.
+    (0..40).for_each(|_| network.join());
+    network.world.run_for(Duration::from_secs(20));
+    let mut cached = 0;
+    for item in &items {
+        let key = item.key();
+        let distance = |id: &MachineId| {
+            let addr = network.world.addr(*id).unwrap();
+            Subnets::Public.key_of(&Contact { id: network.world.get(*id).unwrap().id(), addr }).distance(&key)
+        };
+        let mut sorted = network.ids.clone();
+        sorted.sort_by_cached_key(distance);
+        let keepers = |network: &Network| -> BTreeSet<MachineId> {
+            let keeps = |id: &MachineId| network.world.get(*id).unwrap().store().get(item.kind(), &key).is_some();
+            network.ids.iter().copied().filter(keeps).collect()
+        };
+        for reader in &sorted[60..64] {
+            let before = keepers(&network);
+            let reader = network.ids.iter().position(|id| id == reader).unwrap();
+            assert_eq!(network.get(reader, Wanted::Value(key)).1.as_ref(), Some(item));
+            network.world.run_for(Duration::from_secs(2));
+            let new: Vec<MachineId> = keepers(&network).difference(&before).copied().collect();
+            // Where the closest that answered before it was found had nothing.
+            assert!(new.len() <= 1 && new.iter().all(|id| sorted[..30].contains(id)), "{new:?}");
+            cached += new.len();
+        }
+    }
+    assert!(cached > 0);
+}
+
+#[test]
+fn nodes_that_gave_a_token_store_at_once() {
+    let mut network = Network::new(50, crate::NOON);
+    // Everybody looks around, so that tables are full; what they gave for that is forgotten.
+    network.world.run_for(Duration::from_mins(10));
+    let mut asked = |first: u8, nodes: std::ops::Range<usize>| -> u32 {
+        let rounds = nodes.zip(first..).map(|(node, topic)| {
+            network.peers(node, [topic; 32]);
+            let identity = Arc::new(Identity::from_seed([topic; 32]));
+            let addresses = vec![network.world.addr(network.ids[node]).unwrap()];
+            let announcer = Announcer { identity, addresses, relays: Vec::new() };
+            let id = network.with(node, |dht, now| dht.announce([topic; 32], announcer, now)).unwrap();
+            match network.finish(node, id).pop() {
+                Some(Event::Stored { stored: 20.., tally, .. }) => tally.asked + tally.more,
+                other => panic!("{other:?}"),
+            }
+        });
+        rounds.sum()
+    };
+    // One lookup of about 25 nodes, and 20 more requests to those whose token came with their answer, would be 45 each.
+    let requests = asked(1, 5..15);
+    assert!(requests < 10 * 34, "{requests} requests for 10 announcements");
+}
+
+#[test]
 fn what_is_published_stays_until_it_is_withdrawn() {
     let mut network = Network::new(24, crate::NOON);
     let (id, peer, stored, _) = network.try_announce(1, 1, [7; 32]);
     let value = Item::Value(Arc::from(b"value".as_slice()));
-    assert_eq!((stored, network.put(2, &value).0), (20, 20));
+    assert!(stored >= 20 && network.put(2, &value).0 >= 20);
     // Through several lives of the announcement, and over midnight.
     for _ in 0..7 {
         network.world.run_for(Duration::from_mins(130));

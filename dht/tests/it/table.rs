@@ -115,6 +115,33 @@ fn old_contacts_that_answer_stay_and_silent_ones_are_replaced() {
 }
 
 #[test]
+fn those_that_wait_are_tested_before_they_are_needed() {
+    let start = Instant::now();
+    let mut rng = Seed::fixed(1).rng();
+    let mut table = table(Subnets::Public, start);
+    assert_eq!(table.next_feeler(), None);
+    for contact in (0..20).map(|n| far(&mut rng, n)) {
+        assert_eq!(table.on_answer(contact, Origin::Lookup, start), Inserted::Added);
+    }
+    assert_eq!(table.next_feeler(), None, "nobody waits");
+    let [gone, there] = [far(&mut rng, 20), far(&mut rng, 21)];
+    assert_eq!(table.on_answer(there, Origin::Lookup, start), Inserted::Waits);
+    assert_eq!(table.on_answer(gone, Origin::Lookup, start + MIN / 2), Inserted::Waits);
+    assert_eq!((table.next_feeler(), table.pop_feeler(start + MIN)), (Some(start + 2 * MIN), None));
+    assert_eq!(table.pop_feeler(start + 2 * MIN), Some((there, Origin::Lookup)), "the one heard longest ago");
+    assert_eq!(table.on_answer(there, Origin::Lookup, start + 2 * MIN), Inserted::Waits);
+    assert_eq!(table.next_feeler(), Some(start + 4 * MIN), "one at a time");
+    assert_eq!(table.pop_feeler(start + 4 * MIN), Some((gone, Origin::Lookup)));
+    table.on_failure(&gone, start + 4 * MIN);
+    assert_eq!(table.waiting(), 1);
+    // So whoever gets a place is there, although it was heard before the one that is gone.
+    let silent = table.iter().next().unwrap().contact;
+    table.on_failure(&silent, start + 5 * MIN);
+    assert_eq!(table.on_failure(&silent, start + 5 * MIN), Some(silent));
+    assert!(table.get(&there).is_some());
+}
+
+#[test]
 fn checks_have_a_schedule_of_their_own() {
     let start = Instant::now();
     let mut rng = Seed::fixed(1).rng();

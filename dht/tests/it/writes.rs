@@ -11,13 +11,13 @@ use structs::Rejected;
 use crate::machine::{Stranger, TRANSACTION, give, node, take, well_known};
 
 fn value(bytes: &[u8]) -> Request {
-    Request::Put { kind: Kind::Value, item: bytes.into() }
+    Request::Put { kind: Kind::Value, item: bytes.into(), family: None }
 }
 
 fn signed(sequence: u64, value: &[u8]) -> Request {
     let identity = Identity::from_seed([1; 32]);
     let item = Item::Signed(SignedValue::sign(&identity, b"salt", sequence, value).unwrap());
-    Request::Put { kind: Kind::Signed, item: item.to_bytes() }
+    Request::Put { kind: Kind::Signed, item: item.to_bytes(), family: None }
 }
 
 fn announcement(seed: u8, key: Key, unix: Duration) -> Arc<[u8]> {
@@ -96,7 +96,7 @@ fn refusals_say_why() {
     let token = token(&mut dht, &mut asker, now);
     let mut answer = |request| ask(&mut dht, &mut asker, token, request, now).unwrap();
     let refused = |reason| Outcome::Refused(reason);
-    let day = Outcome::Stored { seconds: 86_400 };
+    let day = Outcome::Stored { seconds: 86_400, nodes: Vec::new() };
     assert_eq!(answer(signed(5, b"five")), day);
     assert_eq!(answer(signed(4, b"four")), refused(Refused::Older));
     assert_eq!(answer(signed(5, b"other")), refused(Refused::Conflict));
@@ -104,13 +104,16 @@ fn refusals_say_why() {
     let Request::Put { item, .. } = signed(6, b"six") else { panic!("a put") };
     let mut forged = item.to_vec();
     *forged.last_mut().unwrap() ^= 1;
-    assert_eq!(answer(Request::Put { kind: Kind::Signed, item: forged.into() }), refused(Refused::Signature));
+    assert_eq!(
+        answer(Request::Put { kind: Kind::Signed, item: forged.into(), family: None }),
+        refused(Refused::Signature)
+    );
     let key = Key::from_bytes([3; 32]);
-    let announce = |seed, unix| Request::Announce { key, announcement: announcement(seed, key, unix) };
-    assert_eq!(answer(announce(1, crate::NOON)), Outcome::Stored { seconds: 7200 });
+    let announce = |seed, unix| Request::Announce { key, announcement: announcement(seed, key, unix), family: None };
+    assert_eq!(answer(announce(1, crate::NOON)), Outcome::Stored { seconds: 7200, nodes: Vec::new() });
     assert_eq!(answer(announce(2, crate::NOON - Duration::from_hours(3))), refused(Refused::Time));
     for seed in 2..=8 {
-        assert_eq!(answer(announce(seed, crate::NOON)), Outcome::Stored { seconds: 7200 });
+        assert_eq!(answer(announce(seed, crate::NOON)), Outcome::Stored { seconds: 7200, nodes: Vec::new() });
     }
     assert_eq!(answer(announce(9, crate::NOON)), refused(Refused::Quota));
     let get = Request::Get { kind: Kind::Signed, key: Key::from_bytes([4; 32]), family: Family::V4 };
@@ -126,7 +129,8 @@ fn full(now: Instant) -> (Dht, Key, Key) {
         let mut owner = Stranger::new(200 + number, &format!("40.0.{number}.1:7"));
         let token = token(&mut dht, &mut owner, now);
         let seed = u8::try_from(number).unwrap();
-        let request = Request::Announce { key: topic, announcement: announcement(seed, topic, crate::NOON) };
+        let request =
+            Request::Announce { key: topic, announcement: announcement(seed, topic, crate::NOON), family: None };
         ask(&mut dht, &mut owner, token, request, now);
         ask(&mut dht, &mut owner, token, value(&longest), now);
     }
@@ -146,7 +150,7 @@ fn no_answer_to_who_proved_nothing_is_longer_than_its_request() {
         Request::Peers { key: topic, family: None, start: 0 },
         Request::Get { kind: Kind::Value, key, family },
         Request::Get { kind: Kind::Peer, key, family },
-        Request::Announce { key: topic, announcement: announcement(1, topic, crate::NOON) },
+        Request::Announce { key: topic, announcement: announcement(1, topic, crate::NOON), family: None },
         value(b"x"),
         signed(1, &[1; 996]),
     ];
