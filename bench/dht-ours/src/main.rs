@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use crypto::envelope::NodeKey;
 use crypto::{Identity, Seed};
 use dht::{Announcer, Contact, Dht, Event, Family, Key, QueryId, Subnets};
@@ -19,6 +19,8 @@ use tokio::time::sleep_until;
 
 /// Lookups of each node before anything is measured.
 const LOOKS: u8 = 4;
+/// How long it may take until each node has met another.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Some day: towards midnight announcements go to the keys of two days.
 const NOON: Duration = Duration::from_secs(20_000 * 86_400 + 43_200);
 
@@ -64,12 +66,16 @@ impl Table for Setowire {
             tokio::spawn(drive(Node { node, socket, addr, identity, running: BTreeMap::new() }, receiver));
             senders.push(sender);
         }
-        let table = Self { nodes: senders };
+        let (table, begun) = (Self { nodes: senders }, Instant::now());
         // Every node looks around as one does that has run for a while: those that came first met few others when they began.
         for round in 0..LOOKS {
             for node in 0..nodes {
                 let target = Seed::fixed(round.into()).fork(&node.to_string()).rng().array();
-                table.ask(node, |done| Command::Look(target, done)).await??;
+                // At first there may be nobody who answered yet.
+                while table.ask(node, |done| Command::Look(target, done)).await?.is_err() {
+                    ensure!(begun.elapsed() < PATIENCE, "node {node} is alone");
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
             }
         }
         Ok(table)
