@@ -53,7 +53,7 @@ fn all(report: &mut Report, sh: &Shell, skip_test: bool) -> anyhow::Result<bool>
         && section(report, "interop", "cargo xtask interop --quick", |report| interop::quick(report, &programs))?
         && section(report, "simulated networks", "cargo xtask sim dht", |report| sim::quick(report, &programs))?
         && section(report, "nodes behind NATs", "cargo xtask natlab --quick", natlab::quick)?
-        && section(report, "readme", "cargo xtask readme", |report| readme::quick(report, &programs))?
+        && section(report, "readme", "cargo xtask readme --quick", |report| readme::quick(report, &programs))?
         && benches(report, sh, &packages)?
         && tarballs(report, sh, &packages)?)
 }

@@ -38,6 +38,8 @@ mod grammar {
             }
             /// The first commands of the README, as they are written there.
             cmd readme {
+                /// With the programs of the tests in place of optimised ones, for CI.
+                optional --quick
                 /// In a new clone of the last commit, with nothing built yet, and then the tests; takes many minutes.
                 optional --fresh
                 /// Also write the rows to this file, one JSON object per line.

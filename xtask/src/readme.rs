@@ -14,7 +14,7 @@ use xshell::{Cmd, Shell, cmd};
 
 use crate::network::Network;
 use crate::process::{Process, Stream};
-use crate::programs::Programs;
+use crate::programs::{self, Programs};
 use crate::report::{Report, Row, progress};
 use crate::{flags, steps, workspace};
 
@@ -50,6 +50,10 @@ pub(crate) fn run(flags: &flags::Readme) -> anyhow::Result<bool> {
     let mut report = Report::new(flags.json.as_deref(), true)?;
     if flags.fresh {
         fresh(&mut report)?;
+    } else if flags.quick {
+        if let Some(programs) = programs::append(&mut report, &workspace::shell()?)? {
+            quick(&mut report, &programs)?;
+        }
     } else {
         append(&mut report, &Place::here()?)?;
     }
