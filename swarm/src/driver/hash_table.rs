@@ -119,7 +119,9 @@ impl Driver {
         let silent = !due.is_empty() && std::mem::replace(&mut self.table.begun, true);
         for target in due {
             // Where UDP does not pass, a session may be had by TCP, and a relay by that.
-            if silent || !target.streams.is_empty() {
+            if silent {
+                self.dial_target(&target.also_by_tcp(), Some(self.node.reach()));
+            } else if !target.streams.is_empty() {
                 self.dial_target(&target, Some(self.node.reach()));
             }
             let commands = self.shared.commands.clone();

@@ -132,6 +132,13 @@ impl DialTarget {
         self
     }
 
+    /// The same, dialled by TCP at once and not only after a while.
+    pub(crate) fn also_by_tcp(&self) -> Self {
+        let addrs = self.addrs.iter().map(ToString::to_string).chain(self.hosts.iter().cloned());
+        let streams = self.streams.iter().cloned().chain(addrs.map(StreamPlace::tcp)).collect();
+        Self { streams, ..self.clone() }
+    }
+
     /// Looks the names up; all addresses of all of them are tried.
     pub(crate) async fn resolve(mut self) -> Result<Resolved, DialError> {
         let (mut failed, mut streams) = (None, Vec::new());

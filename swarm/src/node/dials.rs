@@ -346,12 +346,6 @@ impl Node {
     fn dial_again(&mut self, handle: Handle) {
         let waits = |dial: &Dial| dial.again && dial.sessions.contains(&handle);
         let ids: Vec<DialId> = self.dials.dials.iter().filter(|(_, dial)| waits(dial)).map(|(id, _)| *id).collect();
-        if let Some(session) = self.sessions.get(&handle)
-            && self.by_peer.get(&session.peer) == Some(&handle)
-        {
-            self.by_peer.remove(&session.peer);
-            self.topics.on_closed(handle);
-        }
         for id in ids {
             let Some(dial) = self.dials.dials.remove(&id) else { continue };
             let relays = dial.via.map(|via| via.relays).unwrap_or_default();

@@ -4,11 +4,13 @@
 //! | file | content |
 //! |---|---|
 //! | `finder.rs` | [`Finder`]: the table, and what is asked of it and published in it |
+//! | `finder/asked.rs` | what others do in the table for us while we reach nobody there |
 //! | `finder/addresses.rs` | whom it contacts, and which addresses of its own it names |
 //! | `finder/job.rs` | when something is done again |
 //! | `finder/relays.rs` | relays: those that we have places at, those that we look for, and this node as one |
 
 mod addresses;
+mod asked;
 mod job;
 mod relays;
 
@@ -22,12 +24,13 @@ use ::dht::{
 };
 use crypto::envelope::NodeKey;
 use crypto::{Identity, Seed};
-use framing::record::Record;
+use framing::record::{Record, SignedRecord};
 use framing::voucher::Voucher;
 use relay::client::Named;
 use structs::{Datagram, Deadline, Epoch, Machine, Rejected, RejectedCounts, Transmit, TransmitBuf};
 
 use self::addresses::{Addresses, Scope};
+pub(super) use self::asked::Question;
 use self::job::Job;
 use super::Interface;
 use crate::discovery::{Progress, Reach, SourceError, Task};
@@ -55,6 +58,8 @@ pub(super) struct Finder {
     /// Of the last record.
     sequence: u64,
     has_contacts: bool,
+    /// There are peers that can be asked.
+    helped: bool,
     /// A job began or ended.
     progressed: bool,
     news: VecDeque<News>,
@@ -75,6 +80,8 @@ pub(super) enum News {
     Told,
     /// A node at `by` sees us at an address.
     Seen { seen: SocketAddr, by: SocketAddr },
+    /// Peers are to do something in the table for us.
+    Ask(Question),
     /// What became of a query of the owner.
     Owner(Event),
 }
@@ -125,6 +132,7 @@ impl Finder {
             crowded: BTreeSet::new(),
             sequence: 0,
             has_contacts: false,
+            helped: false,
             progressed: true,
             news: VecDeque::new(),
             out_of_scope: 0,
@@ -362,7 +370,8 @@ impl Finder {
         }
         let has_contacts = [Family::V4, Family::V6].into_iter().any(|family| !self.dht.table(family).is_empty());
         if has_contacts && !std::mem::replace(&mut self.has_contacts, has_contacts) {
-            self.jobs.values_mut().filter(|job| job.progress.task.is_search()).for_each(|job| job.hurry(now));
+            let is_due = |job: &&mut Job| job.progress.task.is_search() || job.query.is_none();
+            self.jobs.values_mut().filter(is_due).for_each(|job| job.hurry(now));
         }
         self.has_contacts = has_contacts;
         self.tell(now);
@@ -393,6 +402,9 @@ impl Finder {
 
     fn begin(&mut self, task: Task, now: Instant) {
         let nowhere = self.told.is_empty() && self.relays.is_empty();
+        if !(nowhere && task == Task::Record) && self.ask(task, now) {
+            return;
+        }
         let begun = match task {
             Task::Announce(_) | Task::Record if nowhere => Err(Refusal::Stuck(SourceError::NoAddress)),
             Task::AnnounceRelay if self.told.is_empty() => Err(Refusal::Stuck(SourceError::NoAddress)),
@@ -434,14 +446,18 @@ impl Finder {
 
     /// Signs where we are, and puts it where those find it who know our id.
     fn put_record(&mut self, now: Instant) -> Result<QueryId, PublishError> {
+        let record = self.sign_record(now)?;
+        self.dht.put(Item::Peer(record), now)
+    }
+
+    fn sign_record(&mut self, now: Instant) -> Result<SignedRecord, framing::EncodeError> {
         let unix = self.epoch.unix_at(now);
         // Higher than the last one also if the clock was set back.
         self.sequence = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX).max(self.sequence.saturating_add(1));
         let (expires, addresses) = (unix.saturating_add(RECORD_LIFE), self.told.clone());
         let vouchers = self.vouchers.clone();
         let record = Record { sequence: self.sequence, expires, addresses, vouchers, ..Record::default() };
-        let record = record.sign(&self.identity)?;
-        self.dht.put(Item::Peer(record), now)
+        record.sign(&self.identity)
     }
 
     fn on_event(&mut self, event: Event, now: Instant) {
@@ -458,12 +474,7 @@ impl Finder {
             }
             Event::Record { id, ref item } if self.queries.contains_key(&id) => {
                 if let Item::Peer(record) = item {
-                    let (task, addrs) = (self.queries.get(&id).copied(), record.addresses().collect::<Vec<_>>());
-                    let unix = self.epoch.unix_at(now);
-                    let named =
-                        |voucher: Voucher| Named { relay: voucher.relay(), addrs: voucher.addresses().collect() };
-                    let relays = record.vouchers().filter(|voucher| voucher.holds_at(unix)).map(named).collect();
-                    self.on_found(task, record.peer().into(), &addrs, relays);
+                    self.on_record(self.queries.get(&id).copied(), record, now);
                 }
             }
             Event::PeersDone { id, .. } | Event::GetDone { id, .. } if self.queries.contains_key(&id) => {
@@ -504,6 +515,13 @@ impl Finder {
             }
             event => self.news.push_back(News::Owner(event)),
         }
+    }
+
+    fn on_record(&mut self, task: Option<Task>, record: &SignedRecord, now: Instant) {
+        let (addrs, unix) = (record.addresses().collect::<Vec<_>>(), self.epoch.unix_at(now));
+        let named = |voucher: Voucher| Named { relay: voucher.relay(), addrs: voucher.addresses().collect() };
+        let relays = record.vouchers().filter(|voucher| voucher.holds_at(unix)).map(named).collect();
+        self.on_found(task, record.peer().into(), &addrs, relays);
     }
 
     /// Somebody said to be there; what he says is good for nothing but a dial.

@@ -11,7 +11,9 @@
 //! | `dials.rs` | dials with several addresses, and what becomes of them |
 //! | `candidates.rs` | whom strangers name: who is dialled, and when again |
 //! | `publish.rs` | the messages of topics on their way into the sessions and out of them |
+//! | `machine.rs` | what comes in and goes out, and when |
 //! | `finder.rs`, `table.rs` | the distributed hash table: what the node does there, and what its owner may ask |
+//! | `asking.rs`, `answering.rs` | what peers do there for each other where UDP does not pass |
 //! | `topics.rs` | topics: who proved to be in them, and what is published there |
 //! | `lan.rs` | beacons on the local network |
 //! | `places.rs` | relays for us, and we for others |
@@ -25,6 +27,8 @@
 //! | `naming.rs` | how a stream says what it is for, and a request how it ended |
 //! | `event.rs`, `config.rs` | what a node tells, and what its owner decides |
 
+mod answering;
+mod asking;
 mod candidates;
 mod circuits;
 mod config;
@@ -34,6 +38,7 @@ mod event;
 mod finder;
 mod fresh;
 mod lan;
+mod machine;
 pub mod naming;
 mod outside;
 mod pex;
@@ -54,9 +59,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crypto::{Identity, Seed};
-use framing::Kind;
 use peer::{Endpoint, Handle};
-use structs::{Datagram, Deadline, Epoch, Link, Machine, Path, Rejected, Transmit, TransmitBuf};
+use structs::{Epoch, Link, Path};
 
 pub use config::{Config, Ways, transport_link};
 pub use event::{Connection, Event};
@@ -68,6 +72,8 @@ pub use publish::Publication;
 pub use streams::ACCEPTED;
 pub use topics::Counters as TopicCounters;
 
+use answering::Answering;
+use asking::Asking;
 use candidates::Candidates;
 use dials::Dials;
 use finder::Finder;
@@ -101,6 +107,8 @@ pub struct Node {
     lan: Option<Lan>,
     identity: Arc<Identity>,
     finder: Option<Finder>,
+    asking: Asking,
+    answering: Answering,
     dials: Dials,
     candidates: Candidates,
     relays: Relays,
@@ -194,6 +202,8 @@ impl Node {
             lan,
             finder,
             identity,
+            asking: Asking::default(),
+            answering: Answering::default(),
             dials: Dials::new(now),
             candidates: Candidates::new(),
             relays,
@@ -414,6 +424,7 @@ impl Node {
                 }
                 self.seek_datagrams(handle);
                 self.relays_moved(handle);
+                self.note_helper(handle);
                 self.keep_mapping(handle);
             }
             // Through a circuit the other side sees the relay, and behind a stream a port that is not of our socket.
@@ -467,6 +478,7 @@ impl Node {
         self.dial_reached(handle, peer);
         self.streams_connected(handle);
         self.relays_connected(handle);
+        self.note_helper(handle);
         self.keep_mapping(handle);
         if let Some(finder) = self.finder.as_mut().filter(|_| is_datagrams(&connected.path)) {
             finder.on_session(addr, self.now);
@@ -516,6 +528,11 @@ impl Node {
             Mux::Message { protocol } if protocol == self.protocols.relay => self.relays.on_readable(handle),
             Mux::SendReady { protocol, .. } if protocol == self.protocols.relay => self.relay_writable(handle),
             Mux::Acked { protocol, .. } if protocol == self.protocols.relay => {}
+            Mux::Message { protocol } if protocol == self.protocols.find => {
+                self.asking.readable.insert(handle);
+            }
+            Mux::SendReady { protocol, .. } if protocol == self.protocols.find => self.find_writable(),
+            Mux::Acked { protocol, .. } if protocol == self.protocols.find => {}
             Mux::Message { protocol } if protocol == self.protocols.punch => self.punches.on_readable(handle),
             Mux::SendReady { protocol, .. } if protocol == self.protocols.punch => self.punch_writable(),
             Mux::Acked { protocol, .. } if protocol == self.protocols.punch => {}
@@ -525,122 +542,33 @@ impl Node {
     }
 
     fn on_closed(&mut self, handle: Handle, closed: peer::Closed) {
+        let session = self.sessions.remove(&handle);
+        // Before a dial that waited for this end begins anew.
+        if let Some(peer) = session.as_ref().map(|session| session.peer)
+            && self.by_peer.get(&peer) == Some(&handle)
+        {
+            self.by_peer.remove(&peer);
+            self.topics.on_closed(handle);
+            self.relays_disconnected(peer);
+            self.silence.forget(&peer);
+        }
         self.dial_ended(handle, &closed.reason);
         self.punching_closed(handle);
         self.streams_closed(handle);
+        self.forget_helper(handle);
         self.topic_readable.remove(&handle);
         if let Some(pex) = &mut self.pex {
             pex.forget(handle);
         }
-        let Some(session) = self.sessions.remove(&handle) else { return };
+        let Some(session) = session else { return };
         if let Some(lan) = &mut self.lan {
             lan.forget(session.addr);
         }
         self.candidates.forget(session.addr);
         self.publications_dropped += session.outbound.len() as u64;
-        if self.by_peer.get(&session.peer) == Some(&handle) {
-            self.by_peer.remove(&session.peer);
-            self.topics.on_closed(handle);
-            self.relays_disconnected(session.peer);
-            self.silence.forget(&session.peer);
-        }
         self.collect_topic_events();
         let (peer, reason) = (session.peer, DisconnectReason::from(&closed.reason));
         self.events.push_back(Event::Disconnected { session: handle, peer, reason, unfinished: closed.unfinished });
-    }
-}
-
-impl Machine for Node {
-    type Event = Event;
-
-    fn handle_datagram(&mut self, datagram: Datagram<'_>, now: Instant) -> Result<(), Rejected> {
-        self.tick(now);
-        if datagram.path.link != LAN_LINK {
-            let kind = datagram.payload.first().copied().and_then(Kind::of);
-            return match kind {
-                Some(Kind::Dht) if datagram.path.link == Link::Udp => self.on_table_datagram(datagram),
-                _ => self.handle_from_anywhere(datagram),
-            };
-        }
-        let Some(lan) = &mut self.lan else { return Err(Rejected::Forbidden) };
-        if let Some(addr) = lan.handle(datagram.payload, datagram.path.remote, self.now)? {
-            let first = lan.goes_first(addr);
-            self.suggest(addr, first);
-        }
-        Ok(())
-    }
-
-    fn handle_timeout(&mut self, now: Instant) {
-        self.tick(now);
-        self.endpoint.handle_timeout(self.now);
-        if let Some(lan) = &mut self.lan {
-            lan.handle_timeout(self.now);
-        }
-        if let Some(finder) = &mut self.finder {
-            finder.handle_timeout(self.now);
-        }
-        self.hear_finder();
-        self.dial_postponed();
-        self.dial_through_relays();
-        self.streams_timeout();
-        self.relays_timeout();
-        self.punches_timeout();
-        self.outside_timeout();
-        self.settle_places();
-        self.pex_timeout();
-    }
-
-    fn poll_transmit(&mut self, out: &mut TransmitBuf, now: Instant) -> Option<Transmit> {
-        self.tick(now);
-        if let Some((path, beacon)) = self.lan.as_mut().and_then(Lan::poll_transmit) {
-            out.push(&beacon);
-            return out.finish(path, structs::Ecn::NotEct);
-        }
-        let now = self.now;
-        // Contacts of the table come and go, each with a flow of its own.
-        let finder = self.finder.as_mut().filter(|_| !self.punches.want_quiet());
-        let transmit = finder.and_then(|finder| finder.poll_transmit(out, now));
-        let transmit = transmit.or_else(|| self.outside.poll_transmit(out, now));
-        let transmit = transmit.or_else(|| self.punch_transmit(out)).or_else(|| self.transmit(out))?;
-        if transmit.path.link == Link::Udp {
-            self.outside.on_sent(transmit.path.remote, now);
-        }
-        Some(transmit)
-    }
-
-    fn poll_event(&mut self) -> Option<Event> {
-        self.hear_finder();
-        self.settle_places();
-        loop {
-            while let Some(event) = self.events.pop_front() {
-                if !self.is_dial_of_relay(&event) {
-                    return Some(event);
-                }
-            }
-            if let Some(event) = self.endpoint.poll_event() {
-                self.on_session_event(event.peer, event.event);
-            } else if !self.read_relays()
-                && !self.read_pex()
-                && !self.read_punching()
-                && (self.paused || !self.read_topics())
-            {
-                break;
-            }
-        }
-        let closed = self.is_closed() && !std::mem::replace(&mut self.told_closed, true);
-        closed.then_some(Event::Closed)
-    }
-
-    fn poll_timeout(&self) -> Option<Deadline> {
-        let postponed = self.dials.postponed().map(|at| Deadline { at, reason: "postponed dial" });
-        let lan = Deadline::earliest(self.lan.as_ref().and_then(Lan::poll_timeout), postponed);
-        let finder = self.finder.as_ref().and_then(Finder::poll_timeout);
-        let lan = Deadline::earliest(Deadline::earliest(lan, self.relays_deadline()), finder);
-        let lan = Deadline::earliest(lan, self.streams_deadline());
-        let punches = Deadline::earliest(self.punches_deadline(), self.outside.poll_timeout());
-        let pex = self.pex.as_ref().and_then(Pex::poll_timeout).map(|at| Deadline { at, reason: "peer exchange" });
-        let punches = Deadline::earliest(punches, pex);
-        Deadline::earliest(Deadline::earliest(self.endpoint.poll_timeout(), lan), punches)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use peer::mux::{Protocol, ProtocolId, Protocols};
 
-use super::{pex, topics};
+use super::{asking, pex, topics};
 
 /// The protocols that every session of a node speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct ProtocolIds {
     pub relay: ProtocolId,
     /// What peers tell each other of others, if they do.
     pub pex: Option<ProtocolId>,
+    /// What peers do for each other in the distributed hash table.
+    pub find: ProtocolId,
     /// What peers tell each other who look for a direct path.
     pub punch: ProtocolId,
 }
@@ -39,6 +41,7 @@ pub(super) fn register(pex: bool) -> (Protocols, ProtocolIds) {
         request: register("setowire/request", true),
         relay: register(relay::PROTOCOL, false),
         pex: pex.then(|| register(pex::PROTOCOL, false)),
+        find: register(asking::PROTOCOL, false),
         punch: register(PUNCHING, false),
     };
     (protocols, ids)

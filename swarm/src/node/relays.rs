@@ -184,6 +184,8 @@ impl Node {
         if is_circuit(&path) {
             self.relays.client.disconnected(&key, self.now);
             self.relays.server.disconnected(&key, self.now);
+            // The way before may have ended because we are elsewhere now, of which the relay does not know.
+            self.relays.client.check(self.now);
         } else {
             self.relays.client.moved(&key, path, self.now);
             self.relays.server.moved(&key, path);

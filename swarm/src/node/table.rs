@@ -156,7 +156,12 @@ impl Node {
                 News::Seen { seen, by } => self.on_seen(seen, by),
                 News::Relay { peer, addrs } => self.relay_found(peer, &addrs),
                 News::Told => self.places.dirty = true,
-                News::Owner(event) => self.events.push_back(Event::Table(event)),
+                News::Ask(question) => self.ask_helpers(&question),
+                News::Owner(event) => {
+                    if let Some(event) = self.take_answer(event) {
+                        self.events.push_back(Event::Table(event));
+                    }
+                }
             }
         }
     }

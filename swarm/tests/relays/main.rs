@@ -8,6 +8,7 @@
     reason = "test"
 )]
 
+mod finding;
 mod site;
 
 use std::time::Duration;
@@ -305,6 +306,16 @@ fn a_dial_whose_relays_are_nowhere_ends_at_once() {
     world.run_for(ms(1));
     let failed = failure(&world, a);
     let Some(DialError::Unrelayed { reason: Code::UNREACHABLE, .. }) = failed else { panic!("{failed:?}") };
+}
+
+#[test]
+fn a_place_ends_with_the_session() {
+    let (mut world, _, b) = world(1, Link::perfect().delay(ms(20)), 16);
+    let relay = world.ids().next().unwrap();
+    let places = |world: &World<Site>| world.get(relay).unwrap().node.stats().relay.reservations;
+    assert_eq!(places(&world), 1);
+    world.with(b, |site, now| site.node.shutdown(ms(500), now)).unwrap();
+    assert!(world.run_until(|world| places(world) == 0, secs(5)));
 }
 
 fn circuits(world: &World<Site>) -> usize {

@@ -16,9 +16,13 @@ use swarm::node::{Config, Event, Node};
 pub(crate) struct Site {
     pub(crate) node: Node,
     events: VecDeque<Event>,
+    /// Datagrams of the hash table are lost on the way to it and from it, as where UDP is dropped and all else goes by TCP.
+    deaf: bool,
+    /// Datagrams of the hash table that it sent.
+    pub(crate) table_sent: usize,
 }
 
-fn identity(number: u32) -> Identity {
+pub(crate) fn identity(number: u32) -> Identity {
     let mut seed = [5; 32];
     seed[..4].copy_from_slice(&number.to_be_bytes());
     Identity::from_seed(seed)
@@ -40,11 +44,19 @@ pub(crate) fn named(number: u32, addr: SocketAddr) -> Named {
 pub(crate) fn site(birth: &Birth, serve: relay::Config) -> Site {
     let relays = relay::client::Config::default().networks(Networks::Off);
     let config = Config::default().lan(false).serve(serve).relays(relays);
-    let node = Node::new(identity(birth.id.index()), config, birth.epoch, &birth.seed, birth.now);
-    Site { node, events: VecDeque::new() }
+    Site::new(birth, config, false)
+}
+
+fn is_of_table(first: Option<&u8>) -> bool {
+    matches!(first, Some(0xd8..=0xdb))
 }
 
 impl Site {
+    pub(crate) fn new(birth: &Birth, config: Config, deaf: bool) -> Self {
+        let node = Node::new(identity(birth.id.index()), config, birth.epoch, &birth.seed, birth.now);
+        Self { node, events: VecDeque::new(), deaf, table_sent: 0 }
+    }
+
     pub(crate) fn send(&mut self, peer: &PeerId, message: &[u8], now: Instant) {
         let (session, protocol) = (self.node.session(peer).expect("a session"), self.node.protocols().message);
         self.node.with(session, now, |session, _| session.send(protocol, message, Urgency::Normal)).unwrap().unwrap();
@@ -65,6 +77,9 @@ impl Machine for Site {
     type Event = Event;
 
     fn handle_datagram(&mut self, datagram: Datagram<'_>, now: Instant) -> Result<(), Rejected> {
+        if self.deaf && is_of_table(datagram.payload.first()) {
+            return Err(Rejected::Forbidden);
+        }
         self.node.handle_datagram(datagram, now)
     }
 
@@ -75,6 +90,13 @@ impl Machine for Site {
     fn poll_transmit(&mut self, out: &mut TransmitBuf, now: Instant) -> Option<Transmit> {
         loop {
             if let Some(transmit) = self.node.poll_transmit(out, now) {
+                if is_of_table(out.bytes().first()) {
+                    if self.deaf {
+                        out.clear();
+                        continue;
+                    }
+                    self.table_sent += 1;
+                }
                 return Some(transmit);
             }
             let before = self.events.len();

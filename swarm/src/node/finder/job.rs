@@ -32,6 +32,12 @@ impl Job {
         self.wait(None);
     }
 
+    /// Others were asked to do it. It is due again unless they answer.
+    pub(super) fn asked(&mut self, now: Instant) {
+        self.progress.tried = self.progress.tried.saturating_add(1);
+        self.wait(Some(now + ANSWER));
+    }
+
     /// There was no room for it.
     pub(super) fn put_off(&mut self, now: Instant) {
         self.wait(Some(now + BUSY));
@@ -93,6 +99,8 @@ impl Job {
 
 /// How soon something is tried again that there was no room for.
 const BUSY: Duration = Duration::from_millis(500);
+/// How long others may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
 /// After a failure: the first and the longest pause, doubled in between.
 const FAILED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 

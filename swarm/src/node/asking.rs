@@ -1,0 +1,296 @@
+//! Records by way of sessions (SPEC 18): who reaches nobody of the hash table, because UDP is dropped on the way, has peers look
+//! there, and publish where he is.
+//!
+//! What is passed on is signed by whom it is of, so a peer that is asked can withhold a record and nothing else. This file asks;
+//! `answering.rs` does what others ask for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use framing::limits::MAX_RECORD;
+use framing::record::SignedRecord;
+use framing::{DecodeError, Reader, Role, Writer};
+use peer::Handle;
+use peer::mux::{SendError, Urgency};
+
+use super::finder::Question;
+use super::{Node, is_circuit};
+use crate::PeerId;
+
+/// The name of the protocol, whose version is 1.
+pub(super) const PROTOCOL: &str = "setowire/find";
+
+/// Whom we can ask, and what was asked.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
+    /// Sessions that go through no relay.
+    helpers: BTreeSet<Handle>,
+    /// Who looks for a peer for us.
+    searches: BTreeMap<PeerId, BTreeSet<Handle>>,
+    /// The number of our record, and who was asked to publish it.
+    record: Option<(u64, BTreeSet<Handle>)>,
+    /// Who does publish one.
+    keepers: BTreeSet<Handle>,
+    pub(super) readable: BTreeSet<Handle>,
+}
+
+/// What a message says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Message<'a> {
+    /// The record of this peer is wanted.
+    Get([u8; 32]),
+    /// The sender's record is to be published.
+    Put(&'a [u8]),
+    /// A record of this peer; if it is empty, there are no others.
+    Record([u8; 32], &'a [u8]),
+    /// The record with this number was published at so many.
+    Kept(u64, u8),
+}
+
+impl<'a> Message<'a> {
+    /// `None` for one of a later version.
+    pub(super) fn decode(bytes: &'a [u8]) -> Result<Option<Self>, DecodeError> {
+        if bytes.len() > MAX_MESSAGE {
+            return Err(DecodeError::TooLong { len: bytes.len(), max: MAX_MESSAGE });
+        }
+        let mut reader = Reader::new(bytes);
+        Ok(Some(match reader.u8()? {
+            GET => Self::Get(reader.array()?),
+            PUT => Self::Put(reader.rest()),
+            RECORD => Self::Record(reader.array()?, reader.rest()),
+            KEPT => Self::Kept(reader.u64()?, reader.u8()?),
+            _ => return Ok(None),
+        }))
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes);
+        match self {
+            Self::Get(peer) => {
+                writer.u8(GET);
+                writer.put(peer);
+            }
+            Self::Put(record) => {
+                writer.u8(PUT);
+                writer.put(record);
+            }
+            Self::Record(peer, record) => {
+                writer.u8(RECORD);
+                writer.put(peer);
+                writer.put(record);
+            }
+            Self::Kept(sequence, count) => {
+                writer.u8(KEPT);
+                writer.u64(*sequence);
+                writer.u8(*count);
+            }
+        }
+        bytes
+    }
+}
+
+impl Node {
+    /// A session is open, or goes another way: it may be one of those that can be asked.
+    pub(super) fn note_helper(&mut self, session: Handle) {
+        let direct = self.endpoint.peer(session).and_then(peer::Peer::path).is_some_and(|path| !is_circuit(&path));
+        if direct {
+            self.asking.helpers.insert(session);
+        } else {
+            self.asking.helpers.remove(&session);
+        }
+        self.helpers_changed();
+    }
+
+    /// A session is over: what was asked of it is asked of others.
+    pub(super) fn forget_helper(&mut self, session: Handle) {
+        let now = self.now;
+        self.asking.readable.remove(&session);
+        self.asking.helpers.remove(&session);
+        if let Some((_, asked)) = &mut self.asking.record {
+            asked.remove(&session);
+        }
+        let was_kept = self.asking.keepers.remove(&session) && self.asking.keepers.is_empty();
+        for peer in self.asking.searches.keys().copied().collect::<Vec<_>>() {
+            self.search_over(peer, session);
+        }
+        if let Some(finder) = self.finder.as_mut().filter(|_| was_kept) {
+            finder.record_lost(now);
+        }
+        self.forget_served(session);
+        self.helpers_changed();
+    }
+
+    fn helpers_changed(&mut self) {
+        if let Some(finder) = &mut self.finder {
+            finder.set_helped(!self.asking.helpers.is_empty(), self.now);
+        }
+        self.hear_finder();
+    }
+
+    /// Whom to ask: relays that have a place for us first, who are known to be of use, then those whom we dialled.
+    fn chosen_helpers(&self) -> Vec<Handle> {
+        let held: BTreeSet<PeerId> = self.relays.client.vouchers().map(|voucher| voucher.relay().into()).collect();
+        let mut helpers: Vec<Handle> = self.asking.helpers.iter().copied().collect();
+        helpers.sort_by_key(|helper| {
+            let is_relay = self.sessions.get(helper).is_some_and(|session| held.contains(&session.peer));
+            let is_ours = self.endpoint.peer(*helper).is_some_and(|session| session.role() == Role::Dialler);
+            (!is_relay, !is_ours)
+        });
+        helpers
+    }
+
+    /// Asks up to two peers. Whoever does not speak the protocol is not asked again, and the next one is.
+    pub(super) fn ask_helpers(&mut self, question: &Question) {
+        let message = match question {
+            Question::Peer(peer) => Message::Get(*peer.as_bytes()).encode(),
+            Question::Publish(record) => Message::Put(record.as_bytes()).encode(),
+        };
+        let mut asked = BTreeSet::new();
+        for helper in self.chosen_helpers() {
+            if asked.len() >= ASKED {
+                break;
+            }
+            match self.send_find(helper, &message) {
+                Some(Ok(())) => drop(asked.insert(helper)),
+                // It is asked when it has room, or has said what it speaks.
+                Some(Err(SendError::Blocked)) => {}
+                _ => drop(self.asking.helpers.remove(&helper)),
+            }
+        }
+        match question {
+            Question::Peer(peer) if !asked.is_empty() => drop(self.asking.searches.insert(*peer, asked)),
+            Question::Peer(_) => {}
+            Question::Publish(record) => self.asking.record = Some((record.sequence(), asked)),
+        }
+        // If nobody is left, the finder goes back to who it knows itself.
+        if self.asking.helpers.is_empty() {
+            self.helpers_changed();
+        }
+    }
+
+    pub(super) fn send_find(&mut self, session: Handle, message: &[u8]) -> Option<Result<(), SendError>> {
+        let (protocol, now) = (self.protocols.find, self.now);
+        self.endpoint.with(session, now, |session, _| session.send(protocol, message, Urgency::Normal).map(drop))
+    }
+
+    /// A session has room for questions, or speaks the protocol as it turns out.
+    pub(super) fn find_writable(&mut self) {
+        if let Some(finder) = &mut self.finder {
+            finder.ask_again(self.now);
+        }
+        self.hear_finder();
+    }
+
+    /// Reads what one session asks or answers, a bounded part of it. Says whether there was any.
+    pub(super) fn read_find(&mut self) -> bool {
+        let Some(session) = self.asking.readable.pop_first() else { return false };
+        let (protocol, now) = (self.protocols.find, self.now);
+        let mut bytes = Vec::new();
+        for turn in 0.. {
+            let received = self.endpoint.with(session, now, |session, _| session.recv(protocol, &mut bytes));
+            let Some(Some(_)) = received else { break };
+            let Some(peer) = self.sessions.get(&session).map(|session| session.peer) else { break };
+            match Message::decode(&bytes) {
+                Ok(Some(Message::Get(of))) => self.search_for(session, of),
+                Ok(Some(Message::Put(record))) => self.publish_for(session, peer, record),
+                Ok(Some(Message::Record(of, record))) => self.on_record_of(session, PeerId::from_bytes(of), record),
+                Ok(Some(Message::Kept(sequence, count))) => self.on_kept(session, sequence, count),
+                Ok(None) => {}
+                Err(_malformed) => {
+                    // What cannot be understood ends this protocol with this peer, and nothing else.
+                    self.endpoint.with(session, now, |session, _| session.fail_protocol(protocol));
+                    self.forget_helper(session);
+                    break;
+                }
+            }
+            if turn >= MESSAGES {
+                self.asking.readable.insert(session);
+                break;
+            }
+        }
+        self.hear_finder();
+        true
+    }
+
+    /// A peer that was asked found a record, or says that this was all.
+    fn on_record_of(&mut self, from: Handle, peer: PeerId, record: &[u8]) {
+        let now = self.now;
+        if self.asking.searches.get(&peer).is_none_or(|asked| !asked.contains(&from)) {
+            return;
+        }
+        let is_its = |record: &SignedRecord| PeerId::from(record.peer()) == peer;
+        match SignedRecord::decode(record).ok().filter(is_its) {
+            Some(record) => {
+                if let Some(finder) = &mut self.finder {
+                    finder.on_record_of(&record, now);
+                }
+            }
+            // What is no record of him is the last that we hear from there.
+            None => self.search_over(peer, from),
+        }
+    }
+
+    fn search_over(&mut self, peer: PeerId, helper: Handle) {
+        let now = self.now;
+        let Some(asked) = self.asking.searches.get_mut(&peer) else { return };
+        if asked.remove(&helper) && asked.is_empty() {
+            self.asking.searches.remove(&peer);
+            if let Some(finder) = &mut self.finder {
+                finder.searched_by_others(peer, now);
+            }
+        }
+    }
+
+    fn on_kept(&mut self, from: Handle, sequence: u64, count: u8) {
+        let now = self.now;
+        let Some((number, asked)) = &mut self.asking.record else { return };
+        if *number != sequence || !asked.contains(&from) {
+            return;
+        }
+        if count > 0 {
+            self.asking.keepers.insert(from);
+        } else {
+            asked.remove(&from);
+            self.asking.keepers.remove(&from);
+        }
+        let (kept, over) = (!self.asking.keepers.is_empty(), asked.is_empty());
+        if let Some(finder) = self.finder.as_mut().filter(|_| kept || over) {
+            finder.published_by_others(kept, now);
+        }
+    }
+}
+
+const GET: u8 = 0;
+const PUT: u8 = 1;
+const RECORD: u8 = 0x80;
+const KEPT: u8 = 0x81;
+
+/// The longest message.
+const MAX_MESSAGE: usize = 1 + 32 + MAX_RECORD;
+/// Peers that are asked the same.
+const ASKED: usize = 2;
+/// Messages of one session read at a time.
+const MESSAGES: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_read_as_they_are_written() {
+        let record = [7; 40];
+        for message in [
+            Message::Get([1; 32]),
+            Message::Put(&record),
+            Message::Record([2; 32], &record),
+            Message::Record([2; 32], &[]),
+            Message::Kept(u64::MAX, 3),
+        ] {
+            let bytes = message.encode();
+            assert_eq!(Message::decode(&bytes), Ok(Some(message)));
+        }
+        assert_eq!(Message::decode(&[2, 0]), Ok(None), "of a later version");
+        assert!(Message::decode(&[GET; 32]).is_err() && Message::decode(&[]).is_err());
+        assert!(Message::decode(&[KEPT; 9]).is_err() && Message::decode(&vec![PUT; MAX_MESSAGE + 1]).is_err());
+    }
+}
