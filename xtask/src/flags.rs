@@ -91,7 +91,8 @@ mod grammar {
                 /// How networks come into being: `join`, one node after the other, or `tables`, all at once with full tables (default:
                 /// calm ones up to 1000 nodes by joining, others with tables).
                 optional --start how: String
-                /// Only these scenarios, with commas between them: calm, churn, liars20, liars40, subnet, idle.
+                /// Only these scenarios, with commas between them: calm, churn, liars20, liars40, grinders20,
+                /// grinders40, subnet, idle.
                 optional --only names: String
                 /// Also write the rows to this file, one JSON object per line.
                 optional --json path: PathBuf
