@@ -251,7 +251,7 @@ fn who_is_dialled_again_and_again_through_one_relay_is_reached_soon() {
     let peer = id(b.index());
     // As when a search finds the peer while the handshake that another began is under way.
     for _ in 0..8 {
-        world.with(a, |site, now| site.node.dial_via(peer, &[], &[named.clone()], now)).unwrap().unwrap();
+        world.with(a, |site, now| site.node.dial_via(peer, &[], std::slice::from_ref(&named), now)).unwrap().unwrap();
         world.run_for(ms(45));
     }
     assert!(world.run_until(|world| world.get(a).unwrap().node.session(&peer).is_some(), secs(30)));

@@ -311,7 +311,7 @@ trait Commands {
     fn close_all(&mut self, code: u64, reason: &str, now: std::time::Instant);
 }
 
-impl Commands for peer::Endpoint {
+impl Commands for Endpoint {
     fn close_all(&mut self, code: u64, reason: &str, now: std::time::Instant) {
         let handles: Vec<_> = self.peers().map(|(handle, _)| handle).collect();
         for handle in handles {
