@@ -39,6 +39,9 @@ pub const FEELER_INTERVAL: Duration = Duration::from_mins(2);
 /// who came at the same time could not be named by others then.
 pub const NEIGHBOURS_INTERVAL: Duration = Duration::from_mins(1);
 
+/// Contacts without which it does not.
+pub const NEIGHBOURS_KNOWN: usize = 4;
+
 /// Nodes to begin with, of different subnets, from each of which a node looks for its own neighbours when it begins.
 pub const WAYS_IN: usize = 2;
 

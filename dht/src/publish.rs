@@ -97,6 +97,15 @@ impl Delivery {
         }
     }
 
+    /// Takes in that a node which was [chosen](Self::choose) does not store what it was asked to. Who is busy may be chosen again.
+    pub(crate) fn on_refusal(&mut self, key: Key, from: Contact, reason: Refused) {
+        if reason == Refused::Busy {
+            self.chosen.remove(&(key, from));
+        } else {
+            self.refused.push(reason);
+        }
+    }
+
     /// Takes in that a node is for now among those that are to store what belongs under a key.
     pub(crate) fn on_near(&mut self, key: Key, contact: Contact) {
         if self.chosen.iter().filter(|(other, _)| *other == key).count() < limits::K {

@@ -9,7 +9,7 @@ use crate::dht::{Dht, Goal, Purpose, Search};
 use crate::message::{self, Answer, Echo, Front, Message, Outcome, Refused, Request, Transaction};
 use crate::store::{Page, Shown};
 use crate::subnet::{is_public, is_usable};
-use crate::{Contact, Event, Family, Inserted, Item, Key, NodeId, Origin, Token, limits};
+use crate::{Contact, Event, Family, Inserted, Item, Key, NodeId, Origin, QueryId, Token, limits};
 
 impl Dht {
     pub(crate) fn receive(&mut self, datagram: Datagram<'_>, now: Instant) -> Result<(), Rejected> {
@@ -114,6 +114,9 @@ impl Dht {
                     return self.retry(from, echo, now);
                 }
                 if request.is_write() && !self.guard.may_write(from.addr.ip(), now) {
+                    // Silence would look as if nobody were here.
+                    let outcome = Outcome::Refused(Refused::Busy);
+                    self.answer(from, transaction, outcome, (proven, room, echo), now)?;
                     return Err(Rejected::LimitReached);
                 }
                 let outcome = self.outcome(from, request, now);
@@ -242,8 +245,11 @@ impl Dht {
         if is_usable(&answer.observed) {
             self.on_observed(answer.observed, from, now);
         }
-        match pending.purpose {
-            Purpose::Lookup(id) => {
+        match (pending.purpose, &answer.outcome) {
+            (Purpose::Lookup(id), Outcome::Refused(reason)) if pending.request.is_write() => {
+                self.on_refusal(id, from, *reason, now);
+            }
+            (Purpose::Lookup(id), _) => {
                 if let Some(Search { lookup, goal }) = self.lookups.get_mut(&id) {
                     lookup.on_answer(&from, answer.outcome.nodes());
                     let near = lookup.is_near(&from);
@@ -252,12 +258,27 @@ impl Dht {
                     }
                 }
             }
-            Purpose::Ping(id) => self.events.push_back(Event::PingDone { id, contact: from, answered: true }),
-            Purpose::Check(_) | Purpose::Feel(_) | Purpose::Gift => {}
-            Purpose::More(id) => self.on_more(id, from, &pending.request, Some(answer.outcome), now),
+            (Purpose::Ping(id), _) => self.events.push_back(Event::PingDone { id, contact: from, answered: true }),
+            (Purpose::Check(_) | Purpose::Feel(_) | Purpose::Gift, _) => {}
+            (Purpose::More(id), _) => self.on_more(id, from, &pending.request, Some(answer.outcome), now),
         }
         self.pump_all(now);
         self.advance(now);
         Ok(())
+    }
+
+    /// A node on the way of a lookup does not store what it was asked to: it is asked for others, as those are that need not store
+    /// anything. Refusing hides nobody.
+    fn on_refusal(&mut self, id: QueryId, from: Contact, reason: Refused, now: Instant) {
+        let Some(Search { lookup, goal }) = self.lookups.get(&id) else { return };
+        let (target, family, goal) = (lookup.target, lookup.family, *goal);
+        if let Goal::Part(task, _) = goal {
+            self.on_part_refused(task, target, from, reason);
+        }
+        if !self.ask(from, Request::Find { target, family }, Purpose::Lookup(id), now)
+            && let Some(Search { lookup, .. }) = self.lookups.get_mut(&id)
+        {
+            lookup.on_failure(&from);
+        }
     }
 }

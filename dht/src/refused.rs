@@ -31,6 +31,9 @@ pub enum Refused {
     /// There is no room, and nobody who has more than a fair part of it.
     #[error("no room for another record")]
     Full,
+    /// It is asked to store more than it can look at now.
+    #[error("the other node is asked to store too much at the moment")]
+    Busy,
     /// A reason that we do not know.
     #[error("refused with the unknown code {0}")]
     Other(u8),
@@ -49,6 +52,7 @@ impl Refused {
             Self::Time => 5,
             Self::Quota => 6,
             Self::Full => 7,
+            Self::Busy => 8,
             Self::Other(code) => code,
         }
     }
@@ -65,6 +69,7 @@ impl Refused {
             5 => Self::Time,
             6 => Self::Quota,
             7 => Self::Full,
+            8 => Self::Busy,
             other => Self::Other(other),
         }
     }

@@ -122,6 +122,13 @@ impl Dht {
         }
     }
 
+    /// Takes in that a node which a lookup asked to store something does not.
+    pub(crate) fn on_part_refused(&mut self, id: QueryId, key: Key, from: Contact, reason: Refused) {
+        if let Some(Task { work: Work::Deliver(delivery), .. }) = self.tasks.get_mut(&id) {
+            delivery.on_refusal(key, from, reason);
+        }
+    }
+
     /// Takes in what a node answered to a request of a lookup; `near` if it is [among the closest](crate::lookup::Lookup::is_near).
     pub(crate) fn on_part_answer(
         &mut self,

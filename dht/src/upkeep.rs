@@ -188,7 +188,7 @@ impl Dht {
     pub(crate) fn advance(&mut self, now: Instant) {
         for family in [Family::V4, Family::V6] {
             while self.upkeep_mut(family).running.is_none() {
-                let own = self.table(family).own();
+                let (own, known) = (self.table(family).own(), self.table(family).len());
                 let upkeep = self.upkeep_mut(family);
                 if let Some(way) = upkeep.ways.iter().position(|way| way.query.is_none() && way.closest.is_none()) {
                     self.take_way(family, way, now);
@@ -197,7 +197,10 @@ impl Dht {
                 let again = upkeep.again.filter(|(at, _)| *at <= now && upkeep.left.is_empty());
                 if let Some((_, pause)) = again {
                     upkeep.again = Some((now + pause, (pause * 2).min(limits::REFRESH_INTERVAL)));
-                    upkeep.left.push(Key::BITS);
+                    // Whoever is alone with a liar asks as few of those that he names as can be.
+                    if known >= limits::NEIGHBOURS_KNOWN {
+                        upkeep.left.push(Key::BITS);
+                    }
                 }
                 let next = upkeep.left.pop();
                 let target = match next {

@@ -358,6 +358,16 @@ fn who_is_far_does_not_hear_of_who_is_near() {
 
 /// Answers everything that a node asks strangers, each of whom names those of his group, until it asks nothing more.
 fn answer_all(dht: &mut Dht, groups: &mut [Vec<Stranger>], now: Instant) {
+    answer_with(dht, groups, now, |_, _| None);
+}
+
+/// As [`answer_all`], but some requests are answered otherwise.
+fn answer_with(
+    dht: &mut Dht,
+    groups: &mut [Vec<Stranger>],
+    now: Instant,
+    mut otherwise: impl FnMut(SocketAddr, &Request) -> Option<Outcome>,
+) {
     loop {
         let sent = take(dht, now);
         if sent.is_empty() {
@@ -372,7 +382,8 @@ fn answer_all(dht: &mut Dht, groups: &mut [Vec<Stranger>], now: Instant) {
             let group: &mut Vec<Stranger> = &mut groups[group];
             let named = group.iter().take(20).map(|other| Contact { id: other.id(), addr: other.addr }).collect();
             let Message::Request(transaction, request) = group[at].open(dht, &datagram) else { continue };
-            let outcome = if request == Request::Ping { Outcome::Pong } else { Outcome::Nodes(named) };
+            let usual = if request == Request::Ping { Outcome::Pong } else { Outcome::Nodes(named) };
+            let outcome = otherwise(to, &request).unwrap_or(usual);
             let answer = Answer { token: Token::from_bytes([1; 8]), observed: to, outcome };
             let body = Message::Answer(transaction, answer).encode(0, 1200);
             let sealed = group[at].seal(dht, Token::NONE, &body);
@@ -436,4 +447,60 @@ fn own_neighbours_are_looked_for_again() {
         answer_all(&mut dht, &mut groups, now);
     }
     assert_eq!(own[..4], [60, 180, 420, 900], "{own:?}");
+}
+
+#[test]
+fn who_refuses_to_store_is_asked_for_others() {
+    for reason in [Refused::Full, Refused::Busy] {
+        let now = Instant::now();
+        let mut dht = node(1, now);
+        let mut groups = [(0..60).map(|host| Stranger::new(host, &format!("30.0.{host}.1:7"))).collect::<Vec<_>>()];
+        let all: Vec<Contact> = groups[0].iter().map(|other| Contact { id: other.id(), addr: other.addr }).collect();
+        for few in all.chunks(8) {
+            dht.bootstrap(few, now);
+            answer_all(&mut dht, &mut groups, now);
+        }
+        assert!(dht.table(Family::V4).len() >= 40);
+        // Names the closest to the target that there are.
+        let closest = |target: &Key| {
+            let mut closest = all.clone();
+            closest.sort_by_cached_key(|contact| Subnets::Public.key_of(contact).distance(target));
+            closest.truncate(20);
+            closest
+        };
+        let item = dht::Item::Value([7; 100].as_slice().into());
+        let mut refused: Vec<SocketAddr> = Vec::new();
+        let mut stored: Vec<SocketAddr> = Vec::new();
+        let mut found: Vec<SocketAddr> = Vec::new();
+        while dht.poll_event().is_some() {}
+        dht.put(item.clone(), now).unwrap();
+        answer_with(&mut dht, &mut groups, now, |to, request| match request {
+            Request::Find { target, .. } => {
+                found.push(to);
+                Some(Outcome::Nodes(closest(target)))
+            }
+            Request::Put { .. } if reason == Refused::Busy && refused.contains(&to) => {
+                stored.push(to);
+                Some(Outcome::Stored { seconds: 60, nodes: Vec::new() })
+            }
+            Request::Put { family, .. } => {
+                // The first is part of the lookup.
+                assert!(family.is_some() || !refused.contains(&to));
+                refused.push(to);
+                Some(Outcome::Refused(reason))
+            }
+            _ => None,
+        });
+        let all_asked = |asked: &[SocketAddr]| closest(&item.key()).iter().all(|contact| asked.contains(&contact.addr));
+        assert!(all_asked(&refused) && all_asked(&found), "each of the closest named others");
+        let done = std::iter::from_fn(|| dht.poll_event()).find_map(|event| match event {
+            Event::Stored { stored, refused, .. } => Some((stored, refused.len())),
+            _ => None,
+        });
+        let (count, reasons) = done.expect("it ends");
+        match reason {
+            Refused::Full => assert!(count == 0 && reasons >= 20, "{count} {reasons}"),
+            _ => assert!(count >= 15 && all_asked(&[&stored[..], &found[..]].concat()), "{count} {reasons}"),
+        }
+    }
 }

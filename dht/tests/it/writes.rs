@@ -264,14 +264,14 @@ fn a_client_answers_nobody_and_is_not_asked_back() {
     let mut other = Stranger::new(7, "8.8.8.8:1");
     let sealed = other.seal(&dht, Token::NONE, &Message::Request(TRANSACTION, Request::Ping).encode(36, 36));
     assert_eq!(give(&mut dht, other.addr, &sealed, now), Err(Rejected::Forbidden));
-    let hello = Front::Hello { echo: dht::message::Echo([0; 8]), sender: other.id() }.encode();
+    let hello = Front::Hello { echo: Echo([0; 8]), sender: other.id() }.encode();
     assert_eq!(give(&mut dht, other.addr, &hello, now), Err(Rejected::Forbidden));
     assert!(take(&mut dht, now).is_empty());
 
     // What it sends says so, and a server that gets it asks nothing back.
     let mut server = node(2, now);
     let server_at = "9.9.9.9:9".parse().unwrap();
-    dht.bootstrap(&[dht::Contact { id: server.id(), addr: server_at }], now);
+    dht.bootstrap(&[Contact { id: server.id(), addr: server_at }], now);
     let at = "8.8.4.4:1".parse().unwrap();
     for _ in 0..4 {
         for (_, datagram) in take(&mut dht, now) {
@@ -311,7 +311,7 @@ fn many_addresses_with_tokens_cost_a_bounded_number_of_key_agreements() {
     let sealed = friend.seal(&dht, Token::NONE, &body);
     assert_eq!(give(&mut dht, friend.addr, &sealed, now), Ok(()));
     let body = Message::Request(TRANSACTION, Request::Ping).encode(0, 1200);
-    let mut flood = |dht: &mut Dht, numbers: std::ops::Range<u64>, now: Instant| {
+    let flood = |dht: &mut Dht, numbers: std::ops::Range<u64>, now: Instant| {
         let all = numbers.map(|number| {
             // Each of a network of its own, with a key of its own.
             let mut asker = Stranger::new(1000 + number, &format!("20.{}.{}.1:7", number / 200, number % 200));
@@ -335,7 +335,7 @@ fn many_addresses_with_tokens_cost_a_bounded_number_of_key_agreements() {
 fn many_addresses_cost_a_bounded_number_of_signatures() {
     let now = Instant::now();
     let mut dht = node(1, now);
-    let mut heard = |dht: &mut Dht, ip: String, count: u64| {
+    let heard = |dht: &mut Dht, ip: String, count: u64| {
         let mut asker = Stranger::new(7, &ip);
         let token = greeted(dht, &asker, now);
         let body = Message::Request(TRANSACTION, signed(1, b"value")).encode(0, usize::MAX);
