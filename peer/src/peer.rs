@@ -19,7 +19,7 @@ use crate::dial::{Answer, Answered, Dial};
 use crate::event::{Closed, Connected, Event, Reason, Unfinished};
 use crate::limits::MAX_REASON;
 use crate::mux::{Mux, ProtocolId, Urgency};
-use crate::session::{Context, Session, Start};
+use crate::session::{Context, Session, Silence, Start};
 use crate::shared::{RouteChange, Shared, Target};
 use crate::stats::{Counters, Stats};
 
@@ -203,6 +203,12 @@ impl Peer {
         let others = session.into_iter().flat_map(|session| session.paths.iter());
         let others = others.filter(|state| state.is_full()).map(|state| state.path);
         best.into_iter().chain(others.filter(move |path| Some(*path) != best))
+    }
+
+    /// Whether it is a session that has heard nothing since [`Event::Silent`](crate::Event::Silent), and knows no other path.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        matches!(&self.phase, Phase::Open(session) if session.silence == Silence::Told)
     }
 
     /// Whether it is a dial that tries this path.

@@ -549,8 +549,12 @@ impl Node {
         {
             self.by_peer.remove(&peer);
             self.topics.on_closed(handle);
-            self.relays_disconnected(peer);
-            self.silence.forget(&peer);
+            if closed.reason == peer::Reason::Replaced {
+                self.relays_replaced(peer);
+            } else {
+                self.relays_disconnected(peer);
+                self.silence.forget(&peer);
+            }
         }
         self.dial_ended(handle, &closed.reason);
         self.punching_closed(handle);

@@ -207,10 +207,10 @@ impl Node {
         self.drive_relays();
     }
 
-    /// A newer session with a peer takes the place of the one before, whose circuits may be its own.
+    /// A newer session with a peer takes the place of the one before. What a relay had for us went with that, and is asked for
+    /// again when the new one is [connected](Self::relays_connected); circuits to the peer may be its own.
     pub(super) fn relays_replaced(&mut self, peer: PeerId) {
         if let Ok(key) = crypto::PeerId::try_from(peer) {
-            self.relays.client.disconnected(&key, self.now);
             self.relays.server.disconnected(&key, self.now);
             self.drive_relays();
         }

@@ -59,7 +59,11 @@ impl Node {
         while let Some((session, _)) = self.silence.due.iter().find(|(_, at)| **at <= now) {
             let session = *session;
             self.silence.due.remove(&session);
-            self.open_circuits(session);
+            if self.endpoint.peer(session).is_some_and(peer::Peer::is_silent) {
+                self.open_circuits(session);
+                // The relay may not know yet where the other side is now.
+                self.silence.due.insert(session, now + AGAIN);
+            }
         }
     }
 
@@ -85,6 +89,8 @@ impl Node {
 
 /// How long the other side has to tell its relays where it is.
 const HEAD_START: Duration = Duration::from_millis(200);
+/// How soon circuits are opened again if those before led nowhere.
+const AGAIN: Duration = Duration::from_secs(4);
 /// Peers whose relays are remembered, and relays of each.
 const MAX_PEERS: usize = 1024;
 const MAX_RELAYS: usize = 4;

@@ -149,6 +149,22 @@ fn a_session_without_circuits_survives_the_nat_of_either_side() {
 }
 
 #[test]
+fn a_session_without_circuits_survives_a_rebinding_that_its_side_does_not_notice() {
+    let (mut lab, mut talk, _) = punched(Setting::of(NatKind::PortCone, NatKind::PortCone, 66), secs(1));
+    talk.go_on(&mut lab, secs(120));
+    talk.finish(&mut lab);
+    lab.boxes[1].rebind(IpAddr::from([77, 0, 0, 7]));
+    // The relay learns where B is now only when B asks after it.
+    lab.send(A, b"still there?");
+    let start = lab.at();
+    let came = (0..50).any(|_| {
+        lab.run_for(ms(500));
+        lab.receive(B).iter().any(|message| message == b"still there?")
+    });
+    assert!(came && lab.at() - start < secs(20), "{:?}", lab.at() - start);
+}
+
+#[test]
 fn mappings_that_last_for_20_seconds_are_kept() {
     let setting = Setting { timeouts: secs(20), ..Setting::of(NatKind::PortCone, NatKind::PortCone, 70) };
     let (mut lab, talk, _) = punched(setting, secs(1));
