@@ -217,7 +217,7 @@ async fn who_is_to_be_reached_directly_is_not_relayed() {
     places(&a, 1).await;
     let target = DialTarget::peer(b.id(), [b.local_addr()]).via((relay.id(), addr(&relay, V4)));
     let failed = within(a.dial(target.clone().directly())).await.unwrap_err();
-    assert!(matches!(failed, DialError::NoAnswer { .. }), "{failed}");
+    assert!(matches!(failed, DialError::NoWay { .. }), "{failed}");
     assert_eq!(relay.stats().await.unwrap().node.relay.opened, 0);
     // A relay that both have named is found without anybody naming it for the peer.
     within(a.dial((b.id(), b.local_addr()))).await.unwrap();
