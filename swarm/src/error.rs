@@ -301,6 +301,15 @@ pub enum BindError {
         /// The number.
         id: u16,
     },
+    /// The datagrams of a transport are too short for sessions: see
+    /// [`Transport::max_datagram`](crate::Transport::max_datagram).
+    #[error("transport {id} takes datagrams of at most {longest} bytes, sessions need 1200")]
+    ShortDatagrams {
+        /// The number of the transport.
+        id: u16,
+        /// The longest datagram that it takes, in bytes.
+        longest: usize,
+    },
     /// The operating system gave no entropy.
     #[error("the operating system gave no entropy")]
     Entropy,

@@ -12,7 +12,9 @@ use std::task::{Context, Poll};
 /// comes is checked, and what is missing is sent again.
 ///
 /// Both methods behave as those of [`Future`] do: who returns [`Poll::Pending`] wakes the task of `cx` when it is worth
-/// asking again. They must not block, for as long as they take nothing moves over this transport; a panic ends it.
+/// asking again. They must not block, for as long as they take nothing moves over this transport; a panic ends it. Datagrams
+/// that are empty, or longer than where they were to be written, are skipped. What a node bounds per address or network of
+/// its peers it does not bound per place, since anybody may name any there; what it bounds for all peers it does.
 /// `swarm/examples/memory_transport.rs` is a whole one.
 pub trait Transport: fmt::Debug + Send + 'static {
     /// Sends one datagram of at most [`max_datagram`](Self::max_datagram) bytes to the place `to`, or drops it.
@@ -32,11 +34,13 @@ pub trait Transport: fmt::Debug + Send + 'static {
     ///
     /// # Errors
     ///
-    /// The transport has ended, and neither method is called again. What passes by itself is no error.
+    /// The transport has ended, and neither method is called again: [`SwarmEvent::TransportLost`](crate::SwarmEvent::TransportLost).
+    /// What passes by itself is no error.
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<Arrived>>;
 
     /// The longest datagram that passes, in bytes, 1,200 at least: every session needs that (SPEC 9.5). Longer ones are
-    /// not handed over; sessions find out by trying what is the longest that arrives. Default: 1,200.
+    /// not handed over; sessions find out by trying what is the longest that arrives. Asked once, before the node starts, which
+    /// fails if it is less. Default: 1,200.
     fn max_datagram(&self) -> usize {
         MIN_DATAGRAM
     }
@@ -125,7 +129,7 @@ impl fmt::Display for TransportAddr {
 /// Of `100::/64`, the discard-only prefix (RFC 6666).
 const DISCARD: u128 = 0x0100 << 112;
 /// The datagrams that every path takes (SPEC 9.5).
-const MIN_DATAGRAM: usize = 1200;
+pub(crate) const MIN_DATAGRAM: usize = 1200;
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Driver;
 use super::bind;
-use super::carrier::{Brought, Listener};
+use super::carrier::{Brought, Given, Listener};
 use super::handle::Swarm;
 use super::hash_table;
 use super::limits::{COMMANDS, TRANSPORTS};
@@ -39,7 +39,7 @@ use super::target::DialTarget;
 use crate::carrier::ListenAddr;
 use crate::clock;
 use crate::node::{Node, Ways};
-use crate::transport::Transport;
+use crate::transport::{MIN_DATAGRAM, Transport};
 use crate::{BindError, PeerId, Preset, RelayLimits, ServeRelay};
 
 /// Settings of a node. [`bind`](Self::bind) starts it.
@@ -536,7 +536,12 @@ impl Builder {
 fn numbered(transports: Vec<(u16, Box<dyn Transport>)>) -> Result<Brought, BindError> {
     let mut numbered = Brought::new();
     for (id, transport) in transports {
-        let is_taken = id == 0 || numbered.len() >= TRANSPORTS || numbered.insert(id, transport).is_some();
+        let max_datagram = transport.max_datagram();
+        if max_datagram < MIN_DATAGRAM {
+            return Err(BindError::ShortDatagrams { id, longest: max_datagram });
+        }
+        let given = Given { carrier: transport, max_datagram };
+        let is_taken = id == 0 || numbered.len() >= TRANSPORTS || numbered.insert(id, given).is_some();
         if is_taken {
             return Err(BindError::Transport { id });
         }

@@ -114,6 +114,12 @@ pub enum SwarmEvent {
         /// Why.
         code: RelayCode,
     },
+    /// A [`Transport`](crate::Transport) of this node has ended, by an error of its own or a panic: no dial goes by it any more,
+    /// sessions that have another way go there, and the others are closed.
+    TransportLost {
+        /// Its number.
+        transport: u16,
+    },
     /// This stream was read too slowly and lost this many events. Others lost nothing, and peers that came or went
     /// meanwhile are told of next.
     Lagged(u64),

@@ -510,8 +510,8 @@ impl Swarm {
         self.shared.ask(Command::Stats).await
     }
 
-    /// Sends what waits, for at most `grace`, then says goodbye to every peer and closes the sockets. Tells what had
-    /// not left by then. Every other call returns that the node is closed from the moment this is called.
+    /// Sends what waits, for at most `grace`, then says goodbye to every peer and closes the sockets; transports have a
+    /// second more for the goodbyes, and are dropped. Tells what had not left by then. Every other call returns that the node is closed from the moment this is called.
     ///
     /// It cannot fail, takes little longer than `grace`, and may be called again: then it waits for the same end.
     ///

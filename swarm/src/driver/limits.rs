@@ -159,10 +159,12 @@ pub(crate) const TRANSPORT_QUEUE: usize = 256 << 10;
 /// See [`TRANSPORT_QUEUE`].
 pub(crate) const TRANSPORT_BATCHES: usize = 256;
 
-/// Bytes of datagrams that one transport hands over at once, to which the last of them may add its own, and how often before
-/// the net task has taken any. Beyond it nothing is asked of the transport.
+/// Datagrams that one transport is asked for at once, those that are refused among them, and their bytes, to which the last may
+/// add its own; and how often before the net task has taken any. Beyond it nothing is asked of the transport.
+pub(crate) const TRANSPORT_ARRIVED: usize = 64;
+/// See [`TRANSPORT_ARRIVED`].
 pub(crate) const TRANSPORT_BATCH: usize = 64 << 10;
-/// See [`TRANSPORT_BATCH`].
+/// See [`TRANSPORT_ARRIVED`].
 pub(crate) const TRANSPORT_ARRIVALS: usize = 16;
 
 /// New connections that wait for the net task. Beyond it they wait in the system.

@@ -321,7 +321,9 @@ impl Driver {
             session.end(Gone::Closed);
         }
         // Whoever waits for the end may bind the port again, and gets no other answer than that it has come.
-        drop((sockets, carriers, transports, lan, closes));
+        drop((sockets, carriers, lan));
+        transports.finish().await;
+        drop(closes);
         outcome.send_replace(Some(Unsent { messages: unsent }));
     }
 
@@ -337,6 +339,7 @@ impl Driver {
             self.node.handle_timeout(now);
         }
         self.carriers.reconnect(&self.node, now);
+        self.end_transports(now);
         self.keep_house(now);
         self.take_changes(now);
         more |= self.take_commands(now) == COMMANDS_PER_TURN;
@@ -365,6 +368,14 @@ impl Driver {
         // What sending brought about.
         self.collect_work();
         room || !self.work.is_empty()
+    }
+
+    /// Leaves what goes by transports that have ended.
+    fn end_transports(&mut self, now: Instant) {
+        while let Some(transport) = self.transports.take_ended() {
+            self.node.transport_lost(transport, now);
+            self.pass(Some(SwarmEvent::TransportLost { transport }));
+        }
     }
 
     async fn wait(&mut self, mut sleep: Pin<&mut Sleep>) {
@@ -457,7 +468,6 @@ impl Driver {
             self.follow_interfaces(now);
             self.tell_sources();
             self.carriers.sweep(&mut self.node, now);
-            self.transports.sweep();
             self.relays.stale = true;
             self.shared.services.sweep();
             for handle in std::mem::take(&mut self.used) {

@@ -13,8 +13,8 @@ use framing::scope::is_usable;
 use peer::{Handle, Target};
 use structs::{Deadline, Link, Path};
 
-use super::Node;
 use super::dials::any_local;
+use super::{Node, transport_link};
 use crate::carrier::{Carrier, StreamAddr};
 use crate::{DialError, DialId, PeerId, TransportAddr};
 
@@ -141,6 +141,27 @@ impl Node {
             });
             if left == Some(true) {
                 self.streams.dialled.remove(&number);
+            }
+        }
+    }
+
+    /// A transport has ended, and does not come again: nothing is dialled by it any more, sessions that have another path go on
+    /// there, and the others are closed, so that their peers can be dialled elsewhere.
+    pub fn transport_lost(&mut self, transport: u16, now: Instant) {
+        self.tick(now);
+        self.ways.transports.remove(&transport);
+        let link = transport_link(transport);
+        let on_it: Vec<(Handle, PeerId, Path)> = self
+            .sessions()
+            .flat_map(|(handle, peer, session)| session.paths().map(move |path| (handle, peer, path)))
+            .filter(|(_, _, path)| path.link == link)
+            .collect();
+        for (handle, peer, path) in on_it {
+            self.endpoint.lose_path(handle, &path, self.now);
+            // The last of a session stays in it.
+            let left = self.endpoint.peer(handle);
+            if left.is_some_and(|session| session.paths().all(|path| path.link == link)) {
+                self.disconnect(&peer, Duration::ZERO, now);
             }
         }
     }

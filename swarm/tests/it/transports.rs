@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use swarm::{Arrived, BindError, Carrier, DialError, DialTarget, Peer, Swarm, TopicEvent, Transport, TransportAddr};
+use swarm::{
+    Arrived, BindError, Carrier, DialError, DialTarget, Peer, Swarm, SwarmEvent, TopicEvent, Transport, TransportAddr,
+};
 use tokio::sync::mpsc;
 
 use crate::carriers::converse;
-use crate::support::{ECHO, builder, gone, node, within};
+use crate::support::{ECHO, LONG, builder, gone, node, within};
 
 type Queue = mpsc::Sender<(u64, Vec<u8>)>;
 
@@ -22,9 +24,13 @@ enum Manner {
     Bad,
     /// None is ever taken.
     Stuck,
-    /// The first that comes ends it, by an error or a panic.
+    /// The word `end` ends it, by an error or a panic.
     Ends,
     Panics,
+    /// It asks for patience before it takes any.
+    Slow,
+    /// One of this length comes whenever it is asked.
+    Noisy(usize),
 }
 
 /// A place in a network of queues.
@@ -35,6 +41,7 @@ struct Memory {
     all: Vec<Queue>,
     manner: Manner,
     sent: usize,
+    asked: usize,
     max: usize,
     longest: Arc<AtomicUsize>,
 }
@@ -43,14 +50,19 @@ fn network(places: usize, manner: Manner) -> Vec<Memory> {
     let (all, inboxes): (Vec<_>, Vec<_>) = (0..places).map(|_| mpsc::channel(512)).unzip();
     let memory = |(place, inbox)| {
         let (all, longest) = (all.clone(), Arc::default());
-        Memory { place, inbox, all, manner, sent: 0, max: 1200, longest }
+        Memory { place, inbox, all, manner, sent: 0, asked: 0, max: 1200, longest }
     };
     (0..).zip(inboxes).map(memory).collect()
 }
 
 impl Transport for Memory {
-    fn poll_send(&mut self, _: &mut Context<'_>, to: u64, datagram: &[u8]) -> Poll<io::Result<()>> {
+    fn poll_send(&mut self, cx: &mut Context<'_>, to: u64, datagram: &[u8]) -> Poll<io::Result<()>> {
         if self.manner == Manner::Stuck {
+            return Poll::Pending;
+        }
+        self.asked += 1;
+        if self.manner == Manner::Slow && !self.asked.is_multiple_of(16) {
+            cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         self.longest.fetch_max(datagram.len(), Ordering::Relaxed);
@@ -66,8 +78,12 @@ impl Transport for Memory {
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<Arrived>> {
+        if let Manner::Noisy(len) = self.manner {
+            return Poll::Ready(Ok(Arrived { len, from: 1 }));
+        }
         let (from, datagram) = ready!(self.inbox.poll_recv(cx)).ok_or(io::ErrorKind::BrokenPipe)?;
         match self.manner {
+            _ if datagram != b"end" => {}
             Manner::Ends => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             Manner::Panics => panic!("a transport of somebody who tests"),
             _ => {}
@@ -164,6 +180,11 @@ async fn who_has_no_such_transport_says_so_at_once() {
     assert_eq!(builder().transport(0, next()).bind().await.unwrap_err(), BindError::Transport { id: 0 });
     let twice = builder().transport(4, next()).transport(4, next());
     assert_eq!(twice.bind().await.unwrap_err(), BindError::Transport { id: 4 });
+    let (mut short, mut least) = (next(), next());
+    (short.max, least.max) = (1199, 1200);
+    let error = builder().transport(MEMORY, short).bind().await.unwrap_err();
+    assert_eq!(error, BindError::ShortDatagrams { id: MEMORY, longest: 1199 });
+    only(least).await;
 }
 
 #[tokio::test]
@@ -185,23 +206,97 @@ async fn a_transport_that_takes_nothing_holds_up_nobody_else() {
 async fn a_transport_that_ends_or_panics_takes_its_sessions_and_no_others() {
     for manner in [Manner::Ends, Manner::Panics] {
         let [one, other]: [Memory; 2] = network(2, manner).try_into().unwrap();
-        let a = builder().listen("127.0.0.1:0".parse().unwrap()).transport(MEMORY, one).bind().await.unwrap();
         let all = other.all.clone();
-        all[0].send((1, b"anything".to_vec())).await.unwrap();
-        // Its queue is gone with it.
-        within(all[0].closed()).await;
-        let b = node().await;
-        let ab = within(a.dial((b.id(), b.local_addr()))).await.unwrap();
-        converse(&a, &b, &ab).await;
-        assert!(matches!(a.dial(TransportAddr::new(MEMORY, 1)).await, Err(DialError::NoAnswer { .. })));
+        let with = |memory| builder().listen("127.0.0.1:0".parse().unwrap()).transport(MEMORY, memory).bind();
+        let (a, b, c) = (with(one).await.unwrap(), with(other).await.unwrap(), node().await);
+        let place = TransportAddr::new(MEMORY, 1);
+        let ab = within(a.dial((b.id(), place))).await.unwrap();
+        let ac = within(a.dial((c.id(), c.local_addr()))).await.unwrap();
+        assert_eq!((carrier(&ab).await, carrier(&ac).await), (Carrier::Custom, Carrier::Udp));
+
+        let mut events = a.events();
+        all[0].send((1, b"end".to_vec())).await.unwrap();
+        let lost = async {
+            loop {
+                if let Some(SwarmEvent::TransportLost { transport }) = events.next().await {
+                    break transport;
+                }
+            }
+        };
+        // Well before any silence would tell.
+        let lost = tokio::time::timeout(Duration::from_secs(5), lost).await.expect("at once");
+        assert_eq!((lost, gone(&mut events).await), (MEMORY, swarm::DisconnectReason::Local));
+        assert_eq!(a.dial(place).await.unwrap_err(), DialError::NoWay { addr: place.into() });
+
+        // The peer is there by another way, and who came that way never noticed.
+        let _echo = b.respond(ECHO, |_, body| async move { Ok::<_, ()>(body) }).unwrap();
+        let again = tokio::time::timeout(Duration::from_secs(9), a.dial((b.id(), b.local_addr())));
+        let ab = again.await.expect("not only when the old session would have been given up").unwrap();
+        assert_eq!(within(ab.request(ECHO, "again").into_future()).await.unwrap(), "again");
+        assert_eq!(carrier(&ab).await, Carrier::Udp);
+        converse(&a, &c, &ac).await;
+    }
+}
+
+/// Runs it on a thread of its own, which a transport may hold up for good.
+fn apart<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    let (done, waiting) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
+        done.send(()).unwrap();
+    });
+    match waiting.recv_timeout(LONG) {
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("the thread was held up"),
+        _ => thread.join().unwrap(),
+    }
+}
+
+#[test]
+fn a_transport_that_always_has_something_holds_up_nobody_else() {
+    // Empty, refused at once, and longer than where it was to be written.
+    for len in [0, 1, 65_537] {
+        apart(move || async move {
+            let [one, _other]: [Memory; 2] = network(2, Manner::Noisy(len)).try_into().unwrap();
+            let a = builder().listen("127.0.0.1:0".parse().unwrap()).transport(MEMORY, one).bind().await.unwrap();
+            let b = node().await;
+            let ab = within(a.dial((b.id(), b.local_addr()))).await.unwrap();
+            let _echo = b.respond(ECHO, |_, body| async move { Ok::<_, ()>(body) }).unwrap();
+            for _ in 0..100 {
+                // Many times what it takes, and a fraction of it when a turn has half a million datagrams.
+                let answer = tokio::time::timeout(Duration::from_secs(1), ab.request(ECHO, "quick").into_future());
+                assert_eq!(answer.await.expect("in time").unwrap(), "quick");
+            }
+            within(a.shutdown(Duration::from_secs(1))).await;
+        });
     }
 }
 
 #[tokio::test]
 async fn the_goodbyes_of_a_node_leave_by_its_transport() {
-    let (a, b, ab, _) = two(Manner::Whole, 1200).await;
-    let mut events = b.events();
-    within(a.shutdown(Duration::from_secs(1))).await;
-    assert_eq!(gone(&mut events).await, swarm::DisconnectReason::Closed(0), "the goodbye left");
-    drop(ab);
+    for manner in [Manner::Whole, Manner::Slow] {
+        let (a, b, ab, _) = two(manner, 1200).await;
+        let mut events = b.events();
+        within(a.shutdown(Duration::from_secs(1))).await;
+        assert_eq!(gone(&mut events).await, swarm::DisconnectReason::Closed(0), "the goodbye left");
+        drop(ab);
+    }
+}
+
+#[tokio::test]
+async fn a_node_has_ended_when_its_transports_have() {
+    for manner in [Manner::Slow, Manner::Stuck] {
+        let [one, other]: [Memory; 2] = network(2, manner).try_into().unwrap();
+        let (to_a, mut at_b) = (one.all[0].clone(), other.inbox);
+        let a = only(one).await;
+        let dial = tokio::spawn({
+            let a = a.clone();
+            async move { a.dial(TransportAddr::new(MEMORY, 1)).await }
+        });
+        if manner == Manner::Slow {
+            within(at_b.recv()).await.expect("it dials");
+        }
+        within(a.shutdown(Duration::from_secs(1))).await;
+        assert!(to_a.is_closed(), "{manner:?}: whoever waited may use again what it was made of");
+        assert!(within(dial).await.unwrap().is_err());
+    }
 }

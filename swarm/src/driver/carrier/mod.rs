@@ -33,7 +33,7 @@ use self::admission::Admission;
 use self::connection::{Arrival, Inbox, Outbox, Start, What, spawn};
 pub(super) use self::listen::Listener;
 use self::listen::{Accepting, Newcomer};
-pub(super) use self::transports::{Brought, Transports};
+pub(super) use self::transports::{Brought, Given, Transports};
 use super::limits::{ARRIVALS, ARRIVALS_PER_TURN, PROOF, RECONNECT, STREAM_IDLE, STREAM_QUEUE, UNPROVED_QUEUE};
 use crate::carrier::Carrier;
 #[cfg(feature = "ws")]

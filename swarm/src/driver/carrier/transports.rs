@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -11,16 +12,24 @@ use bytes::Bytes;
 use structs::{Datagram, Machine, Path, Transmit, TransmitBuf};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant as Until, timeout, timeout_at};
 
 use crate::driver::limits::{
-    ARRIVALS_PER_TURN, FAREWELL, TRANSPORT_ARRIVALS, TRANSPORT_BATCH, TRANSPORT_BATCHES, TRANSPORT_QUEUE,
+    ARRIVALS_PER_TURN, FAREWELL, TRANSPORT_ARRIVALS, TRANSPORT_ARRIVED, TRANSPORT_BATCH, TRANSPORT_BATCHES,
+    TRANSPORT_QUEUE,
 };
 use crate::node::{Node, transport_link};
 use crate::transport::{Arrived, Transport, TransportAddr};
 
 /// What the application brought, by the numbers that it gave.
-pub(in crate::driver) type Brought = BTreeMap<u16, Box<dyn Transport>>;
+pub(in crate::driver) type Brought = BTreeMap<u16, Given>;
+
+/// A transport, and the longest datagram that it said it takes.
+#[derive(Debug)]
+pub(in crate::driver) struct Given {
+    pub(in crate::driver) carrier: Box<dyn Transport>,
+    pub(in crate::driver) max_datagram: usize,
+}
 
 /// All transports of a node, by their numbers.
 #[derive(Debug)]
@@ -42,6 +51,8 @@ struct Running {
     queued: Arc<AtomicUsize>,
     max_datagram: usize,
     task: JoinHandle<()>,
+    /// All that it handed over was there to be taken in.
+    has_ended: bool,
 }
 
 /// Datagrams to one place, all but the last of the same size.
@@ -64,22 +75,40 @@ impl Transports {
     /// Starts their tasks: inside of a tokio runtime only.
     pub(in crate::driver) fn new(transports: Brought) -> Self {
         let (to_us, arrivals) = mpsc::channel(TRANSPORT_ARRIVALS);
-        let running = transports.into_iter().map(|(id, carrier)| (id, start(id, carrier, to_us.clone()))).collect();
+        let running = transports.into_iter().map(|(id, given)| (id, start(id, given, to_us.clone()))).collect();
         Self { running, arrivals, arrival: None, _to_us: to_us, dropped: 0 }
     }
 
-    /// Ready when something came. For one task: the last to ask is woken.
+    /// Ready when something came, or a transport has ended. For one task: the last to ask is woken.
     pub(in crate::driver) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.arrival.is_none() {
-            let Poll::Ready(arrival) = self.arrivals.poll_recv(cx) else { return Poll::Pending };
-            self.arrival = arrival;
+            match self.arrivals.poll_recv(cx) {
+                Poll::Ready(arrival) => self.arrival = arrival,
+                Poll::Pending => {
+                    let mut tasks = self.running.values_mut().map(|running| &mut running.task);
+                    // One that has ended may not be asked again.
+                    let has_ended = tasks.any(|task| task.is_finished() || Pin::new(task).poll(cx).is_ready());
+                    return if has_ended { Poll::Ready(()) } else { Poll::Pending };
+                }
+            }
         }
         Poll::Ready(())
     }
 
+    /// Takes out a transport that has ended, after all that it handed over was [taken in](Self::receive).
+    pub(in crate::driver) fn take_ended(&mut self) -> Option<u16> {
+        let ended = *self.running.iter().find(|(_, running)| running.has_ended)?.0;
+        self.running.remove(&ended);
+        Some(ended)
+    }
+
     /// Takes in what came. Returns whether there is more, and whether there was any.
     pub(in crate::driver) fn receive(&mut self, node: &mut Node, now: Instant) -> (bool, bool) {
-        for taken in 0..ARRIVALS_PER_TURN {
+        // So that they can be taken out even if others keep sending: all that waits is taken at once then.
+        self.running.values_mut().for_each(|running| running.has_ended = running.task.is_finished());
+        let has_ended = self.running.values().any(|running| running.has_ended);
+        let most = if has_ended { TRANSPORT_ARRIVALS + 1 } else { ARRIVALS_PER_TURN };
+        for taken in 0..most {
             let Some(mut batch) = self.arrival.take().or_else(|| self.arrivals.try_recv().ok()) else {
                 return (false, taken > 0);
             };
@@ -108,12 +137,17 @@ impl Transports {
         self.dropped += running.push(to.place(), out, transmit);
     }
 
-    /// Those that have ended, newly: to be called now and again.
-    pub(in crate::driver) fn sweep(&mut self) -> Vec<u16> {
-        let ended = self.running.iter().filter(|(_, running)| running.task.is_finished()).map(|(id, _)| *id);
-        let ended: Vec<u16> = ended.collect();
-        self.running.retain(|id, _| !ended.contains(id));
-        ended
+    /// Waits until what was handed over has left, goodbyes among it, and the transports are dropped: for no longer than each
+    /// of them has for that.
+    pub(in crate::driver) async fn finish(self) {
+        let Self { running, arrivals, .. } = self;
+        drop(arrivals);
+        // One that is still busy then holds up the thread that it is on.
+        let until = Until::now() + 2 * FAREWELL;
+        let tasks: Vec<JoinHandle<()>> = running.into_values().map(|running| running.task).collect();
+        for task in tasks {
+            let _ = timeout_at(until, task).await;
+        }
     }
 }
 
@@ -137,13 +171,13 @@ impl Running {
     }
 }
 
-fn start(id: u16, carrier: Box<dyn Transport>, arrivals: mpsc::Sender<Batch>) -> Running {
+fn start(id: u16, given: Given, arrivals: mpsc::Sender<Batch>) -> Running {
+    let Given { carrier, max_datagram } = given;
     let (batches, outgoing) = mpsc::channel(TRANSPORT_BATCHES);
     let queued = Arc::new(AtomicUsize::new(0));
-    let max_datagram = carrier.max_datagram();
     let buffer = vec![0; BUFFER].into();
     let task = Task { carrier, outgoing, queued: Arc::clone(&queued), sending: None, buffer };
-    Running { batches, queued, max_datagram, task: tokio::spawn(task.run(id, arrivals)) }
+    Running { batches, queued, max_datagram, task: tokio::spawn(task.run(id, arrivals)), has_ended: false }
 }
 
 /// The task of one transport.
@@ -161,6 +195,8 @@ struct Task {
 enum Pause {
     /// Some came.
     Arrived,
+    /// As many came as may at once, whether they were kept or not.
+    Enough,
     /// The transport says that it has ended.
     Over,
     /// The node has ended.
@@ -181,6 +217,8 @@ impl Task {
             }
             match pause {
                 Pause::Arrived => {}
+                // A transport that always has something to say goes on when all others had their turn.
+                Pause::Enough => tokio::task::yield_now().await,
                 Pause::Over => return,
                 Pause::Deserted => break,
             }
@@ -194,7 +232,7 @@ impl Task {
         if self.poll_send(cx).is_ready() {
             return Poll::Ready(Pause::Deserted);
         }
-        while batch.bytes.len() < TRANSPORT_BATCH {
+        for _ in 0..TRANSPORT_ARRIVED {
             match self.carrier.poll_receive(cx, &mut self.buffer) {
                 Poll::Ready(Ok(arrived)) => {
                     // One that is longer than the buffer was cut.
@@ -202,13 +240,16 @@ impl Task {
                         batch.bytes.extend_from_slice(datagram);
                         batch.each.push(arrived);
                     }
+                    if batch.bytes.len() >= TRANSPORT_BATCH {
+                        break;
+                    }
                 }
                 Poll::Ready(Err(_ended)) => return Poll::Ready(Pause::Over),
                 Poll::Pending if batch.each.is_empty() => return Poll::Pending,
-                Poll::Pending => break,
+                Poll::Pending => return Poll::Ready(Pause::Arrived),
             }
         }
-        Poll::Ready(Pause::Arrived)
+        Poll::Ready(Pause::Enough)
     }
 
     /// Sends what waits. Ready when the node has ended and everything has left.
