@@ -36,9 +36,9 @@ pub use driver::Mainline;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use driver::{
-    Answer, Builder, Datagrams, Dht, DialTarget, Driver, Events, Inbound, Incoming, Message, Messages, Mutable,
-    Overflow, ParseTargetError, Peer, Published, Request, Requests, Responding, Stats, Stored, Stream, Swarm,
-    SwarmEvent, Topic, TopicEvent, TopicEvents,
+    AddressError, Addresses, Answer, Builder, Datagrams, Dht, DialTarget, Driver, Events, Inbound, Incoming, Message,
+    Messages, Mutable, Overflow, ParseTargetError, Peer, Published, Request, Requests, Responding, Stats, Stored,
+    Stream, Swarm, SwarmEvent, Topic, TopicEvent, TopicEvents,
 };
 pub use error::{
     BindError, Closed, DialError, FetchError, GetError, JoinError, OpenError, PutError, RequestError, SendError,

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::Stats;
+use super::addresses::Addresses;
 use super::builder::Builder;
 use super::command::Command;
 use super::events::Events;
@@ -27,8 +28,8 @@ use crate::discovery::Report;
 use crate::nat::Nat;
 use crate::node::naming::Protocol;
 use crate::{
-    BindError, Closed, DialError, JoinError, PeerId, PeerInfo, RelayState, RelayStatus, SendError, Taken, Ticket,
-    TopicId, Unsent,
+    BindError, Closed, DialError, DialWay, JoinError, PeerId, PeerInfo, RelayState, RelayStatus, SendError, Taken,
+    Ticket, TopicId, Unsent,
 };
 
 pub use self::peer::Peer;
@@ -179,6 +180,7 @@ impl Swarm {
     }
 
     /// Connects to a peer. All addresses are tried at once, of names too; a peer who is connected is not dialled again.
+    /// A peer that is named by its id is tried where [`addresses`](Self::addresses) knows it to be, too.
     /// One that does not answer within a second is looked for by its id meanwhile, if that is known, and one of whom nothing else
     /// is known is looked for, for half a minute, in the distributed hash table and, with
     /// `Builder::mainline`, on the Mainline DHT.
@@ -200,12 +202,22 @@ impl Swarm {
     pub async fn dial(&self, target: impl Into<DialTarget>) -> Result<Peer, DialError> {
         let mut target = target.into();
         let (relays, way) = (std::mem::take(&mut target.relays), target.way);
-        let Resolved { peer, addrs, streams } = target.resolve().await?;
+        let Resolved { peer, mut addrs, streams } = target.resolve().await?;
+        if let Some(peer) = peer.filter(|_| way != DialWay::Relayed) {
+            let known = self.shared.with_book(|book| book.of(&peer));
+            addrs.extend(known.into_iter().filter(|addr| !addrs.contains(addr)).collect::<Vec<_>>());
+        }
         let alone = addrs.is_empty() && streams.is_empty();
         let patience = if alone { RELAY_PATIENCE_ALONE } else { RELAY_PATIENCE };
         let relays = super::relays::learn_all(relays, patience, &self.shared.commands).await;
         let answer = self.shared.ask(|reply| Command::Dial { peer, addrs, streams, relays, way, reply }).await;
         answer.unwrap_or(Err(DialError::Closed)).map(|id| self.peer(&id))
+    }
+
+    /// The addresses of peers that dials by their ids follow: to be added, removed, exported and imported.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        Addresses(Arc::clone(&self.shared))
     }
 
     /// An invitation to this node: its id, the addresses that its interfaces have now, those that others see it at, and the

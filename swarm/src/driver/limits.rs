@@ -47,6 +47,17 @@ pub(crate) const REQUESTS: usize = 1024;
 /// The largest request or answer that is taken, unless the application says otherwise.
 pub(crate) const BODY_BYTES: usize = 1 << 20;
 
+/// What requests of one peer that are not answered may take together, in bytes: those of at most 64 KiB, which the number of
+/// streams bounds, and one alone aside. Beyond it they are refused with a reason.
+pub(crate) const BODIES_BYTES: usize = 16 << 20;
+
+/// The same, of those of all peers above 64 KiB: beyond it a peer of whom nothing else is held may still have one.
+pub(crate) const ALL_BODIES_BYTES: usize = 256 << 20;
+
+/// How often [`INTERFACES_EVERY`] may pass over a stream that has not said what for. Then it is closed, with a reason: after 10 to
+/// 15 s.
+pub(crate) const UNNAMED_SWEEPS: u8 = 3;
+
 /// How long an answer may take, unless the application says otherwise.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -106,6 +117,11 @@ pub(crate) const CACHE_EVERY: Duration = Duration::from_secs(600);
 
 /// Peers whose last address is remembered, so that a request can reach them again.
 pub(crate) const REMEMBERED: usize = 1024;
+
+/// Peers whose addresses the owner named, and addresses of each. Beyond it they are refused.
+pub(crate) const KNOWN_PEERS: usize = 1024;
+/// See [`KNOWN_PEERS`]: as many as one dial tries.
+pub(crate) const KNOWN_ADDRS: usize = 8;
 
 /// Datagrams of one batch where there is no UDP socket whose limit counts.
 pub(crate) const SEGMENTS: usize = 64;

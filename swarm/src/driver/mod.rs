@@ -12,9 +12,10 @@
 //! | `wishes.rs`, `presence.rs`, `passing.rs`, `publications.rs`, `sockets.rs`, `ending.rs` | what it does in a turn |
 //! | `session.rs`, `session/` | one session: between its handles and its state machine |
 //! | `conn.rs`, `pipe.rs` | what handles and the task share, for a session and for a stream |
-//! | `services.rs` | who takes streams and requests of which name |
+//! | `services.rs`, `bodies.rs` | who takes streams and requests of which name, how much of them |
 //! | `subscriber.rs`, `queue.rs` | streams of events |
 //! | `handle.rs`, `topic.rs`, `stream.rs`, `request.rs`, `messages.rs`, `events.rs` | the handles |
+//! | `addresses.rs` | where peers are, as their owner says and dials have shown |
 //! | `builder.rs`, `bind.rs`, `target.rs` | how a node starts, whom it dials |
 //! | `lan.rs` | multicast |
 //! | `portmap.rs` | asking the router to forward a port |
@@ -26,7 +27,9 @@
 
 #![expect(clippy::disallowed_methods, reason = "the only I/O")]
 
+mod addresses;
 mod bind;
+mod bodies;
 mod builder;
 mod carrier;
 mod command;
@@ -77,6 +80,7 @@ use structs::{Machine, Transmit, TransmitBuf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Sleep;
 
+pub use self::addresses::{AddressError, Addresses};
 pub use self::builder::Builder;
 #[cfg(feature = "http")]
 pub(crate) use self::builder::{MAX_SERVERS, servers};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use peer::Handle;
+use structs::Link;
 use tokio::sync::oneshot;
 
 use super::Driver;
@@ -47,6 +48,7 @@ impl Driver {
                 }
                 self.roster.insert(Arc::clone(&conn), connection);
                 self.sessions.insert(session, Session::new(conn, connection));
+                self.reached(session);
                 let event = self.roster.connected(&connection.peer);
                 self.pass(event);
                 self.found(connection.peer);
@@ -62,6 +64,7 @@ impl Driver {
                     }
                     self.pass(Some(SwarmEvent::Moved { peer, addr: path.remote }));
                 }
+                self.reached(session);
                 #[cfg(feature = "cache")]
                 self.note(session, false);
             }
@@ -110,6 +113,14 @@ impl Driver {
             Event::CloseSockets { first, count } => self.close_sockets(first, count),
             Event::DialFailed { id, error } => answer(&mut self.dials, &id, Err(error)),
             _ => {}
+        }
+    }
+
+    /// A session goes by the address of a peer, not by that of a relay or of a connection.
+    fn reached(&self, handle: Handle) {
+        let path = self.node.path(handle).filter(|path| matches!(path.link, Link::Udp | Link::Custom(_)));
+        if let (Some(path), Some(session)) = (path, self.sessions.get(&handle)) {
+            self.shared.with_book(|book| book.reached(&session.connection.peer, path.remote));
         }
     }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use framing::{StreamCode, StreamId};
 use tokio::sync::mpsc;
 
+use super::bodies::Bodies;
 use super::conn::Conn;
 use super::pipe::Pipe;
 use super::request::Inbound;
@@ -22,6 +23,8 @@ use super::stream::Stream;
 pub(crate) struct Services {
     acceptors: Mutex<BTreeMap<Arc<str>, mpsc::Sender<Stream>>>,
     responders: Mutex<BTreeMap<Arc<str>, Responder>>,
+    /// What their requests take.
+    pub(crate) bodies: Bodies,
 }
 
 /// Who answers requests of one name.

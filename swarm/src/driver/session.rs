@@ -20,7 +20,7 @@ use self::requests::Calling;
 use self::slots::{Slot, Slots};
 use self::streams::{Piped, hand_over};
 use super::conn::{Call, Conn, Gone, Task, tidy};
-use super::limits::{CALLS, OPENINGS};
+use super::limits::{CALLS, OPENINGS, UNNAMED_SWEEPS};
 use super::pipe::{End, Pipe};
 use super::services::Services;
 use super::stream::Stream;
@@ -178,7 +178,7 @@ impl Session {
         match event {
             Event::Opened { stream, protocol, .. } => {
                 let request = protocol == visit.protocols.request;
-                self.read_request(stream, Slot::Naming { request, bytes: Vec::new() }, peer, visit);
+                self.read_request(stream, Slot::Naming { request, bytes: Vec::new(), sweeps: 0 }, peer, visit);
             }
             Event::Readable { stream } => self.read(stream, peer, visit),
             Event::Writable { stream } => self.write(stream, peer),
@@ -226,7 +226,7 @@ impl Session {
                 Slot::Calling(calling) => {
                     let _ = calling.reply.send(Err(RequestError::from(code)));
                 }
-                Slot::Naming { .. } | Slot::Hearing { .. } | Slot::Thinking | Slot::Answering { .. } => {}
+                Slot::Naming { .. } | Slot::Hearing { .. } | Slot::Thinking { .. } | Slot::Answering { .. } => {}
             }
         }
         // What waits is refused.
@@ -317,13 +317,24 @@ impl Session {
         }
     }
 
-    /// Gives up what nobody waits for any more: to be called now and then.
+    /// Gives up what nobody waits for any more, and streams that have not said what for since a while: to be called now and
+    /// then.
     pub(crate) fn sweep(&mut self, peer: &mut Peer) {
         self.openings.retain(|opening| !opening.is_given_up());
         let given_up = |slot: &Slot| matches!(slot, Slot::Calling(calling) if calling.reply.is_closed());
         let calls = self.streams.iter().filter(|(_, slot)| given_up(slot)).map(|(stream, _)| stream);
         for stream in calls.collect::<Vec<_>>() {
             self.fail_call(stream, RequestError::Closed, peer);
+        }
+        for slot in self.streams.values_mut() {
+            if let Slot::Naming { sweeps, .. } = slot {
+                *sweeps = sweeps.saturating_add(1);
+            }
+        }
+        let late = |slot: &Slot| matches!(slot, Slot::Naming { sweeps, .. } if *sweeps >= UNNAMED_SWEEPS);
+        let unnamed = self.streams.iter().filter(|(_, slot)| late(slot)).map(|(stream, _)| stream);
+        for stream in unnamed.collect::<Vec<_>>() {
+            self.turn_away(stream, StreamCode::FAILED, peer);
         }
     }
 
@@ -353,7 +364,7 @@ impl Session {
                     piped.pipe.break_off(error);
                 }
                 Slot::Calling(calling) => drop(calling.reply.send(Err(request_error(gone)))),
-                Slot::Naming { .. } | Slot::Hearing(_) | Slot::Thinking | Slot::Answering { .. } => {}
+                Slot::Naming { .. } | Slot::Hearing(_) | Slot::Thinking { .. } | Slot::Answering { .. } => {}
             }
         }
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use crypto::Rng;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use super::addresses::Book;
 use super::command::Command;
 use super::conn::{Conn, Gone, Ready};
 use super::limits::{PUBLICATIONS, QUERIES, REMEMBERED, SEEDS, TOPICS};
@@ -64,6 +65,8 @@ struct State {
     conns: BTreeMap<PeerId, Arc<Conn>>,
     /// Where peers were last, who are not connected any more.
     remembered: BTreeMap<PeerId, SocketAddr>,
+    /// Where they are, as the owner says.
+    book: Book,
 }
 
 /// How the node is to end.
@@ -236,12 +239,24 @@ impl Shared {
         if self.is_closed() {
             return Err(RequestError::Closed);
         }
-        let known = self.state().remembered.get(&peer).copied();
-        let addrs = known.map(|addr| vec![addr]).ok_or(RequestError::Dial(DialError::NoAddress))?;
+        let addrs: Vec<SocketAddr> = {
+            let state = self.state();
+            let last = state.remembered.get(&peer).copied();
+            let known = state.book.of(&peer).into_iter().filter(|addr| Some(*addr) != last);
+            last.into_iter().chain(known).collect()
+        };
+        if addrs.is_empty() {
+            return Err(RequestError::Dial(DialError::NoAddress));
+        }
         let (streams, relays, way) = (Vec::new(), Vec::new(), DialWay::Any);
         let dialled = self.ask(|reply| Command::Dial { peer: Some(peer), addrs, streams, relays, way, reply }).await;
         dialled.or(Err(RequestError::Closed))?.map_err(RequestError::Dial)?;
         self.conn(&peer).ok_or(RequestError::Disconnected)
+    }
+
+    /// Looks at what the owner says of addresses, or changes it.
+    pub(crate) fn with_book<R>(&self, with: impl FnOnce(&mut Book) -> R) -> R {
+        with(&mut self.state().book)
     }
 
     /// How the tasks of all sources go.

@@ -174,6 +174,12 @@ impl Node {
         }
     }
 
+    /// The path that a session goes by.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn path(&self, session: Handle) -> Option<Path> {
+        self.endpoint.peer(session).and_then(peer::Peer::path)
+    }
+
     /// Whether a session goes by datagrams between both sides' sockets.
     pub(super) fn goes_by_datagrams(&self, session: Handle) -> bool {
         self.endpoint.peer(session).and_then(peer::Peer::path).is_some_and(|path| is_datagrams(&path))

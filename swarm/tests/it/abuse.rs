@@ -277,6 +277,17 @@ async fn streams_that_never_say_what_for_are_bounded_and_end_with_the_session() 
     .await;
 }
 
+#[tokio::test]
+async fn streams_that_never_say_what_for_are_closed_in_the_end() {
+    let (node, _echo) = victim().await;
+    let (mut raw, _peer) = Raw::connected(22, &node).await;
+    for (protocol, head) in [(*STREAM, &[6, b'e'][..]), (*REQUEST, &[6, b'e'][..])] {
+        let stream = raw.stream(protocol, head);
+        assert_eq!(raw.refusal(stream).await, StreamCode::FAILED);
+    }
+    assert_eq!(streams(&node).await, 0);
+}
+
 /// Every moment of a request at which its asker may give up, and every way to.
 #[tokio::test]
 async fn askers_that_give_up_leave_nothing_behind() {

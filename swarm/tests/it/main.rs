@@ -11,6 +11,7 @@
 )]
 
 mod abuse;
+mod addresses;
 #[cfg(feature = "v12")]
 mod both;
 #[cfg(feature = "cache")]

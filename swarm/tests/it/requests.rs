@@ -102,6 +102,36 @@ async fn a_request_that_waits_for_a_stream_keeps_its_time_and_takes_its_place() 
 }
 
 #[tokio::test]
+async fn large_requests_of_one_peer_are_held_up_to_a_bound() {
+    const NEVER: Protocol = Protocol::new("never/1");
+    const MIB: usize = 1 << 20;
+    let (_a, b, ab, _) = pair().await;
+    let held = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&held);
+    let _never = b
+        .respond(NEVER, move |_, body| {
+            count.fetch_add(body.len(), Ordering::Relaxed);
+            std::future::pending::<Result<Bytes, ()>>()
+        })
+        .unwrap();
+    let _echo = b.respond(ECHO, |_, body| async move { Ok::<_, ()>(body) }).unwrap();
+    let time = Duration::from_secs(4);
+    let body = vec![7; MIB];
+    let asked: Vec<_> = (0..48).map(|_| tokio::spawn(ab.request(NEVER, &body).timeout(time).into_future())).collect();
+    let mut refused = 0;
+    for asked in asked {
+        match within(asked).await.unwrap() {
+            Err(RequestError::Refused) => refused += 1,
+            other => assert_eq!(other, Err(RequestError::Timeout { after: time })),
+        }
+    }
+    let held = held.load(Ordering::Relaxed);
+    assert!(held <= 16 * MIB && refused >= 32, "{held} bytes held, {refused} of 48 refused");
+    // Those that were given up make room.
+    assert_eq!(within(ab.request(ECHO, &body).max_answer(MIB).into_future()).await.unwrap().len(), MIB);
+}
+
+#[tokio::test]
 async fn a_peer_that_was_connected_before_is_dialled_for_a_request() {
     let (_a, b, ab, _) = pair().await;
     let _echo = b.respond(ECHO, |_, body| async move { Ok::<_, ()>(body) }).unwrap();

@@ -11,7 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::streams::{Came, hand_over, read_name, read_to};
 use super::{Opening, Session, Slot, Visit, earlier};
 use crate::RequestError;
-use crate::driver::limits::{KEPT_BYTES, PIPE_BYTES};
+use crate::driver::bodies::Held;
+use crate::driver::limits::{BODIES_BYTES, KEPT_BYTES, PIPE_BYTES};
 use crate::driver::services::Responder;
 use crate::node::naming::{ANSWERED, Name};
 
@@ -20,6 +21,7 @@ use crate::node::naming::{ANSWERED, Name};
 pub(super) struct Hearing {
     pub(super) responder: Responder,
     pub(super) body: Vec<u8>,
+    pub(super) held: Held,
 }
 
 #[derive(Debug)]
@@ -45,7 +47,7 @@ impl Session {
         visit: &mut Visit<'_>,
     ) {
         match self.streams.remove(stream) {
-            Some(Slot::Thinking) => {}
+            Some(Slot::Thinking { .. }) => {}
             // The asking side may have gone on without it.
             Some(slot) => return self.streams.insert(stream, slot),
             None => return,
@@ -126,12 +128,12 @@ impl Session {
     pub(super) fn read_request(&mut self, stream: StreamId, slot: Slot, peer: &mut Peer, visit: &mut Visit<'_>) {
         let mut hearing = match slot {
             Slot::Hearing(hearing) => hearing,
-            Slot::Naming { request: false, mut bytes } => {
+            Slot::Naming { request: false, mut bytes, sweeps } => {
                 // No further than the name: the rest is for the handle.
                 let came = read_name(&mut bytes, stream, peer);
                 match Name::read(&bytes) {
                     Name::Incomplete if came == Came::Some => {
-                        self.streams.insert(stream, Slot::Naming { request: false, bytes });
+                        self.streams.insert(stream, Slot::Naming { request: false, bytes, sweeps });
                     }
                     Name::Complete(name, _) if !matches!(came, Came::Reset(_)) => {
                         self.accept(stream, name, peer, visit);
@@ -140,7 +142,7 @@ impl Session {
                 }
                 return;
             }
-            Slot::Naming { request: true, bytes } => {
+            Slot::Naming { request: true, bytes, sweeps } => {
                 visit.scratch.clear();
                 visit.scratch.extend_from_slice(&bytes);
                 // All that came: behind the name is the body.
@@ -148,7 +150,7 @@ impl Session {
                 let (name, body) = match Name::read(visit.scratch) {
                     Name::Incomplete if came == Came::Some => {
                         let bytes = visit.scratch.clone();
-                        self.streams.insert(stream, Slot::Naming { request: true, bytes });
+                        self.streams.insert(stream, Slot::Naming { request: true, bytes, sweeps });
                         return;
                     }
                     Name::Complete(name, body) if !matches!(came, Came::Reset(_)) => (name, body),
@@ -158,33 +160,50 @@ impl Session {
                     return self.turn_away(stream, StreamCode::UNKNOWN_PROTOCOL, peer);
                 };
                 if came == Came::All {
-                    return self.heard(stream, &responder, Bytes::copy_from_slice(body), peer);
+                    let held = visit.services.bodies.hold();
+                    return self.heard(stream, &responder, Bytes::copy_from_slice(body), held, peer);
                 }
-                Box::new(Hearing { responder, body: body.to_vec() })
+                Box::new(Hearing { responder, body: body.to_vec(), held: visit.services.bodies.hold() })
             }
             slot => return self.streams.insert(stream, slot),
         };
         match read_to(&mut hearing.body, hearing.responder.max_request(), stream, peer) {
+            Came::Some | Came::All if !self.has_room_for(&mut hearing) => {
+                self.turn_away(stream, StreamCode::REFUSED, peer);
+            }
             Came::Some => self.streams.insert(stream, Slot::Hearing(hearing)),
             Came::TooMuch => self.turn_away(stream, StreamCode::TOO_LARGE, peer),
             Came::Reset(_) => {
                 let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
             }
             Came::All => {
-                let Hearing { responder, body } = *hearing;
-                self.heard(stream, &responder, body.into(), peer);
+                let Hearing { responder, body, held } = *hearing;
+                self.heard(stream, &responder, body.into(), held, peer);
             }
         }
     }
 
+    /// Whether a request may be held beside the others, of this session and of all: small ones, of which the streams bound the
+    /// number, and one of any size. To make large ones wait instead would have several halves keep each other from their ends.
+    fn has_room_for(&self, hearing: &mut Hearing) -> bool {
+        let body = hearing.body.len();
+        if body <= SMALL_BODY {
+            return true;
+        }
+        let others = self.streams.bodies();
+        let is_alone = others == 0;
+        (is_alone || others.saturating_add(body) <= BODIES_BYTES) && hearing.held.resize(body, is_alone)
+    }
+
     /// A request is there in full.
-    pub(super) fn heard(&mut self, stream: StreamId, responder: &Responder, body: Bytes, peer: &mut Peer) {
-        let asked = match body.len() > responder.max_request() {
+    pub(super) fn heard(&mut self, stream: StreamId, responder: &Responder, body: Bytes, held: Held, peer: &mut Peer) {
+        let len = body.len();
+        let asked = match len > responder.max_request() {
             true => Err(StreamCode::TOO_LARGE),
             false => responder.ask(Arc::clone(&self.conn), stream, body),
         };
         match asked {
-            Ok(()) => self.streams.insert(stream, Slot::Thinking),
+            Ok(()) => self.streams.insert(stream, Slot::Thinking { body: len, _held: held }),
             Err(code) => {
                 let _ = peer.reset_stream(stream, code);
             }
@@ -229,5 +248,7 @@ impl Session {
     }
 }
 
+/// Requests that are always held.
+const SMALL_BODY: usize = 64 << 10;
 /// What is read of a request before its name is known: more than any name.
 const NAME_AND_MORE: usize = PIPE_BYTES;

@@ -6,6 +6,7 @@ use structs::SequenceMap;
 
 use super::requests::{Calling, Hearing};
 use super::streams::Piped;
+use crate::driver::bodies::Held;
 
 /// What a stream is for.
 #[derive(Debug)]
@@ -15,11 +16,11 @@ pub(super) enum Slot {
     /// A request of ours.
     Calling(Box<Calling>),
     /// The other side opened it and has not said in full what for.
-    Naming { request: bool, bytes: Vec<u8> },
+    Naming { request: bool, bytes: Vec<u8>, sweeps: u8 },
     /// A request of the other side is coming in.
     Hearing(Box<Hearing>),
-    /// Its handler is at work.
-    Thinking,
+    /// Its handler is at work, on a request of so many bytes.
+    Thinking { body: usize, _held: Held },
     /// Our answer is going out.
     Answering { bytes: Bytes },
 }
@@ -30,7 +31,7 @@ impl Slot {
         match self {
             Self::Piped(_) => false,
             Self::Naming { request, .. } => *request,
-            Self::Calling(_) | Self::Hearing { .. } | Self::Thinking | Self::Answering { .. } => true,
+            Self::Calling(_) | Self::Hearing { .. } | Self::Thinking { .. } | Self::Answering { .. } => true,
         }
     }
 }
@@ -80,6 +81,16 @@ impl Slots {
         let of_dialler = self.of_dialler.into_iter().map(|(index, slot)| (StreamId::new(index, Role::Dialler), slot));
         of_dialler
             .chain(self.of_responder.into_iter().map(|(index, slot)| (StreamId::new(index, Role::Responder), slot)))
+    }
+
+    /// Bytes of requests of the other side that are coming in, or are not answered yet.
+    pub(super) fn bodies(&self) -> usize {
+        let body = |slot: &Slot| match slot {
+            Slot::Hearing(hearing) => hearing.body.len(),
+            Slot::Thinking { body, .. } => *body,
+            _ => 0,
+        };
+        self.values().map(body).sum()
     }
 
     /// Gives back memory that is not in use.

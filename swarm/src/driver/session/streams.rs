@@ -87,7 +87,7 @@ impl Session {
             }
             Some(Slot::Calling(_)) => self.fail_call(stream, RequestError::from(code), peer),
             // Nobody waits for the answer.
-            Some(Slot::Answering { .. } | Slot::Thinking | Slot::Hearing(_) | Slot::Naming { .. }) => {
+            Some(Slot::Answering { .. } | Slot::Thinking { .. } | Slot::Hearing(_) | Slot::Naming { .. }) => {
                 self.streams.remove(stream);
                 let _ = peer.stop_stream(stream, StreamCode::CANCELLED);
             }
