@@ -18,6 +18,7 @@ mod message;
 mod model;
 mod network;
 mod records;
+mod reflection;
 mod store;
 mod table;
 mod token;
