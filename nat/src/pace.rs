@@ -1,6 +1,6 @@
 //! How often a node lets itself be made to send many probes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::limits;
 
@@ -16,7 +16,16 @@ impl Pace {
     /// Whether an attempt that begins now may: what [`Setup::birthday`](crate::Setup::birthday) is to be. If so, say when it
     /// [ends](Self::end).
     pub fn begin(&mut self, now: Instant) -> bool {
-        let early = self.last.is_some_and(|last| now < last + limits::BIRTHDAY_INTERVAL);
+        self.begin_after(limits::BIRTHDAY_INTERVAL, now)
+    }
+
+    /// The same on behalf of a stranger, who leaves every second turn to others: once they used theirs, or let it pass.
+    pub fn begin_for_stranger(&mut self, now: Instant) -> bool {
+        self.begin_after(limits::BIRTHDAY_INTERVAL * 2, now)
+    }
+
+    fn begin_after(&mut self, pause: Duration, now: Instant) -> bool {
+        let early = self.last.is_some_and(|last| now < last + pause);
         if self.running || early {
             return false;
         }
@@ -36,8 +45,6 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -52,5 +59,19 @@ mod tests {
         assert!(pace.begin(now + Duration::from_secs(20)));
         pace.end(10);
         assert!(pace.begin(now + Duration::from_secs(21)), "it was a simple one");
+    }
+
+    #[test]
+    fn strangers_leave_every_second_turn_to_others() {
+        #[expect(clippy::disallowed_methods, reason = "an arbitrary base; only offsets are used")]
+        let now = Instant::now();
+        let mut pace = Pace::default();
+        assert!(pace.begin_for_stranger(now));
+        pace.end(1500);
+        assert!(!pace.begin_for_stranger(now + Duration::from_secs(39)));
+        assert!(pace.begin(now + Duration::from_secs(39)));
+        pace.end(1500);
+        assert!(!pace.begin_for_stranger(now + Duration::from_secs(78)), "it had its turn 39 s ago, but another since");
+        assert!(pace.begin_for_stranger(now + Duration::from_secs(79)));
     }
 }

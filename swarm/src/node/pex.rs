@@ -215,7 +215,8 @@ impl Node {
     fn say_where_we_are(&mut self, session: Handle) {
         let now = self.now;
         let shared = self.shared_with(session);
-        let reflexive = [Family::V4, Family::V6].map(|family| self.outside.reflexive(family));
+        // Where one stranger alone says that we are, nobody is told to send.
+        let reflexive = [Family::V4, Family::V6].map(|family| self.outside.sure(family));
         let seen = self.outside.forwarded().iter().copied().chain(reflexive.into_iter().flatten());
         let mut addrs: Vec<SocketAddr> = seen.chain(self.outside.own().iter().copied()).collect();
         let mut known = BTreeSet::new();

@@ -4,9 +4,10 @@
 //! sessions, or from others that the driver opens when it is asked to. What is found becomes a path of the session, which proves
 //! it again and moves there.
 
+mod shares;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use crypto::Seed;
@@ -15,8 +16,9 @@ use nat::scope::{Family, Subnet, is_public};
 use nat::{Candidate, CandidateKind, Method, Pace, Plan, Punch, Report, Setup, limits};
 use peer::Handle;
 use peer::mux::{SendError, Urgency};
-use structs::{Datagram, Deadline, Link, Lru, Machine, Path, Rejected, Transmit, TransmitBuf};
+use structs::{Datagram, Deadline, Link, Machine, Path, Rejected, Transmit, TransmitBuf};
 
+use self::shares::{Takes, Whose};
 use super::event::Event;
 use super::fresh::Fresh;
 use super::{Node, is_circuit};
@@ -42,7 +44,7 @@ pub(super) struct Punches {
     /// Paths that were found.
     found: BTreeMap<Handle, (Link, SocketAddr)>,
     /// When each peer made us take part.
-    takes: Lru<crypto::PeerId, [Option<Instant>; TAKES]>,
+    takes: Takes,
 }
 
 #[derive(Debug)]
@@ -86,34 +88,12 @@ impl Punches {
             quiet_until: None,
             quiet_again: None,
             found: BTreeMap::new(),
-            takes: Lru::new(NonZeroUsize::MIN.saturating_add(MAX_PEERS - 1)),
+            takes: Takes::default(),
         }
     }
 
     pub(super) fn on_readable(&mut self, session: Handle) {
         self.readable.insert(session);
-    }
-
-    /// Whether a peer may make us take part once more.
-    fn may_take(&mut self, peer: crypto::PeerId, now: Instant) -> bool {
-        let mut takes = self.takes.get(&peer, now).copied().unwrap_or_default();
-        let oldest = takes.iter_mut().min_by_key(|at| **at);
-        let Some(oldest) = oldest.filter(|at| at.is_none_or(|at| now >= at + TAKES_IN)) else { return false };
-        *oldest = Some(now);
-        // Without weights nothing is too heavy.
-        let _ = self.takes.insert(peer, takes, 0, now);
-        true
-    }
-
-    /// Whether too much is sent to a network already.
-    fn is_crowded(&self, networks: &[Subnet], ours: bool) -> bool {
-        let running = |network: &Subnet| {
-            self.attempts.values().filter(|a| !a.punch.is_closed() && a.networks.contains(network)).count()
-        };
-        // Those that others begin leave room for ours.
-        let theirs = self.attempts.values().filter(|attempt| !attempt.ours).count();
-        let full = if ours { self.attempts.len() >= MAX_ATTEMPTS } else { theirs >= MAX_ATTEMPTS / 2 };
-        full || networks.iter().any(|network| running(network) >= ATTEMPTS_OF_NETWORK)
     }
 
     /// Whether new flows would put the count of a NAT's ports out.
@@ -162,7 +142,7 @@ impl Node {
             return Err(Why::Hidden);
         }
         let networks: Vec<Subnet> = setup.stated.iter().copied().map(Subnet::of).collect();
-        if self.punches.is_crowded(&networks, true) {
+        if self.punches.is_crowded(&networks, Whose::Ours) {
             return Err(Why::Trying);
         }
         setup.birthday = self.punches.pace.begin(now);
@@ -247,11 +227,12 @@ impl Node {
         let mut setup = self.setup(&peer, &path);
         let networks: Vec<Subnet> = setup.stated.iter().copied().map(Subnet::of).collect();
         let hidden = setup.stated.is_empty() && !setup.local;
+        let whose = if self.shares_a_topic(session) { Whose::Neighbours } else { Whose::Strangers };
         let takes_part = self.punches.on
             && !hidden
-            && !self.punches.is_crowded(&networks, false)
+            && !self.punches.is_crowded(&networks, whose)
             && self.relays.hints.way(&peer) != DialWay::Relayed
-            && self.punches.may_take(peer, now);
+            && self.punches.takes.may_take(peer, now);
         if !takes_part {
             let end = Message::End { attempt: message.attempt(), why: EndCode::Refused }.encode();
             // What finds no room is not answered, which says the same a little later.
@@ -269,7 +250,11 @@ impl Node {
         }
         // Nobody takes that away from others who will not need it.
         let needs_many = matches!(&message, Message::Offer(offer) if is_birthday(&offer.report, &setup.report));
-        setup.birthday = needs_many && self.punches.pace.begin(now);
+        setup.birthday = needs_many
+            && match whose {
+                Whose::Strangers => self.punches.pace.begin_for_stranger(now),
+                _ => self.punches.pace.begin(now),
+            };
         let seed = self.punches.next_seed();
         let (birthday, first_socket) = (setup.birthday, setup.first_socket);
         let mut punch = Punch::respond(setup, &seed, now);
@@ -579,14 +564,6 @@ const fn unspecified(remote: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, 0)
 }
 
-/// Attempts at a time, and how many of them may send to one network (IPv4 /24, IPv6 /48).
-const MAX_ATTEMPTS: usize = 16;
-const ATTEMPTS_OF_NETWORK: usize = 2;
-/// How often in [`TAKES_IN`] one peer makes us take part in an attempt.
-const TAKES: usize = 4;
-const TAKES_IN: Duration = Duration::from_mins(1);
-/// Peers of whom that is counted.
-const MAX_PEERS: usize = 256;
 /// Addresses of IPv6 that are tried though the peer alone names them.
 const NAMED: usize = 2;
 /// For how long nothing else makes mappings, and how often at most.
