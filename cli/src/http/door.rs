@@ -70,6 +70,10 @@ mod tests {
         inside.pop();
         inside.extend(door.enter(host([203, 0, 113, 1])));
         assert!(door.enter(host([203, 0, 113, 1])).is_none());
+        let near: Vec<Pass> = std::iter::from_fn(|| door.enter(host([10, 0, 0, 1]))).collect();
+        assert_eq!(near.len(), limits::PRIVATE * limits::CONNECTIONS_PER_HOST, "nor does one of a private network");
+        assert!(door.enter(host([10, 0, 0, 2])).is_some());
+        drop(near);
         inside.extend(std::iter::from_fn(|| door.enter(host([127, 0, 0, 1]))));
         assert_eq!(inside.len(), limits::CONNECTIONS);
         assert!(door.enter(host([203, 0, 113, 2])).is_none());

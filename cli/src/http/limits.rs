@@ -4,12 +4,15 @@ use std::time::Duration;
 
 /// Connections at once, in all of one listener.
 pub(crate) const CONNECTIONS: usize = 1024;
-/// Connections at once from one public address (IPv6: /64). A sender or receiver that waits holds one.
+/// Connections at once from one public address (IPv6: /64); see [`PRIVATE`] for others. A sender or receiver that waits holds one.
 pub(crate) const CONNECTIONS_PER_HOST: usize = 64;
 /// Connections at once from one public /24 (IPv6: /48).
 pub(crate) const CONNECTIONS_PER_NETWORK: usize = 256;
+/// What an address of a private network may have, in shares of a public one: more may be behind it, but not everybody. Addresses of
+/// this machine are not counted, as a server in front may be one.
+pub(crate) const PRIVATE: usize = 4;
 /// Requests to the lists by one public address in a second.
-pub(crate) const REQUESTS_PER_SECOND: u32 = 20;
+pub(crate) const REQUESTS_PER_SECOND: usize = 20;
 /// Addresses that are counted for it at once.
 pub(crate) const PACED: usize = 16_384;
 /// How long the head of a request may take, and how long a connection may have none.
@@ -20,8 +23,11 @@ pub(crate) const HEAD_BYTES: usize = 16 * 1024;
 pub(crate) const HEADERS: usize = 64;
 /// How long the body of an announcement may take.
 pub(crate) const BODY: Duration = Duration::from_secs(10);
-/// How long a connection, which has one request, lives where nobody waits for anybody: one that lives longer is slow.
+/// How long a connection, which has one request, lives where it waits for nobody: one that lives longer is slow. The longest answer
+/// then takes 2 KiB/s.
 pub(crate) const LIFE: Duration = Duration::from_secs(60);
+/// After how long without a word from the other end it is asked whether it is there, how often, and how often it may say nothing.
+pub(crate) const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
 /// How long connections have to finish when the server ends.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 /// How often what is old is looked for.
@@ -62,10 +68,7 @@ pub(crate) const PIPE_BYTES: u64 = 1 << 20;
 pub(crate) const PIPE_AHEAD: usize = HEAD_BYTES;
 /// Parts of a body that wait for a receiver who reads slowly, each of [`HEAD_BYTES`] at most.
 pub(crate) const PIPE_PARTS: usize = 2;
-/// How long it may take to pass on a body.
+/// How long it may take to pass on a body, to its last byte.
 pub(crate) const PIPE_TRANSFER: Duration = Duration::from_secs(60);
-/// How long a connection lives where people wait for each other.
-pub(crate) const PIPE_LIFE: Duration = Duration::from_secs(4 * 60);
 
 const _: () = assert!(SEALED * swarm::rendezvous::MAX_BODY <= 16 << 20 && ANNOUNCEMENT_BYTES <= HEAD_BYTES);
-const _: () = assert!(PIPE_WAIT.as_secs() + PIPE_TRANSFER.as_secs() + HEAD.as_secs() < PIPE_LIFE.as_secs());

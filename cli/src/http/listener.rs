@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -17,6 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::door::Door;
 use super::origin::Origin;
+use super::life::Life;
 use super::{Site, limits};
 
 /// How long to wait when the system has no more sockets.
@@ -97,12 +99,22 @@ async fn told(ending: &mut watch::Receiver<bool>) {
     let _ = ending.wait_for(|ending| *ending).await;
 }
 
+/// Has the system ask whether somebody is there who says nothing, as those who wait do.
+fn watch_over(stream: &TcpStream) {
+    let (idle, pause, tries) = limits::KEEPALIVE;
+    let keepalive = TcpKeepalive::new().with_time(idle).with_interval(pause).with_retries(tries);
+    // Without it those who are gone hold their places a little longer.
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
 /// Serves one connection.
 async fn serve(site: Arc<Site>, stream: TcpStream, remote: SocketAddr, mut ending: watch::Receiver<bool>) {
-    let life = site.life();
+    watch_over(&stream);
+    let life = Life::new(limits::LIFE);
+    let of_answer = life.clone();
     let service = service_fn(move |request| {
-        let site = Arc::clone(&site);
-        async move { site.answer(request, remote.ip()).await }
+        let (site, life) = (Arc::clone(&site), of_answer.clone());
+        async move { site.answer(request, remote.ip(), life).await }
     });
     let mut http = http1::Builder::new();
     // One request each: whoever asks now and then gains nothing from keeping it, and a life that ends cuts no second one short.
@@ -112,7 +124,7 @@ async fn serve(site: Arc<Site>, stream: TcpStream, remote: SocketAddr, mut endin
     // Whatever it ended by, it has ended.
     tokio::select! {
         _ = &mut connection => return,
-        () = sleep(life) => return,
+        () = life.over() => return,
         () = told(&mut ending) => {}
     }
     connection.as_mut().graceful_shutdown();

@@ -1,6 +1,7 @@
 //! HTTP servers for those who know no peer yet: lists of addresses, and a place for two to meet.
 
 mod door;
+mod life;
 pub(crate) mod limits;
 mod listener;
 mod origin;
@@ -12,7 +13,7 @@ mod sealed;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, Once, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -24,6 +25,7 @@ use swarm::rendezvous;
 use thiserror::Error;
 use tokio::time::timeout;
 
+use self::life::Life;
 pub(crate) use self::listener::Listener;
 pub(crate) use self::origin::Origin;
 use self::origin::Pace;
@@ -85,18 +87,13 @@ impl Site {
         }
     }
 
-    /// How long one connection may live.
-    const fn life(&self) -> Duration {
-        if self.piping.is_some() { limits::PIPE_LIFE } else { limits::LIFE }
-    }
-
     /// Answers a request that came from this address.
-    async fn answer(&self, request: Request<Incoming>, from: IpAddr) -> Result<Answer, Infallible> {
-        let outcome = self.route(request, from).await;
+    async fn answer(&self, request: Request<Incoming>, from: IpAddr, life: Life) -> Result<Answer, Infallible> {
+        let outcome = self.route(request, from, life).await;
         Ok(outcome.unwrap_or_else(|refusal| refusal.answer()))
     }
 
-    async fn route(&self, request: Request<Incoming>, from: IpAddr) -> Result<Answer, Refusal> {
+    async fn route(&self, request: Request<Incoming>, from: IpAddr, life: Life) -> Result<Answer, Refusal> {
         if request.uri().path() == "/healthz" && request.method() == Method::GET {
             return Ok(text(StatusCode::OK, "ok\n"));
         }
@@ -107,7 +104,7 @@ impl Site {
             return answer_lists(lists, route, request, origin).await;
         }
         match &self.piping {
-            Some(piping) => piping.answer(request, origin).await,
+            Some(piping) => piping.answer(request, origin, life).await,
             None => Err(Refusal::NotFound),
         }
     }

@@ -35,8 +35,19 @@ impl Origin {
         }
     }
 
-    /// Whether it is an address of the internet. Others are not counted one by one: whoever runs a server on a private network,
-    /// or behind another server, knows who is there.
+    /// How many shares a host has: whoever runs a server on a private network knows who is there, but not what they run; on this
+    /// machine there is no end to it.
+    pub(crate) const fn shares(self) -> usize {
+        if self.0.is_loopback() {
+            usize::MAX
+        } else if self.is_public() {
+            1
+        } else {
+            limits::PRIVATE
+        }
+    }
+
+    /// Whether it is an address of the internet.
     pub(crate) const fn is_public(self) -> bool {
         match self.0 {
             IpAddr::V4(ip) => {
@@ -78,11 +89,12 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Whether the host has less than the one and the network less than the other. Who is not public always has.
+    /// Whether the host has less than its shares of the one, and the network less than the other. A private network has as much as
+    /// its hosts.
     pub(crate) fn has_room(&self, origin: Origin, per_host: usize, per_network: usize) -> bool {
         let count = |map: &BTreeMap<u128, usize>, key| map.get(&key).copied().unwrap_or_default();
-        !origin.is_public()
-            || (count(&self.hosts, origin.host()) < per_host && count(&self.networks, origin.network()) < per_network)
+        count(&self.hosts, origin.host()) < per_host.saturating_mul(origin.shares())
+            && (!origin.is_public() || count(&self.networks, origin.network()) < per_network)
     }
 
     /// The network that has most, if it has more than that of this origin would have with one more.
@@ -116,11 +128,11 @@ impl Shares {
     }
 }
 
-/// How many requests each public host makes in the second that is now.
+/// How many requests each host makes in the second that is now.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     began: Option<Instant>,
-    counts: BTreeMap<u128, u32>,
+    counts: BTreeMap<u128, usize>,
 }
 
 impl Pace {
@@ -130,12 +142,12 @@ impl Pace {
             (self.began, self.counts) = (Some(now), BTreeMap::new());
         }
         let host = origin.host();
-        if !origin.is_public() || !self.counts.contains_key(&host) && self.counts.len() >= limits::PACED {
+        if !self.counts.contains_key(&host) && self.counts.len() >= limits::PACED {
             return true;
         }
         let count = self.counts.entry(host).or_default();
         *count = count.saturating_add(1);
-        *count <= limits::REQUESTS_PER_SECOND
+        *count <= limits::REQUESTS_PER_SECOND.saturating_mul(origin.shares())
     }
 }
 
@@ -175,7 +187,10 @@ mod tests {
             assert!(pace.may_ask(origin("203.0.113.7"), now));
         }
         assert!(!pace.may_ask(origin("203.0.113.7"), now));
-        assert!(pace.may_ask(origin("203.0.113.8"), now) && pace.may_ask(origin("10.0.0.1"), now));
+        assert!(pace.may_ask(origin("203.0.113.8"), now) && pace.may_ask(origin("127.0.0.1"), now));
+        let near = (0..1000).filter(|_| pace.may_ask(origin("10.0.0.1"), now)).count();
+        assert_eq!(near, limits::PRIVATE * limits::REQUESTS_PER_SECOND);
+        assert!((0..10_000).all(|_| pace.may_ask(origin("127.0.0.1"), now)), "perhaps a server in front");
         assert!(pace.may_ask(origin("203.0.113.7"), now + Duration::from_secs(1)));
     }
 }

@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::door::{Door, Pass};
+use super::life::Life;
 use super::origin::Origin;
 use super::refusal::Refusal;
 use super::{Aborted, Answer, limits};
@@ -90,7 +91,12 @@ impl Piping {
     }
 
     /// Answers whoever comes to a path.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, origin: Origin) -> Result<Answer, Refusal> {
+    pub(crate) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        origin: Origin,
+        life: Life,
+    ) -> Result<Answer, Refusal> {
         let path = request.uri().path();
         if path.len() > limits::PIPE_PATH {
             return Err(Refusal::Malformed(format!("a path has at most {} bytes", limits::PIPE_PATH)));
@@ -105,8 +111,8 @@ impl Piping {
         }
         let pass = self.door.enter(origin).ok_or(Refusal::TooMany)?;
         match *request.method() {
-            Method::GET => self.receive(path, pass).await,
-            Method::POST | Method::PUT => self.send(request, pass),
+            Method::GET => self.receive(path, pass, life).await,
+            Method::POST | Method::PUT => self.send(request, pass, life),
             _ => Err(Refusal::Method("GET, POST, PUT")),
         }
     }
@@ -123,7 +129,7 @@ impl Piping {
         Place { piping: self.clone(), path: path.to_owned(), number }
     }
 
-    async fn receive(&self, path: &str, pass: Pass) -> Result<Answer, Refusal> {
+    async fn receive(&self, path: &str, pass: Pass, life: Life) -> Result<Answer, Refusal> {
         let (place, met) = {
             let mut waiting = self.lock();
             match waiting.paths.remove(path) {
@@ -131,6 +137,7 @@ impl Piping {
                     let (sender, body) = Channel::new(limits::PIPE_PARTS);
                     // One who goes away at this moment leaves a body that breaks off.
                     let _ = meet.send(sender);
+                    life.last(limits::PIPE_TRANSFER);
                     return Ok(Parcel { headers, body }.answer());
                 }
                 Some(taken @ (_, Half::Receiver { .. })) => {
@@ -143,15 +150,18 @@ impl Piping {
                 }
             }
         };
+        life.last(limits::PIPE_WAIT + limits::LIFE);
         let met = timeout(limits::PIPE_WAIT, met).await;
         drop((place, pass));
+        // Whoever reads slowly holds a connection no longer than that.
+        life.last(limits::PIPE_TRANSFER);
         match met {
             Ok(Ok(parcel)) => Ok(parcel.answer()),
             _ => Err(Refusal::Late(limits::PIPE_WAIT.as_secs())),
         }
     }
 
-    fn send(&self, request: Request<Incoming>, pass: Pass) -> Result<Answer, Refusal> {
+    fn send(&self, request: Request<Incoming>, pass: Pass, life: Life) -> Result<Answer, Refusal> {
         if request.body().size_hint().lower() > limits::PIPE_BYTES {
             return Err(Refusal::TooLarge(limits::PIPE_BYTES));
         }
@@ -197,6 +207,8 @@ impl Piping {
             }
         };
         drop(waiting);
+        // It is told how it went, and has a moment to read that.
+        life.last(limits::PIPE_WAIT + limits::PIPE_TRANSFER + limits::HEAD);
         let told = Told { first: Some(first), work: Some(work), _pass: pass };
         let mut answer = Response::new(told.boxed_unsync());
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
