@@ -23,6 +23,11 @@ fn main() -> io::Result<()> {
             "session" => (0..=255).map(|n| noise(&[n | 1], 32 + rng.below(400), &mut rng)).collect(),
             "nat" => traversal(&mut rng),
             "relay" => (0..256).map(|_| noise(&[], 64 + rng.below(1500), &mut rng)).collect(),
+            "node" => (0..=255).map(|n| noise(&[n], 16 + rng.below(300), &mut rng)).collect(),
+            "stream" => (0..64).map(|n| noise(&[n], 8 + rng.below(60), &mut rng)).collect(),
+            "text" => texts(),
+            "rendezvous" => said(&mut rng)?,
+            "v12_dht" => (0..256).map(|_| noise(&[], 32 + rng.below(300), &mut rng)).collect(),
             "dht_message" => hash_table(&mut rng),
             "dht_table" => (0..=255).map(|n| noise(&[n], 32 + rng.below(600), &mut rng)).collect(),
             "dht_store" => (0..=255).map(|_| noise(&[], 32 + rng.below(600), &mut rng)).collect(),
@@ -102,6 +107,55 @@ fn hash_table(rng: &mut Rng) -> Vec<Vec<u8>> {
     let cut: Vec<Vec<u8>> = seeds.iter().map(|seed| seed[..rng.below(seed.len() as u64) as usize].to_vec()).collect();
     seeds.extend(cut);
     seeds
+}
+
+/// What people write.
+fn texts() -> Vec<Vec<u8>> {
+    use swarm::{PeerId, Ticket, TopicId};
+    let id = PeerId::from(crypto::Identity::from_seed([1; 32]).peer_id());
+    let (v4, v6) = (([192, 0, 2, 1], 4000).into(), "[2001:db8::1]:4000".parse().expect("an address"));
+    let ticket = Ticket::new(id, [v4, v6]);
+    let mut texts = vec![
+        id.to_string(),
+        ticket.to_string(),
+        ticket.clone().topic(TopicId::from("cats")).relay(id, [v4]).to_string(),
+        Ticket::new(id, []).to_string().to_uppercase(),
+    ];
+    for place in ["192.0.2.1:4000", "[2001:db8::1]:4000", "[fe80::1%2]:7", "host.example:4000"] {
+        texts.push(format!("{id}@{place}"));
+        for scheme in ["", "p2p://", "udp://", "tcp://", "ws://"] {
+            texts.push(format!("{scheme}{place}"));
+            texts.push(format!("{scheme}{id}@{place}"));
+        }
+    }
+    texts.into_iter().map(String::into_bytes).collect()
+}
+
+/// What nodes leave at servers, each behind the bytes that choose how it is read.
+fn said(rng: &mut Rng) -> io::Result<Vec<Vec<u8>>> {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors/v12/json_messages.json");
+    let vectors: Value = serde_json::from_slice(&fs::read(vectors)?)?;
+    let met = [vectors["me_with_stun"].to_string(), vectors["me_without_stun"].to_string()];
+    let list = r#"[{"id":"ab","ip":"9.9.9.9","port":9},{"ip":"127.0.0.1","port":1},7]"#.to_owned();
+    let service = format!("{}.{}", "ab".repeat(16), "cd".repeat(16));
+    let record = framing::record::Record {
+        sequence: 1,
+        expires: std::time::Duration::from_secs(1_800_000_600),
+        addresses: vec![([9, 9, 9, 9], 9).into(), ([127, 0, 0, 1], 9).into()],
+        ..framing::record::Record::default()
+    };
+    let record = record.sign(&crypto::Identity::from_seed([2; 32])).map_err(io::Error::other)?;
+    let bodies = swarm::rendezvous::list([&[1; 40][..], &[2; 100], &[]]);
+    let mut seeds = Vec::new();
+    for reaches in [[0, 2], [2, 2], [1, 1], [0, 0]] {
+        seeds.push([&reaches, &[1][..], record.as_bytes()].concat());
+        seeds.push([&reaches, &[2][..], &bodies].concat());
+        seeds.extend(met.iter().map(|met| [&reaches, &[3][..], met.as_bytes()].concat()));
+        seeds.push([&reaches, &[4][..], list.as_bytes()].concat());
+        seeds.push([&reaches, &[5, 0, 0, 0, 0, 7, 1, 3, 2, 9, 9, 9, 9][..], service.as_bytes()].concat());
+        seeds.extend((0..8).map(|_| noise(&[reaches[0], reaches[1], 0], 20 + rng.below(100), rng)));
+    }
+    Ok(seeds)
 }
 
 /// Everything in a folder of vectors that goes over the network.

@@ -50,6 +50,10 @@ replays!(
     session,
     nat,
     relay,
+    node,
+    stream,
+    text,
+    rendezvous,
     dht_message,
     dht_table,
     dht_store,
@@ -59,7 +63,8 @@ replays!(
     v12_reorder,
     v12_chunks,
     v12_peer,
-    v12_node
+    v12_node,
+    v12_dht
 );
 
 /// Folders that belong to no target are of one that was renamed: nobody would run them.

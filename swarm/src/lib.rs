@@ -9,6 +9,9 @@ pub mod discovery;
 mod driver;
 mod error;
 mod event;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hosts;
 mod id;
 pub mod nat;

@@ -471,7 +471,7 @@ impl Builder {
         {
             let web = Web::default();
             let meetings = |server: &Server, name: &str| {
-                Meetings::new(Arc::clone(&identity), Span::of(server, far), seed.fork(name))
+                Meetings::new(Arc::clone(&identity), Span::of(server.reach(), far), seed.fork(name))
             };
             for server in bootstrap_servers {
                 let meetings = meetings(&server, &format!("http {}", server.host));

@@ -31,7 +31,7 @@ mod addresses;
 mod bind;
 mod bodies;
 mod builder;
-mod carrier;
+pub(crate) mod carrier;
 mod command;
 mod conn;
 mod ending;

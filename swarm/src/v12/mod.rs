@@ -16,7 +16,7 @@
 mod config;
 pub mod dht;
 #[cfg(feature = "tokio")]
-mod driver;
+pub(crate) mod driver;
 mod event;
 mod introduce;
 mod links;

@@ -5,10 +5,10 @@ use structs::TransmitBuf;
 
 /// What a stream carries that is not of this protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Garbage;
+pub(crate) struct Garbage;
 
 /// Appends a datagram. None is longer than [`TransmitBuf::MAX_BATCH`].
-pub(super) fn push(out: &mut Vec<u8>, datagram: &[u8]) {
+pub(crate) fn push(out: &mut Vec<u8>, datagram: &[u8]) {
     if let Ok(len) = u16::try_from(datagram.len()) {
         out.extend_from_slice(&len.to_be_bytes());
         out.extend_from_slice(datagram);
@@ -20,7 +20,7 @@ pub(super) fn push(out: &mut Vec<u8>, datagram: &[u8]) {
 /// # Errors
 ///
 /// [`Garbage`] as soon as the length or the first byte of a frame is not that of a datagram which a stream may carry.
-pub(super) fn complete(bytes: &[u8]) -> Result<usize, Garbage> {
+pub(crate) fn complete(bytes: &[u8]) -> Result<usize, Garbage> {
     let mut at = 0;
     while let Some((len, rest)) = bytes.get(at..).and_then(<[u8]>::split_first_chunk) {
         let len = usize::from(u16::from_be_bytes(*len));
@@ -36,7 +36,7 @@ pub(super) fn complete(bytes: &[u8]) -> Result<usize, Garbage> {
 }
 
 /// The datagrams of whole frames.
-pub(super) fn each(mut frames: &mut [u8], mut each: impl FnMut(&mut [u8])) {
+pub(crate) fn each(mut frames: &mut [u8], mut each: impl FnMut(&mut [u8])) {
     while let Some((len, rest)) = frames.split_first_chunk_mut() {
         let len = usize::from(u16::from_be_bytes(*len));
         let Some((datagram, rest)) = rest.split_at_mut_checked(len) else { return };

@@ -14,7 +14,7 @@
 
 mod admission;
 mod connection;
-mod frame;
+pub(crate) mod frame;
 mod listen;
 mod transports;
 #[cfg(feature = "ws")]

@@ -10,6 +10,7 @@ use reqwest::Method;
 use super::meeting::Meetings;
 use super::web::{ANSWER, Server, Web};
 use super::{Found, Outcome, Pace, Source, Us};
+use crate::clock;
 use crate::discovery::{self, SourceError, Task};
 use crate::rendezvous::{self, SEALED};
 
@@ -28,7 +29,7 @@ impl HttpSource {
 
     async fn leave(&self, task: Task, us: &Us) -> Result<(), SourceError> {
         let place = self.meetings.place(task, super::day::today()).ok_or(SourceError::Broken)?;
-        let body = self.meetings.body(&place, place.name(), us, &mut self.meetings.rng())?;
+        let body = self.meetings.body((&place, place.name()), us, &mut self.meetings.rng(), clock::epoch().unix)?;
         let path = format!("{SEALED}/{}/{}", HEXLOWER.encode(place.name()), self.meetings.slot(&place));
         let query = format!("ttl={}", TTL.as_secs());
         let body = Some(("application/octet-stream", body));
@@ -36,13 +37,13 @@ impl HttpSource {
     }
 
     async fn look(&self, task: Task, found: &mut Found) -> Result<(), SourceError> {
-        let mut known = BTreeSet::new();
+        let (mut known, unix) = (BTreeSet::new(), clock::epoch().unix);
         for day in super::day::now() {
             let place = self.meetings.place(task, day).ok_or(SourceError::Broken)?;
             let path = format!("{SEALED}/{}", HEXLOWER.encode(place.name()));
             let answer = self.web.ask(&self.server, Method::GET, (&path, None), None, ANSWER).await?;
             for body in rendezvous::listed(&answer) {
-                let Some((peer, addrs)) = self.meetings.read(&place, place.name(), body) else { continue };
+                let Some((peer, addrs)) = self.meetings.read((&place, place.name()), body, unix) else { continue };
                 // What lies in the place of a peer counts if it is that one's.
                 let is_wanted = !matches!(task, Task::Peer(wanted) if wanted != peer);
                 if is_wanted && known.insert(peer) {

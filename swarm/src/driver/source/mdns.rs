@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crypto::topic::{NONCE, TAG, beacon_tag, same_tag};
+use crypto::topic::{NONCE, beacon_tag};
 use crypto::{Rng, Seed};
 use data_encoding::HEXLOWER;
 use mdns_sd::{IfKind, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use super::service::Heard;
 use super::{Found, Outcome, Pace, Reach, Source, Us};
 use crate::discovery::{self, SourceError, Task};
 use crate::{TopicId, clock};
@@ -32,14 +33,6 @@ struct Running {
     /// By full name: what others announce.
     heard: Arc<Mutex<BTreeMap<String, Heard>>>,
     listener: JoinHandle<()>,
-}
-
-/// A service of somebody.
-#[derive(Debug, Clone)]
-struct Heard {
-    nonce: [u8; NONCE],
-    tag: [u8; TAG],
-    addrs: Vec<SocketAddr>,
 }
 
 impl Drop for Running {
@@ -127,10 +120,9 @@ impl MdnsSource {
             .with(|running| Ok((Arc::clone(&running.heard), running.ours.values().cloned().collect::<Vec<_>>())))
             .await?;
         let heard = heard.lock().await.clone();
-        let hours = [hour(), hour().saturating_sub(1), hour() + 1];
+        let hour = hour();
         for (_, service) in heard.into_iter().filter(|(name, _)| !ours.contains(name)) {
-            let is_it = |hour: &u64| same_tag(&beacon_tag(topic.as_bytes(), *hour, &service.nonce), &service.tag);
-            if hours.iter().any(is_it) {
+            if service.is_for(topic, hour) {
                 found.push(None, service.addrs).await;
             }
         }
@@ -178,18 +170,9 @@ impl std::fmt::Debug for MdnsSource {
 /// What a service says, if it is one of ours and may be dialled.
 fn read(service: &ResolvedService, reach: Reach) -> Option<Heard> {
     let name = service.fullname.strip_suffix(SERVICE)?.strip_suffix('.')?;
-    let nonce = HEXLOWER.decode(name.as_bytes()).ok()?.try_into().ok()?;
     let tag = service.txt_properties.get_property_val_str("t")?;
-    let tag = HEXLOWER.decode(tag.as_bytes()).ok()?.try_into().ok()?;
-    let mut addrs: Vec<SocketAddr> = service
-        .addresses
-        .iter()
-        .map(|ip| SocketAddr::new(ip.to_ip_addr(), service.port))
-        .filter(|addr| addr.port() != 0 && Reach::of(addr.ip()) == Some(reach))
-        .collect();
-    addrs.sort_unstable();
-    addrs.truncate(MAX_ADDRS);
-    (!addrs.is_empty()).then_some(Heard { nonce, tag, addrs })
+    let addrs = service.addresses.iter().map(|ip| SocketAddr::new(ip.to_ip_addr(), service.port));
+    Heard::read(name, tag, addrs, reach)
 }
 
 fn failed(error: mdns_sd::Error) -> SourceError {
@@ -204,9 +187,8 @@ fn hour() -> u64 {
 }
 
 const SERVICE: &str = "_setowire._udp.local.";
-/// Services of others that are remembered, and addresses of each.
+/// Services of others that are remembered.
 const MAX_HEARD: usize = 256;
-const MAX_ADDRS: usize = 4;
 /// A tag is good for an hour before and after its own.
 const PACE: Pace = Pace {
     search: (Duration::from_millis(500), Duration::from_secs(5)),

@@ -7,14 +7,12 @@ use std::time::Duration;
 
 use crypto::rendezvous::{self, Rendezvous};
 use crypto::{Identity, Rng, Seed};
-use data_encoding::HEXLOWER;
 use framing::limits::MAX_RECORD_ADDRESSES;
 use framing::record::{Record, SignedRecord};
 
-use super::web::Server;
 use super::{Reach, Us};
 use crate::discovery::{SourceError, Task};
-use crate::{PeerId, clock};
+use crate::PeerId;
 
 /// From where to where addresses reach that are told and taken.
 #[derive(Debug, Clone, Copy)]
@@ -24,9 +22,9 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Of a server, for a node that goes no farther than `far`.
-    pub(crate) fn of(server: &Server, far: Reach) -> Self {
-        Self { near: server.reach().min(far), far }
+    /// Of a server that is so near, for a node that goes no farther than `far`.
+    pub(crate) fn of(server: Reach, far: Reach) -> Self {
+        Self { near: server.min(far), far }
     }
 
     pub(crate) fn has(&self, addr: &SocketAddr) -> bool {
@@ -60,8 +58,9 @@ impl Meetings {
         self.identity.peer_id().into()
     }
 
+    #[cfg(feature = "http")]
     pub(crate) fn slot(&self, place: &Rendezvous) -> String {
-        HEXLOWER.encode(&place.slot(&self.slots))
+        data_encoding::HEXLOWER.encode(&place.slot(&self.slots))
     }
 
     /// The place of something that is said or looked for on a day.
@@ -75,20 +74,19 @@ impl Meetings {
         Some(Rendezvous::new(meeting, &secret, day))
     }
 
-    /// Where we are, signed, sealed for a place or an inbox in it.
+    /// Where we are, signed at `unix`, sealed for a place or an inbox in it.
     pub(crate) fn body(
         &self,
-        place: &Rendezvous,
-        name: &[u8; rendezvous::NAME],
+        (place, name): (&Rendezvous, &[u8; rendezvous::NAME]),
         us: &Us,
         rng: &mut Rng,
+        unix: Duration,
     ) -> Result<Vec<u8>, SourceError> {
         let mut addresses: Vec<SocketAddr> = us.addrs.iter().copied().filter(|addr| self.span.has(addr)).collect();
         addresses.truncate(MAX_RECORD_ADDRESSES);
         if addresses.is_empty() {
             return Err(SourceError::NoAddress);
         }
-        let unix = clock::epoch().unix;
         let sequence = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
         let record = Record { sequence, expires: unix.saturating_add(HOLDS), addresses, ..Record::default() };
         // All that could be wrong with an address was left out above.
@@ -98,17 +96,17 @@ impl Meetings {
         place.seal(name, text, rng).map_err(|_long| too_long)
     }
 
-    /// Who left a body, and where he is as far as he may be dialled there; `None` if it counts for nothing or is ours.
+    /// Who left a body, and where he is as far as he may be dialled there; `None` if it counts for nothing at `unix` or is ours.
     pub(crate) fn read(
         &self,
-        place: &Rendezvous,
-        name: &[u8; rendezvous::NAME],
+        (place, name): (&Rendezvous, &[u8; rendezvous::NAME]),
         body: &[u8],
+        unix: Duration,
     ) -> Option<(PeerId, Vec<SocketAddr>)> {
         let mut body = body.to_vec();
         let record = SignedRecord::decode(place.open(name, &mut body)?).ok()?;
         let peer = PeerId::from(record.peer());
-        if peer == self.id() || record.check(clock::epoch().unix).is_err() {
+        if peer == self.id() || record.check(unix).is_err() {
             return None;
         }
         let addrs: Vec<SocketAddr> = record.addresses().filter(|addr| self.span.has(addr)).collect();

@@ -13,7 +13,7 @@
 //! | `us.rs` | what this node says of itself |
 //! | `day.rs` | names that change every day |
 //! | `mainline.rs` | the BitTorrent Mainline DHT |
-//! | `mdns.rs` | multicast DNS |
+//! | `mdns.rs`, `service.rs` | multicast DNS, and what a service there says |
 //! | `cache.rs` | a file of peers of earlier runs |
 //! | `web.rs` | asking web servers |
 //! | `meeting.rs`, `http.rs`, `piping.rs` | what is left for others at bootstrap servers and piping servers |
@@ -28,12 +28,14 @@ mod http;
 mod mainline;
 #[cfg(feature = "mdns")]
 mod mdns;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "fuzzing"))]
 mod meeting;
 #[cfg(feature = "http")]
 pub(crate) mod piping;
 mod run;
 mod schedule;
+#[cfg(any(feature = "mdns", feature = "fuzzing"))]
+mod service;
 mod us;
 #[cfg(feature = "http")]
 pub(crate) mod web;
@@ -60,9 +62,11 @@ pub use self::mainline::Mainline;
 pub(crate) use self::mainline::MainlineSource;
 #[cfg(feature = "mdns")]
 pub(crate) use self::mdns::MdnsSource;
-#[cfg(feature = "http")]
+#[cfg(any(feature = "http", feature = "fuzzing"))]
 pub(crate) use self::meeting::{Meetings, Span};
 pub(crate) use self::schedule::Pace;
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::service::Heard;
 pub(crate) use self::us::Announcer;
 use super::limits::CANDIDATES;
 use super::shared::Wish;

@@ -16,7 +16,7 @@ use super::meeting::Meetings;
 use super::web::{Server, Web, is_taken};
 use super::{Found, Outcome, Pace, Source, Us};
 use crate::discovery::{self, SourceError, Task};
-use crate::{PeerId, TopicId};
+use crate::{PeerId, TopicId, clock};
 
 /// How nodes of one wire speak through a piping server.
 pub(crate) trait Language: Debug + Send + Sync + 'static {
@@ -238,13 +238,13 @@ impl Language for Sealed {
         rng: &mut Rng,
     ) -> Result<super::web::Body, SourceError> {
         let name = to.map_or(place.name(), |stranger| &stranger.inbox);
-        Ok(("application/octet-stream", self.0.body(place, name, us, rng)?))
+        Ok(("application/octet-stream", self.0.body((place, name), us, rng, clock::epoch().unix)?))
     }
 
     fn hear(&self, place: &Rendezvous, in_inbox: bool, body: &[u8]) -> Option<Signed> {
         let ours = place.inbox(self.0.id().as_bytes());
         let name = if in_inbox { &ours } else { place.name() };
-        let (peer, addrs) = self.0.read(place, name, body)?;
+        let (peer, addrs) = self.0.read((place, name), body, clock::epoch().unix)?;
         Some(Signed { peer, addrs, inbox: place.inbox(peer.as_bytes()) })
     }
 

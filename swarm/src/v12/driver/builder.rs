@@ -223,7 +223,7 @@ impl Builder {
                 sources.start(ListSource::new(web.clone(), server, identity.id(), far));
             }
             for server in piping_servers {
-                let (span, seed) = (Span::of(&server, far), seed.fork(&format!("piping {}", server.host)));
+                let (span, seed) = (Span::of(server.reach(), far), seed.fork(&format!("piping {}", server.host)));
                 sources.start(PipingSource::new(web.clone(), server, Plain::new(identity.id(), span, seed)));
             }
             sources

@@ -21,6 +21,8 @@ mod handle;
 mod lan;
 mod lanes;
 mod limits;
+#[cfg(any(feature = "http", feature = "fuzzing"))]
+pub(crate) mod said;
 mod shared;
 mod subscriber;
 mod topic;

@@ -2,7 +2,7 @@
 //!
 //! Nothing there is sealed or signed. Addresses found are dialled as every address is that a stranger names.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,8 +10,9 @@ use std::time::Duration;
 use crypto::v12::{NodeId, TopicHash};
 use crypto::{Rng, Seed};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::said::{self, Said};
 use crate::discovery::{self, Reach, SourceError, Task};
 use crate::driver::source::piping::{Language, Stranger};
 use crate::driver::source::web::{ANSWER, Body, Server, Web};
@@ -29,7 +30,7 @@ pub(crate) struct ListSource {
 
 impl ListSource {
     pub(crate) fn new(web: Web, server: Server, id: NodeId, far: Reach) -> Self {
-        let span = Span::of(&server, far);
+        let span = Span::of(server.reach(), far);
         Self { web, server, id, span }
     }
 
@@ -42,13 +43,9 @@ impl ListSource {
 
     async fn look(&self, found: &mut Found) -> Result<(), SourceError> {
         let answer = self.web.ask(&self.server, Method::GET, ("peers", None), None, ANSWER).await?;
-        let garbage = || SourceError::Garbage { host: self.server.host.clone() };
-        let listed = serde_json::from_slice::<Vec<Value>>(&answer).map_err(|_no_list| garbage())?;
-        for entry in listed.iter().take(MAX_LISTED) {
-            let is_us = entry.get("id").and_then(Value::as_str).is_some_and(|id| id == self.id.to_string());
-            if let Some(addr) = addr_of(entry, "ip", "port").filter(|addr| self.span.has(addr) && !is_us) {
-                found.push(None, vec![addr]).await;
-            }
+        let listed = said::listed(&answer, &self.id.to_string(), self.span);
+        for addr in listed.ok_or_else(|| SourceError::Garbage { host: self.server.host.clone() })? {
+            found.push(None, vec![addr]).await;
         }
         Ok(())
     }
@@ -144,16 +141,8 @@ impl Language for Plain {
     }
 
     fn hear(&self, place: &TopicHash, _: bool, body: &[u8]) -> Option<Unproved> {
-        let said: Value = serde_json::from_slice(body).ok()?;
-        let id = said.get("id")?.as_str()?;
-        let is_id = id.len() == 40 && id.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-        if !is_id || id == self.id.to_string() {
-            return None;
-        }
-        let addrs = [addr_of(&said, "ip", "port"), addr_of(&said, "lip", "lport")];
-        let mut addrs: Vec<SocketAddr> = addrs.into_iter().flatten().filter(|addr| self.span.has(addr)).collect();
-        addrs.dedup();
-        (!addrs.is_empty()).then(|| Unproved { addrs, inbox: format!("p2p-{place}-{id}") })
+        let Said { id, addrs } = said::met(body, &self.id.to_string(), self.span)?;
+        Some(Unproved { addrs, inbox: format!("p2p-{place}-{id}") })
     }
 
     fn rng(&self) -> Rng {
@@ -170,17 +159,7 @@ fn best(us: &Us, span: Span) -> Option<SocketAddr> {
     ours.first().copied()
 }
 
-/// A literal IPv4 address: others would have us look up names of their choice.
-fn addr_of(entry: &Value, ip: &str, port: &str) -> Option<SocketAddr> {
-    let ip: Ipv4Addr = entry.get(ip)?.as_str()?.parse().ok()?;
-    let port = u16::try_from(entry.get(port)?.as_u64()?).ok().filter(|port| *port != 0)?;
-    Reach::of(IpAddr::V4(ip))?;
-    Some(SocketAddrV4::new(ip, port).into())
-}
-
 const JSON: &str = "application/json";
-/// Entries of one list that are looked at.
-const MAX_LISTED: usize = 256;
 /// As the existing nodes: at the start and then every three minutes.
 const LIST: Pace = Pace {
     search: (Duration::from_secs(5), Duration::from_secs(180)),
@@ -191,6 +170,8 @@ const LIST: Pace = Pace {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     /// What the existing nodes say, from `vectors/v12/json_messages.json`.
@@ -200,7 +181,7 @@ mod tests {
         let topics: Value = serde_json::from_str(include_str!("../../../../vectors/v12/topics.json")).unwrap();
         let identity = |seed: u8| crypto::v12::Identity::from_seed(&[seed; 32]);
         let server = Server::parse("http://127.0.0.1:1").unwrap();
-        let span = Span::of(&server, Reach::World);
+        let span = Span::of(server.reach(), Reach::World);
         let ours = Plain::new(identity(1).id(), span, Seed::from_bytes([1; 32]));
         for vector in topics["vectors"].as_array().unwrap() {
             let topic = data_encoding::HEXLOWER.decode(vector["topic_hex"].as_str().unwrap().as_bytes()).unwrap();
@@ -236,7 +217,7 @@ mod tests {
         let server = Server::parse("https://host.example").unwrap();
         let ours = Plain::new(
             crypto::v12::Identity::from_seed(&[1; 32]).id(),
-            Span::of(&server, Reach::World),
+            Span::of(server.reach(), Reach::World),
             Seed::from_bytes([1; 32]),
         );
         let place = ours.place(TopicId::from("lobby"));
