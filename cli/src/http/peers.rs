@@ -231,13 +231,13 @@ mod tests {
             told(&mut peers, from(ip), &body, now).map(|()| peers.entries.len())
         };
         for number in 0..limits::ANNOUNCEMENTS {
-            add([10, 0, 0, 1], number, now).unwrap();
+            add([127, 0, 0, 1], number, now).unwrap();
         }
         let kept = add([203, 0, 113, 7], 0, now).unwrap();
         assert_eq!(kept, limits::ANNOUNCEMENTS, "it takes the place of one of those who have most");
-        assert_eq!(add([10, 0, 0, 1], 9999, now), Err(Refusal::Full));
+        assert_eq!(add([127, 0, 0, 1], 9999, now), Err(Refusal::Full));
         let later = now + limits::ANNOUNCEMENT_LIFE;
-        assert_eq!(add([10, 0, 0, 1], 9999, later), Ok(1));
+        assert_eq!(add([127, 0, 0, 1], 9999, later), Ok(1));
         assert!(peers.list(now).len() < 30_000);
     }
 }
