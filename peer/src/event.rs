@@ -20,7 +20,8 @@ pub enum Event {
     Mux(mux::Event),
     /// Another path carries the session now.
     PathChanged(Path),
-    /// Nothing has been answered for a while on the only path that there is. It is said once, until something is heard again. A
+    /// Nothing has been answered for a while on the only path that there is, nor on the one taken instead of it. It is said once, until
+    /// something is heard again. A
     /// path that is added now ([`Peer::add_path`](crate::Peer::add_path)) is used as soon as it is proved.
     Silent,
     /// The other side sees us at this address. One peer's word: ask several.

@@ -36,12 +36,13 @@ impl Session {
         }
         // Behind that: the path that is given up may be the only other one.
         if self.silent_at().is_some_and(|at| at <= cx.now) {
-            match self.paths.alternative() {
-                Some(_) => {
-                    self.silence = Silence::Left;
+            match (self.silence, self.paths.alternative()) {
+                (Silence::Nothing, Some(_)) => {
+                    // The other one has its own patience.
+                    (self.silence, self.unanswered) = (Silence::Left, Some(cx.now));
                     self.leave_silent_path(cx);
                 }
-                None => {
+                _ => {
                     self.silence = Silence::Told;
                     cx.events.push_back(Event::Silent);
                 }
@@ -145,13 +146,13 @@ impl Session {
     /// owner is told, a little later: what he can do costs others something too.
     fn silent_at(&self) -> Option<Instant> {
         let patience = self.recovery.pto(self.paths.best().slot) * 3;
-        match self.paths.alternative() {
-            Some(_) => self.unanswered.filter(|_| self.silence != Silence::Left).map(|since| since + patience),
-            None => {
-                let untold = self.unanswered.filter(|_| self.silence == Silence::Nothing);
-                untold.map(|since| since + patience.max(SILENT))
-            }
-        }
+        let patience = match (self.silence, self.paths.alternative()) {
+            (Silence::Told, _) => return None,
+            (Silence::Nothing, Some(_)) => patience,
+            // Nor is the path any better that was taken instead.
+            (Silence::Nothing, None) | (Silence::Left, _) => patience.max(SILENT),
+        };
+        self.unanswered.map(|since| since + patience)
     }
 
     /// The path in use is silent while another one is proved: that one it is from now on.

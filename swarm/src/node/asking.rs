@@ -25,12 +25,23 @@ pub(super) struct Asking {
     /// Sessions that go through no relay.
     helpers: BTreeSet<Handle>,
     /// Who looks for a peer for us.
-    searches: BTreeMap<PeerId, BTreeSet<Handle>>,
+    searches: BTreeMap<PeerId, Search>,
     /// The number of our record, and who was asked to publish it.
     record: Option<(u64, BTreeSet<Handle>)>,
     /// Who does publish one.
     keepers: BTreeSet<Handle>,
+    /// Who had no room for a question.
+    blocked: BTreeSet<Handle>,
     pub(super) readable: BTreeSet<Handle>,
+}
+
+#[derive(Debug, Default)]
+struct Search {
+    asked: BTreeSet<Handle>,
+    /// The number of the newest record that was found.
+    newest: Option<u64>,
+    /// Records that were said to be of the peer: each costs a check of its signature.
+    heard: u8,
 }
 
 /// What a message says.
@@ -106,6 +117,7 @@ impl Node {
         let now = self.now;
         self.asking.readable.remove(&session);
         self.asking.helpers.remove(&session);
+        self.asking.blocked.remove(&session);
         if let Some((_, asked)) = &mut self.asking.record {
             asked.remove(&session);
         }
@@ -153,12 +165,15 @@ impl Node {
             match self.send_find(helper, &message) {
                 Some(Ok(())) => drop(asked.insert(helper)),
                 // It is asked when it has room, or has said what it speaks.
-                Some(Err(SendError::Blocked)) => {}
+                Some(Err(SendError::Blocked)) => drop(self.asking.blocked.insert(helper)),
                 _ => drop(self.asking.helpers.remove(&helper)),
             }
         }
         match question {
-            Question::Peer(peer) if !asked.is_empty() => drop(self.asking.searches.insert(*peer, asked)),
+            Question::Peer(peer) if !asked.is_empty() => {
+                let newest = self.asking.searches.get(peer).and_then(|search| search.newest);
+                self.asking.searches.insert(*peer, Search { asked, newest, heard: 0 });
+            }
             Question::Peer(_) => {}
             Question::Publish(record) => self.asking.record = Some((record.sequence(), asked)),
         }
@@ -173,8 +188,11 @@ impl Node {
         self.endpoint.with(session, now, |session, _| session.send(protocol, message, Urgency::Normal).map(drop))
     }
 
-    /// A session has room for questions, or speaks the protocol as it turns out.
-    pub(super) fn find_writable(&mut self) {
+    /// A session that had no room for a question has, or speaks the protocol as it turns out.
+    pub(super) fn find_writable(&mut self, session: Handle) {
+        if !self.asking.blocked.remove(&session) {
+            return;
+        }
         if let Some(finder) = &mut self.finder {
             finder.ask_again(self.now);
         }
@@ -215,25 +233,27 @@ impl Node {
     /// A peer that was asked found a record, or says that this was all.
     fn on_record_of(&mut self, from: Handle, peer: PeerId, record: &[u8]) {
         let now = self.now;
-        if self.asking.searches.get(&peer).is_none_or(|asked| !asked.contains(&from)) {
-            return;
+        let Some(search) = self.asking.searches.get_mut(&peer).filter(|search| search.asked.contains(&from)) else { return };
+        if record.is_empty() || search.heard >= RECORDS {
+            // This was all, or more than there can be to say.
+            return self.search_over(peer, from);
         }
+        search.heard += 1;
         let is_its = |record: &SignedRecord| PeerId::from(record.peer()) == peer;
-        match SignedRecord::decode(record).ok().filter(is_its) {
-            Some(record) => {
-                if let Some(finder) = &mut self.finder {
-                    finder.on_record_of(&record, now);
-                }
-            }
-            // What is no record of him is the last that we hear from there.
-            None => self.search_over(peer, from),
+        let Some(record) = SignedRecord::decode(record).ok().filter(is_its) else {
+            // Who says what is not true has no more to say.
+            return self.search_over(peer, from);
+        };
+        let is_newer = search.newest.is_none_or(|newest| newest < record.sequence());
+        if is_newer && self.finder.as_mut().is_some_and(|finder| finder.on_record_of(&record, now)) {
+            search.newest = Some(record.sequence());
         }
     }
 
     fn search_over(&mut self, peer: PeerId, helper: Handle) {
         let now = self.now;
-        let Some(asked) = self.asking.searches.get_mut(&peer) else { return };
-        if asked.remove(&helper) && asked.is_empty() {
+        let Some(search) = self.asking.searches.get_mut(&peer) else { return };
+        if search.asked.remove(&helper) && search.asked.is_empty() {
             self.asking.searches.remove(&peer);
             if let Some(finder) = &mut self.finder {
                 finder.searched_by_others(peer, now);
@@ -269,6 +289,8 @@ const KEPT: u8 = 0x81;
 const MAX_MESSAGE: usize = 1 + 32 + MAX_RECORD;
 /// Peers that are asked the same.
 const ASKED: usize = 2;
+/// Records of one peer that are heard each time it is asked for.
+const RECORDS: u8 = 16;
 /// Messages of one session read at a time.
 const MESSAGES: usize = 8;
 

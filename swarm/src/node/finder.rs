@@ -58,6 +58,11 @@ pub(super) struct Finder {
     /// Of the last record.
     sequence: u64,
     has_contacts: bool,
+    /// Whether contacts are as far away as this node reaches: neighbours alone are not the network, since UDP that is dropped on
+    /// the way out still reaches them.
+    is_connected: bool,
+    /// Our record, as long as others are asked to publish it.
+    asked: Option<SignedRecord>,
     /// There are peers that can be asked.
     helped: bool,
     /// A job began or ended.
@@ -132,6 +137,8 @@ impl Finder {
             crowded: BTreeSet::new(),
             sequence: 0,
             has_contacts: false,
+            is_connected: false,
+            asked: None,
             helped: false,
             progressed: true,
             news: VecDeque::new(),
@@ -262,6 +269,11 @@ impl Finder {
         self.has_contacts
     }
 
+    /// Whether any of those is as far away as this node reaches.
+    pub(super) const fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
     /// Whether more nodes of a family are welcome from whoever names some.
     pub(super) fn wants_contacts(&self, family: Family) -> bool {
         self.dht.table(family).len() < ENOUGH_CONTACTS
@@ -369,6 +381,12 @@ impl Finder {
             self.on_event(event, now);
         }
         let has_contacts = [Family::V4, Family::V6].into_iter().any(|family| !self.dht.table(family).is_empty());
+        let is_out = |node: dht::Node| self.scope.is_out(node.contact.addr.ip());
+        let is_connected = [Family::V4, Family::V6].into_iter().any(|family| self.dht.table(family).iter().any(is_out));
+        if is_connected && !std::mem::replace(&mut self.is_connected, is_connected) {
+            self.jobs.values_mut().for_each(|job| job.hurry(now));
+        }
+        self.is_connected = is_connected;
         if has_contacts && !std::mem::replace(&mut self.has_contacts, has_contacts) {
             let is_due = |job: &&mut Job| job.progress.task.is_search() || job.query.is_none();
             self.jobs.values_mut().filter(is_due).for_each(|job| job.hurry(now));

@@ -531,7 +531,7 @@ impl Node {
             Mux::Message { protocol } if protocol == self.protocols.find => {
                 self.asking.readable.insert(handle);
             }
-            Mux::SendReady { protocol, .. } if protocol == self.protocols.find => self.find_writable(),
+            Mux::SendReady { protocol, .. } if protocol == self.protocols.find => self.find_writable(handle),
             Mux::Acked { protocol, .. } if protocol == self.protocols.find => {}
             Mux::Message { protocol } if protocol == self.protocols.punch => self.punches.on_readable(handle),
             Mux::SendReady { protocol, .. } if protocol == self.protocols.punch => self.punch_writable(),

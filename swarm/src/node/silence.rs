@@ -16,9 +16,32 @@ use crate::{DialWay, PeerId};
 /// The relays of the peers that were dialled and are connected, and who is silent.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
-    relays: BTreeMap<PeerId, Vec<Named>>,
+    relays: BTreeMap<PeerId, Known>,
     /// When circuits are opened for a session.
     due: BTreeMap<Handle, Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The newest first.
+    relays: Vec<Named>,
+    /// When circuits were opened last, and how long it is until they may be again: a peer that is silent now and then shall not have
+    /// us dial whom it names all the time.
+    opened: Option<(Instant, Duration)>,
+}
+
+impl Known {
+    fn may_open_at(&self) -> Option<Instant> {
+        self.opened.map(|(at, pause)| at + pause)
+    }
+
+    fn open(&mut self, now: Instant) {
+        let pause = match self.opened {
+            Some((at, pause)) if now < at + PAUSE.1 * 2 => (pause * 2).min(PAUSE.1),
+            _ => PAUSE.0,
+        };
+        self.opened = Some((now, pause));
+    }
 }
 
 impl Silence {
@@ -27,9 +50,8 @@ impl Silence {
         if relays.is_empty() || (self.relays.len() >= MAX_PEERS && !self.relays.contains_key(&peer)) {
             return;
         }
-        let known = self.relays.entry(peer).or_default();
+        let known = &mut self.relays.entry(peer).or_default().relays;
         known.retain(|old| relays.iter().all(|new| new.relay != old.relay));
-        // The newest first.
         known.splice(0..0, relays);
         known.truncate(MAX_RELAYS);
     }
@@ -48,7 +70,12 @@ impl Node {
     pub(super) fn on_silent(&mut self, session: Handle) {
         // If the network is another one on the other side, that side does the same: the relay has to know where it is now before
         // anything goes there.
-        self.silence.due.insert(session, self.now + HEAD_START);
+        let soonest = self.now + HEAD_START;
+        let peer = self.sessions.get(&session).map(|session| session.peer);
+        if let Some(known) = peer.and_then(|peer| self.silence.relays.get(&peer)) {
+            let at = known.may_open_at().map_or(soonest, |at| at.max(soonest));
+            self.silence.due.insert(session, at);
+        }
         self.relays.client.check(self.now);
         self.drive_relays();
     }
@@ -60,37 +87,39 @@ impl Node {
             let session = *session;
             self.silence.due.remove(&session);
             if self.endpoint.peer(session).is_some_and(peer::Peer::is_silent) {
-                self.open_circuits(session);
-                // The relay may not know yet where the other side is now.
-                self.silence.due.insert(session, now + AGAIN);
+                // The relay may not know yet where the other side is now: again, if that was not all.
+                if let Some(again) = self.open_circuits(session) {
+                    self.silence.due.insert(session, again);
+                }
             }
         }
     }
 
-    fn open_circuits(&mut self, session: Handle) {
-        let Some((key, path)) = self.endpoint.peer(session).and_then(|s| Some((s.id()?, s.path()?))) else { return };
+    /// Says when they may be opened again.
+    fn open_circuits(&mut self, session: Handle) -> Option<Instant> {
+        let (key, path) = self.endpoint.peer(session).and_then(|s| Some((s.id()?, s.path()?)))?;
         let peer = PeerId::from(key);
         let way = self.relays.hints.way(&key);
         if self.session(&peer) != Some(session) || way == DialWay::Direct {
-            return;
+            return None;
         }
-        let mut relays = self.silence.relays.get(&peer).cloned().unwrap_or_default();
-        if relays.is_empty() {
-            return;
-        }
+        let known = self.silence.relays.get_mut(&peer)?;
+        known.open(self.now);
+        let (mut relays, again) = (known.relays.clone(), known.may_open_at());
         // The relay that the silent path goes through is asked last.
         let through = self.relays.client.circuit(path.link).map(|(_, relay)| relay);
         relays.sort_by_key(|named| Some(named.relay) == through);
         // What comes of it is one more path, or none.
         let _attempt = self.connect_via(peer, &relays, way != DialWay::Relayed);
         self.drive_relays();
+        again
     }
 }
 
 /// How long the other side has to tell its relays where it is.
 const HEAD_START: Duration = Duration::from_millis(200);
-/// How soon circuits are opened again if those before led nowhere.
-const AGAIN: Duration = Duration::from_secs(4);
+/// How soon circuits are opened again for the same peer: the first time, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(64));
 /// Peers whose relays are remembered, and relays of each.
 const MAX_PEERS: usize = 1024;
 const MAX_RELAYS: usize = 4;

@@ -23,7 +23,11 @@ fn node(birth: &Birth, serve: relay::Config, deaf: bool) -> Site {
 
 /// Three relays that keep the table, then A and B, who cannot reach each other, and of whom some cannot reach the table.
 fn world(deaf: [bool; 2], seed: u64) -> (World<Site>, [MachineId; 2]) {
-    let mut world = World::new(Seed::fixed(seed)).link(Link::perfect().delay(ms(20))).addresses(Addresses::Private);
+    world_of(Link::perfect().delay(ms(20)), deaf, seed)
+}
+
+fn world_of(link: Link, deaf: [bool; 2], seed: u64) -> (World<Site>, [MachineId; 2]) {
+    let mut world = World::new(Seed::fixed(seed)).link(link).addresses(Addresses::Private);
     for _ in 0..3 {
         world.add(|birth| node(&birth, relay::Config::default(), false));
     }
@@ -140,4 +144,44 @@ fn who_asks_without_end_causes_few_searches() {
     // 16 at once and two more in the time, each of which asks four others at most.
     let sent = sent(&world) - before;
     assert!((16..=20 * 6).contains(&sent), "{sent} datagrams");
+}
+
+/// Asks a relay for many at once.
+fn ask_for(world: &mut World<Site>, of: MachineId, relay: u32, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        say(world, of, relay, &[&[0][..], id(number).as_bytes()].concat());
+    }
+}
+
+#[test]
+fn who_asks_for_much_leaves_room_for_others() {
+    let (mut world, [a, b]) = world([true, false], 67);
+    assert!(world.run_until(|world| published(world, b), secs(10)));
+    // Nodes that are gone make a search last.
+    let gone = world.ids().next().unwrap();
+    world.kill(gone);
+    // B has a session with the relay of A, and asks it for everybody.
+    let addr = world.addr(world.ids().nth(1).unwrap()).unwrap();
+    world.with(b, |site, now| site.node.dial_via(id(1), &[addr], &[], now)).unwrap().unwrap();
+    assert!(world.run_until(|world| world.get(b).unwrap().node.session(&id(1)).is_some(), secs(5)));
+    world.run_for(ms(200));
+    ask_for(&mut world, b, 1, 100..116);
+    let peer = id(b.index());
+    world.with(a, |site, now| site.node.find(&[peer].into(), now)).unwrap();
+    let met = |world: &World<Site>| world.get(a).unwrap().node.session(&peer).is_some();
+    assert!(world.run_until(met, secs(4)), "{:?}", world.get(a).unwrap().node.progress());
+}
+
+#[test]
+fn a_record_that_takes_long_to_publish_is_published_once() {
+    // Two seconds there and back: a round of the table takes longer than the asker's patience.
+    let (mut world, [_, b]) = world_of(Link::perfect().delay(secs(1)), [false, true], 68);
+    assert!(world.run_until(|world| published(world, b), secs(90)), "{:?}", world.get(b).unwrap().node.progress());
+    let tried = |world: &World<Site>| {
+        let progress = world.get(b).unwrap().node.progress();
+        progress.iter().find(|progress| progress.task == Task::Record).map_or(0, |progress| progress.tried)
+    };
+    let before = tried(&world);
+    world.run_for(secs(600));
+    assert!(tried(&world) <= before + 2, "{before}, {}", tried(&world));
 }

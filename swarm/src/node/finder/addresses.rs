@@ -34,6 +34,12 @@ impl Scope {
         true
     }
 
+    /// Whether an address is as far away as the node reaches, or in a network that the owner named.
+    pub(super) fn is_out(&self, ip: IpAddr) -> bool {
+        let is_named = |reach: Reach| self.named.get(reach as usize).copied().unwrap_or(false);
+        Reach::of(ip).is_some_and(|reach| reach >= self.reach || is_named(reach))
+    }
+
     pub(super) fn set_interfaces(&mut self, interfaces: &[Interface]) {
         self.interfaces = interfaces.to_vec();
     }

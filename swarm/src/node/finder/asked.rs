@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use framing::record::SignedRecord;
 
-use super::{Finder, News, PEER, RECORD_EVERY};
+use super::{Finder, News, PEER, RECORD_EVERY, RECORD_LIFE};
 use crate::PeerId;
 use crate::discovery::{SourceError, Task};
 
@@ -27,7 +27,7 @@ impl Finder {
 
     /// Asks at once what there is to ask.
     pub(in crate::node) fn ask_again(&mut self, now: Instant) {
-        if self.has_contacts || !self.helped {
+        if self.is_connected || !self.helped {
             return;
         }
         for (_, job) in self.jobs.iter_mut().filter(|(task, _)| can_be_asked(**task)) {
@@ -42,12 +42,12 @@ impl Finder {
 
     /// Has peers do what is due, if they have to. It is due again unless they answer.
     pub(super) fn ask(&mut self, task: Task, now: Instant) -> bool {
-        if self.has_contacts || !self.helped {
+        if self.is_connected || !self.helped {
             return false;
         }
         let question = match task {
             Task::Peer(peer) => Some(Question::Peer(peer)),
-            Task::Record => self.sign_record(now).ok().map(Question::Publish),
+            Task::Record => self.record_to_ask(now).map(Question::Publish),
             _ => None,
         };
         let (Some(question), Some(job)) = (question, self.jobs.get_mut(&task)) else { return false };
@@ -57,11 +57,21 @@ impl Finder {
         true
     }
 
-    /// A peer found a record of somebody whom we look for.
-    pub(in crate::node) fn on_record_of(&mut self, record: &SignedRecord, now: Instant) {
-        if record.check(self.epoch.unix_at(now)).is_ok() {
+    /// What is published by others: the same until it is, since a new one would begin everything anew there.
+    fn record_to_ask(&mut self, now: Instant) -> Option<SignedRecord> {
+        let fresh = self.epoch.unix_at(now) + RECORD_LIFE / 2;
+        let asked = self.asked.take().filter(|asked| asked.expires() > fresh);
+        self.asked = asked.or_else(|| self.sign_record(now).ok());
+        self.asked.clone()
+    }
+
+    /// A peer found a record of somebody whom we look for. Says whether it is one.
+    pub(in crate::node) fn on_record_of(&mut self, record: &SignedRecord, now: Instant) -> bool {
+        let is_good = record.check(self.epoch.unix_at(now)).is_ok();
+        if is_good {
             self.on_record(Some(Task::Peer(record.peer().into())), record, now);
         }
+        is_good
     }
 
     /// Those who were asked for a peer have no more to say.
@@ -78,6 +88,7 @@ impl Finder {
         let Some(job) = self.jobs.get_mut(&Task::Record).filter(|job| job.query.is_none()) else { return };
         self.progressed = true;
         if kept {
+            self.asked = None;
             job.published(None, now.checked_add(RECORD_EVERY));
             job.due = now.checked_add(RECORD_EVERY);
         } else {

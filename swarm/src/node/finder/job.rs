@@ -32,10 +32,11 @@ impl Job {
         self.wait(None);
     }
 
-    /// Others were asked to do it. It is due again unless they answer.
+    /// Others were asked to do it. It is due again unless they answer, each time after twice as long: what they do may take long.
     pub(super) fn asked(&mut self, now: Instant) {
         self.progress.tried = self.progress.tried.saturating_add(1);
-        self.wait(Some(now + ANSWER));
+        self.pause = (self.pause * 2).clamp(ANSWER.0, ANSWER.1);
+        self.wait(now.checked_add(self.pause));
     }
 
     /// There was no room for it.
@@ -99,8 +100,8 @@ impl Job {
 
 /// How soon something is tried again that there was no room for.
 const BUSY: Duration = Duration::from_millis(500);
-/// How long others may take to answer.
-const ANSWER: Duration = Duration::from_secs(5);
+/// How long others may take to answer: at first, and at most.
+const ANSWER: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 /// After a failure: the first and the longest pause, doubled in between.
 const FAILED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 

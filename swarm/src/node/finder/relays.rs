@@ -38,6 +38,10 @@ impl Finder {
     /// Something else is to be said of us in what these tasks publish.
     pub(super) fn publish_anew(&mut self, which: impl Fn(Task) -> bool, now: Instant) {
         let nowhere = self.told.is_empty() && self.relays.is_empty();
+        if which(Task::Record) {
+            // It says something else now.
+            self.asked = None;
+        }
         let publishes = |job: &&mut Job| !job.progress.task.is_search() && which(job.progress.task);
         for job in self.jobs.values_mut().filter(publishes) {
             // What runs is replaced by what is published next.
