@@ -178,7 +178,7 @@ impl Session {
         }
         let data = cx.challenge();
         self.paths.recheck(old, data, cx.now);
-        self.keepalive = self.keepalive_base(cx.shared);
+        self.set_keepalive(self.keepalive_base(cx.shared));
         self.paced_until = None;
         let best = self.paths.best();
         cx.mux.set_packet_room(self.recovery.mtu(best.slot).saturating_sub(OVERHEAD));

@@ -55,7 +55,7 @@ pub(crate) struct Session {
     /// The ids of the tickets that we gave, so that a lost frame is repeated as it was.
     pub(crate) tickets_issued: [Option<[u8; 16]>; TICKETS as usize],
     pub(crate) tickets_received: u8,
-    max_datagram: usize,
+    max_datagram: u16,
     /// Where the other side said last that it sees us.
     pub(crate) observed: Option<SocketAddr>,
     pub(crate) control: Control,
@@ -74,7 +74,8 @@ pub(crate) struct Session {
     /// When something other than acknowledgements and PINGs last came or went.
     pub(crate) last_used: Instant,
     pub(crate) last_sent: Instant,
-    pub(crate) keepalive: Duration,
+    /// In milliseconds, since there may be many sessions.
+    pub(crate) keepalive: u32,
     /// It does not grow: something on the way forgets those who are silent.
     pub(crate) keepalive_steady: bool,
     /// Until when the pacer holds packets back.
@@ -213,7 +214,7 @@ impl Session {
             rekey: RekeyClock::new(now),
             tickets_issued: [None; TICKETS as usize],
             tickets_received: 0,
-            max_datagram: usize::from(max_datagram),
+            max_datagram,
             observed: None,
             control: Control {
                 hello: true,
@@ -230,7 +231,7 @@ impl Session {
             silence: Silence::Nothing,
             last_used: now,
             last_sent: now,
-            keepalive: Duration::ZERO,
+            keepalive: 0,
             keepalive_steady: false,
             paced_until: None,
             greeted: false,
@@ -239,7 +240,7 @@ impl Session {
             outcome: None,
             awake: true,
         };
-        session.keepalive = session.keepalive_base(cx.shared);
+        session.set_keepalive(session.keepalive_base(cx.shared));
         let start = PathStart { rtt, ..session.path_start(&path, cx.shared) };
         session.recovery.add_path(slot, &start, now);
         cx.mux.set_packet_room(session.recovery.mtu(slot).saturating_sub(OVERHEAD));
@@ -250,7 +251,7 @@ impl Session {
 
     /// What recovery is told of a path that nothing is known about.
     pub(crate) fn path_start(&self, path: &Path, shared: &Shared) -> PathStart {
-        let most = self.max_datagram.min(usize::from(shared.config.max_datagram));
+        let most = usize::from(self.max_datagram.min(shared.config.max_datagram));
         let (mtu, max_mtu) = match Rank::of(path) {
             // It carries what every path does and no more (SPEC 14.4).
             Rank::Circuit => (MIN_DATAGRAM, MIN_DATAGRAM),

@@ -104,7 +104,7 @@ impl Session {
         match shared.config.idle {
             // What is under way is asked after by its own probes.
             Idle::KeepAlive(_) if self.unanswered.is_none() => {
-                Some(self.last_sent.max(self.last_heard) + self.keepalive)
+                Some(self.last_sent.max(self.last_heard) + self.keepalive())
             }
             _ => None,
         }
@@ -116,18 +116,28 @@ impl Session {
         }
     }
 
+    /// How long it is quiet before a PING goes.
+    pub(crate) const fn keepalive(&self) -> Duration {
+        Duration::from_millis(self.keepalive as u64)
+    }
+
+    /// Rounded up to milliseconds, and to 49 days at most.
+    pub(crate) fn set_keepalive(&mut self, interval: Duration) {
+        self.keepalive = u32::try_from(interval.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
+    }
+
     /// A PING came back, and nothing on the way is known to forget: the next one may wait longer.
     pub(crate) fn on_ping_acknowledged(&mut self, cx: &Context<'_>) {
         if self.keepalive_steady {
             return;
         }
-        self.keepalive = (self.keepalive * 3 / 2).min(KEEPALIVE_MAX.max(self.keepalive_base(cx.shared)));
+        self.set_keepalive((self.keepalive() * 3 / 2).min(KEEPALIVE_MAX.max(self.keepalive_base(cx.shared))));
     }
 
     /// Whether the interval stays what it is at first.
     pub(crate) fn set_steady(&mut self, steady: bool, cx: &Context<'_>) {
         if !std::mem::replace(&mut self.keepalive_steady, steady) && steady {
-            self.keepalive = self.keepalive.min(self.keepalive_base(cx.shared));
+            self.set_keepalive(self.keepalive().min(self.keepalive_base(cx.shared)));
         }
     }
 
@@ -157,7 +167,7 @@ impl Session {
 
     /// The path in use is silent while another one is proved: that one it is from now on.
     fn leave_silent_path(&mut self, cx: &mut Context<'_>) {
-        self.keepalive = self.keepalive_base(cx.shared);
+        self.set_keepalive(self.keepalive_base(cx.shared));
         if let Some(at) = self.paths.alternative() {
             self.switch(at, Switch::Silent, cx);
         }
@@ -196,7 +206,7 @@ impl Session {
         self.recovery.on_resume(cx.now);
         self.unanswered = self.unanswered.map(|_| cx.now);
         (self.last_heard, self.last_sent, self.last_used) = (cx.now, cx.now, cx.now);
-        self.keepalive = self.keepalive_base(cx.shared);
+        self.set_keepalive(self.keepalive_base(cx.shared));
         self.control.ping = true;
         for at in 0..self.paths.len() {
             let data = cx.challenge();

@@ -128,7 +128,7 @@ pub(crate) struct Mux {
     streams_ready: u64,
     datagrams_ready: u64,
     /// Whose urgent messages were sent last.
-    urgent_turn: u32,
+    urgent_turn: u8,
     /// The protocol whose datagram did not fit, and how often that happened to it.
     unfit: Option<u8>,
     unfit_tries: u8,
@@ -148,7 +148,8 @@ pub(crate) struct Mux {
     refuses_streams: bool,
     refused_streams: bool,
 
-    rtt: Duration,
+    /// The round trip in microseconds.
+    rtt: u32,
     packet_room: usize,
     events: VecDeque<Event>,
     stats: Stats,
@@ -196,7 +197,7 @@ impl Mux {
             channels_wait: false,
             refuses_streams: false,
             refused_streams: false,
-            rtt: INITIAL_RTT,
+            rtt: in_micros(INITIAL_RTT),
             packet_room: framing::limits::MIN_PAYLOAD,
             events: VecDeque::new(),
             stats: Stats::default(),
@@ -227,7 +228,11 @@ impl Mux {
 
     /// The smoothed round-trip time, by which windows grow.
     pub(crate) const fn set_rtt(&mut self, rtt: Duration) {
-        self.rtt = rtt;
+        self.rtt = in_micros(rtt);
+    }
+
+    const fn rtt(&self) -> Duration {
+        Duration::from_micros(self.rtt as u64)
     }
 
     /// Memory of all buffers, in bytes.
@@ -281,6 +286,12 @@ fn relax<T>(queue: &mut VecDeque<T>) {
     if queue.is_empty() && queue.capacity() > MAX_EMPTY {
         queue.shrink_to(MAX_EMPTY / 2);
     }
+}
+
+/// Up to an hour: what is kept for each of many sessions is kept short.
+const fn in_micros(rtt: Duration) -> u32 {
+    let micros = rtt.as_micros();
+    if micros > u32::MAX as u128 { u32::MAX } else { micros as u32 }
 }
 
 /// Places that an empty queue keeps until the session rests.

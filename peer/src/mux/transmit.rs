@@ -72,7 +72,7 @@ impl Mux {
 
     fn write_control(&mut self, out: &mut PacketWriter<'_>, sent: &mut SentFrames, now: Instant) -> bool {
         if self.data_queued {
-            if !Frame::MaxData(self.window.announce(self.consumed, self.rtt, now)).encode(out) {
+            if !Frame::MaxData(self.window.announce(self.consumed, self.rtt(), now)).encode(out) {
                 return false;
             }
             self.data_queued = false;
@@ -128,13 +128,14 @@ impl Mux {
 
     fn write_credit(&mut self, id: StreamId, out: &mut PacketWriter<'_>, sent: &mut SentFrames, now: Instant) -> bool {
         let slot = self.streams.recv_slot(id);
+        let rtt = self.rtt();
         let Some(half) = self.streams.recvs.get_mut(slot) else { return true };
         if half.is_discarded() || half.final_size.is_some() {
             half.credit_queued = false;
             return true;
         }
         let before = half.window.size();
-        let max = half.window.announce(half.read(), self.rtt, now);
+        let max = half.window.announce(half.read(), rtt, now);
         let wider = half.window.size() - before;
         // What one stream may send more is not at the cost of the others.
         if wider > 0 && self.window.widen(self.window.size() + wider) {
@@ -161,7 +162,7 @@ impl Mux {
             let behind = left & (u64::MAX << self.urgent_turn << 1);
             let at = if behind == 0 { left } else { behind }.trailing_zeros();
             left &= !(1 << at);
-            self.urgent_turn = at;
+            self.urgent_turn = u8::try_from(at).unwrap_or(0);
             let allowed = self.scheduler.urgent_allowance(bounded);
             let Some(slot) = self.lanes.get(at as usize).map(|lane| lane.urgent.send) else { continue };
             match self.write_new(at as usize, slot, allowed, out, sent, now) {
