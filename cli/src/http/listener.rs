@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::door::Door;
-use super::origin::Origin;
 use super::life::Life;
+use super::origin::Origin;
 use super::{Site, limits};
 
 /// How long to wait when the system has no more sockets.

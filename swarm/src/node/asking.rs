@@ -233,7 +233,9 @@ impl Node {
     /// A peer that was asked found a record, or says that this was all.
     fn on_record_of(&mut self, from: Handle, peer: PeerId, record: &[u8]) {
         let now = self.now;
-        let Some(search) = self.asking.searches.get_mut(&peer).filter(|search| search.asked.contains(&from)) else { return };
+        let Some(search) = self.asking.searches.get_mut(&peer).filter(|search| search.asked.contains(&from)) else {
+            return;
+        };
         if record.is_empty() || search.heard >= RECORDS {
             // This was all, or more than there can be to say.
             return self.search_over(peer, from);

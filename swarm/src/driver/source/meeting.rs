@@ -11,8 +11,8 @@ use framing::limits::MAX_RECORD_ADDRESSES;
 use framing::record::{Record, SignedRecord};
 
 use super::{Reach, Us};
-use crate::discovery::{SourceError, Task};
 use crate::PeerId;
+use crate::discovery::{SourceError, Task};
 
 /// From where to where addresses reach that are told and taken.
 #[derive(Debug, Clone, Copy)]
