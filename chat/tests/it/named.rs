@@ -84,6 +84,7 @@ fn those_who_were_met_are_met_again() {
     let (alice, shown) = (Chat::start("alice lobby"), cache.display());
     let mut bob = Chat::start(&format!("bob lobby --cache {shown} --dial {}", alice.addr()));
     bob.noted("* alice joined");
+    alice.noted("* bob joined");
     bob.tell("/quit");
     alice.noted("* bob left");
     assert!(bob.ended().0.success());
