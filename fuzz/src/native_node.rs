@@ -263,7 +263,8 @@ impl World {
 
     fn ask_by_stun(&mut self, at: usize, input: &mut Input<'_>) {
         let change = Change { ip: input.flip(), port: input.flip() };
-        let request = stun::Message::Request { transaction: Transaction(input.array()), change, fingerprint: input.flip() };
+        let request =
+            stun::Message::Request { transaction: Transaction(input.array()), change, fingerprint: input.flip() };
         let bytes = request.encode(input.flip());
         let (from, now, mut bytes) = (stranger(input.u8()), self.now, bytes);
         let host = &mut self.hosts[at];
@@ -467,8 +468,7 @@ fn punching(input: &mut Input<'_>) -> Vec<u8> {
                 ..Report::default()
             };
             let count = input.below(17);
-            let candidates =
-                (0..count).map(|_| Candidate { kind: input.pick(&kinds), addr: any(input) }).collect();
+            let candidates = (0..count).map(|_| Candidate { kind: input.pick(&kinds), addr: any(input) }).collect();
             let secret = Secret::from_bytes(input.array());
             let proposal = Proposal { attempt, round: input.u8() % 4, secret, report, candidates };
             if kind == 2 { Punching::Answer(proposal).encode() } else { Punching::Offer(proposal).encode() }
