@@ -1,6 +1,13 @@
-//! Datagrams that wait: a queue with a bound, whose oldest give way.
+//! Datagrams: what the application does with them, and a queue with a bound, whose oldest give way.
 
+use bytes::Bytes;
+
+use super::Mux;
+use super::error::SendError;
+use super::event::Direction;
 use super::pages::{Pages, Pool};
+use super::protocol::{Protocol, ProtocolId};
+use super::transmit::datagram_frame;
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -106,6 +113,87 @@ impl Queue {
         self.data.narrow(pool);
         dropped
     }
+}
+
+impl Mux {
+    /// Puts a datagram behind those that wait. If there is no room, the oldest are dropped, which is told.
+    pub(crate) fn send_datagram(&mut self, protocol: ProtocolId, data: &[u8]) -> Result<(), SendError> {
+        let cap = if self.has_datagrams(protocol) { self.datagram_cap() } else { 0 };
+        let frame = self.packet_room.min(usize::try_from(self.theirs.max_datagram_frame).unwrap_or(usize::MAX));
+        let lane = self.lanes.get_mut(protocol.index()).ok_or(SendError::NotRegistered)?;
+        if let Some(code) = lane.failed {
+            return Err(SendError::Stopped { code });
+        }
+        let entry = lane.entry.ok_or(SendError::NotAgreed)?;
+        let max = longest_datagram(entry, frame).min(Queue::longest(cap));
+        if data.len() > max || frame == 0 || cap == 0 {
+            return Err(SendError::TooLarge { len: data.len(), max });
+        }
+        let queue = lane.outgoing.get_or_insert_with(|| Box::new(Queue::new(cap)));
+        let dropped = queue.push(data, &mut self.send_pool);
+        self.datagrams_ready |= 1 << protocol.index();
+        self.stalled = false;
+        self.stats.datagrams_dropped_sent += dropped;
+        self.count_dropped(protocol, Direction::Sent, dropped);
+        Ok(())
+    }
+
+    /// The oldest datagram.
+    pub(crate) fn recv_datagram(&mut self, protocol: ProtocolId) -> Option<Bytes> {
+        let len = self.next_datagram(protocol)?;
+        let mut datagram = vec![0; len];
+        self.lanes.get_mut(protocol.index())?.incoming.as_mut()?.pop(&mut datagram, &mut self.recv_pool);
+        Some(datagram.into())
+    }
+
+    /// The length of the oldest datagram; without one the next is told of.
+    pub(super) fn next_datagram(&mut self, protocol: ProtocolId) -> Option<usize> {
+        let lane = self.lanes.get_mut(protocol.index())?;
+        let len = lane.incoming.as_ref().and_then(|queue| queue.front());
+        if len.is_none() {
+            lane.datagram_told = false;
+        }
+        len
+    }
+
+    /// What a protocol with datagrams may have waiting in one direction.
+    pub(super) fn datagram_cap(&self) -> usize {
+        self.limits.datagram_memory / self.protocols.datagram_shares().max(1)
+    }
+
+    /// Whether a protocol has datagrams.
+    pub(super) fn has_datagrams(&self, protocol: ProtocolId) -> bool {
+        self.protocols.get(protocol).is_some_and(Protocol::has_datagrams)
+    }
+
+    /// How many bytes of frames a packet carries: bounds datagrams. Waiting ones that are longer are dropped and counted.
+    pub(crate) fn set_packet_room(&mut self, bytes: usize) {
+        let narrower = bytes < self.packet_room;
+        self.packet_room = bytes;
+        if !narrower {
+            return;
+        }
+        for at in 0..self.lanes.len() {
+            let Some(lane) = self.lanes.get_mut(at) else { return };
+            if let (Some(queue), Some(entry)) = (&mut lane.outgoing, lane.entry) {
+                let dropped = queue.retain(longest_datagram(entry, bytes), &mut self.send_pool);
+                if queue.is_empty() {
+                    self.datagrams_ready &= !(1 << at);
+                }
+                self.stats.datagrams_dropped_sent += dropped;
+                self.count_dropped(ProtocolId(at as u16), Direction::Sent, dropped);
+            }
+        }
+    }
+}
+
+/// The longest datagram whose frame has at most `frame` bytes.
+const fn longest_datagram(entry: u8, frame: usize) -> usize {
+    let mut len = frame.saturating_sub(2);
+    while len > 0 && datagram_frame(entry, len) > frame {
+        len -= 1;
+    }
+    len
 }
 
 #[cfg(test)]

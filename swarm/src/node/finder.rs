@@ -4,6 +4,7 @@
 //! | file | content |
 //! |---|---|
 //! | `finder.rs` | [`Finder`]: the table, and what is asked of it and published in it |
+//! | `finder/publishing.rs` | what is signed, and given to the table |
 //! | `finder/asked.rs` | what others do in the table for us while we reach nobody there |
 //! | `finder/addresses.rs` | whom it contacts, and which addresses of its own it names |
 //! | `finder/job.rs` | when something is done again |
@@ -12,6 +13,7 @@
 mod addresses;
 mod asked;
 mod job;
+mod publishing;
 mod relays;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,12 +21,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::dht::{
-    Announcer, Contact, Dht, Event, Family, Item, PublishError, QueryError, QueryId, Relay, Subnets, Wanted, limits,
-};
+use ::dht::{Contact, Dht, Event, Family, Item, PublishError, QueryError, QueryId, Relay, Subnets, Wanted, limits};
 use crypto::envelope::NodeKey;
 use crypto::{Identity, Seed};
-use framing::record::{Record, SignedRecord};
+use framing::record::SignedRecord;
 use framing::voucher::Voucher;
 use relay::client::Named;
 use structs::{Datagram, Deadline, Epoch, Machine, Rejected, RejectedCounts, Transmit, TransmitBuf};
@@ -455,27 +455,6 @@ impl Finder {
         while let Some(event) = self.dht.poll_event() {
             self.on_event(event, now);
         }
-    }
-
-    fn announce(&mut self, topic: &[u8; 32], relays: Vec<Relay>, now: Instant) -> Result<QueryId, Refusal> {
-        let (identity, addresses) = (Arc::clone(&self.identity), self.told.clone());
-        self.dht.announce(*topic, Announcer { identity, addresses, relays }, now).map_err(Refusal::from)
-    }
-
-    /// Signs where we are, and puts it where those find it who know our id.
-    fn put_record(&mut self, now: Instant) -> Result<QueryId, PublishError> {
-        let record = self.sign_record(now)?;
-        self.dht.put(Item::Peer(record), now)
-    }
-
-    fn sign_record(&mut self, now: Instant) -> Result<SignedRecord, framing::EncodeError> {
-        let unix = self.epoch.unix_at(now);
-        // Higher than the last one also if the clock was set back.
-        self.sequence = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX).max(self.sequence.saturating_add(1));
-        let (expires, addresses) = (unix.saturating_add(RECORD_LIFE), self.told.clone());
-        let vouchers = self.vouchers.clone();
-        let record = Record { sequence: self.sequence, expires, addresses, vouchers, ..Record::default() };
-        record.sign(&self.identity)
     }
 
     fn on_event(&mut self, event: Event, now: Instant) {
