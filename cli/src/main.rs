@@ -4,6 +4,7 @@ mod addresses;
 mod config;
 mod doctor;
 mod exit;
+mod helpers;
 mod http;
 mod identity;
 mod output;

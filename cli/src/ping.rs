@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use swarm::{DialTarget, Peer, PeerInfo, Preset, Protocol, RequestError, Swarm};
+use swarm::{DialTarget, Peer, PeerInfo, Protocol, RequestError, Swarm};
 use tokio::time::{sleep, timeout};
 
 use crate::exit::Failure;
+use crate::helpers::Helpers;
 use crate::output::Output;
 use crate::reach;
 use crate::signals::Signals;
@@ -37,17 +38,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=600))]
     timeout: u64,
 
-    /// A STUN server to ask where it sees this machine, which helps to pass NATs; repeat for more
-    #[arg(long, value_name = "HOST:PORT")]
-    stun: Vec<String>,
-
-    /// A node at which the peer is looked for if its id alone is known; repeat for more
-    #[arg(long, value_name = "[ID@]HOST:PORT")]
-    bootstrap: Vec<DialTarget>,
-
-    /// A relay through which the peer may be reached; repeat for more
-    #[arg(long, value_name = "[ID@]HOST:PORT")]
-    relay: Vec<DialTarget>,
+    #[command(flatten)]
+    helpers: Helpers,
 
     /// Write objects: {"v":1,"t":"session",..}, {"t":"answer",..} or {"t":"lost",..} for each question, {"t":"end",..}
     #[arg(long)]
@@ -58,16 +50,7 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let out = Output { json: options.json };
     let mut signals = Signals::new()?;
-    let swarm = Swarm::builder()
-        .preset(Preset::Public)
-        .agent(concat!("setowire-ping/", env!("CARGO_PKG_VERSION")))
-        .lan(false)
-        .stun(options.stun.iter().cloned())
-        .bootstrap(options.bootstrap.iter().cloned())
-        .dht(!options.bootstrap.is_empty())
-        .relays(options.relay.iter().cloned())
-        .bind()
-        .await?;
+    let swarm = options.helpers.builder().agent(concat!("setowire-ping/", env!("CARGO_PKG_VERSION"))).bind().await?;
     let mut tally = Tally::default();
     let asked = tokio::select! {
         asked = ask(&swarm, &options, out, &mut tally) => asked,

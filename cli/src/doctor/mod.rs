@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use swarm::nat::PortMapping;
-use swarm::{DialTarget, Preset, RelayState, Swarm};
+use swarm::{DialTarget, RelayState, Swarm};
 use tokio::time::{sleep, timeout};
 
 use self::findings::{Asked, Clock, Findings, Peer};
 use self::verdict::Verdict;
 use crate::exit::Failure;
+use crate::helpers::Helpers;
 use crate::output::Output;
 use crate::{addresses, reach};
 
@@ -33,19 +34,8 @@ pub(crate) struct Options {
     #[arg(value_name = "PEER")]
     peer: Option<DialTarget>,
 
-    /// A STUN server to ask where it sees this machine; two in different networks tell what the NAT does, one with two
-    /// addresses what it lets in. `setowire serve` is one. Repeat for more
-    #[arg(long, value_name = "HOST:PORT")]
-    stun: Vec<String>,
-
-    /// A node to connect to, which tells where it sees this machine, and at which a peer is looked for whose id alone is known;
-    /// repeat for more
-    #[arg(long, value_name = "[ID@]HOST:PORT")]
-    bootstrap: Vec<DialTarget>,
-
-    /// A relay at which to ask for a place; repeat for more. `setowire serve` is one
-    #[arg(long, value_name = "[ID@]HOST:PORT")]
-    relay: Vec<DialTarget>,
+    #[command(flatten)]
+    helpers: Helpers,
 
     /// Ask the router of this network to forward a port, by PCP, NAT-PMP and UPnP, and to stop at the end
     #[arg(long)]
@@ -64,14 +54,10 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let out = Output { json: options.json };
     let limit = Duration::from_secs(options.timeout);
-    let swarm = Swarm::builder()
-        .preset(Preset::Public)
+    let swarm = options
+        .helpers
+        .builder()
         .agent(concat!("setowire-doctor/", env!("CARGO_PKG_VERSION")))
-        .lan(false)
-        .stun(options.stun.iter().cloned())
-        .bootstrap(options.bootstrap.iter().cloned())
-        .dht(!options.bootstrap.is_empty())
-        .relays(options.relay.iter().cloned())
         .port_mapping(options.port_mapping)
         .bind()
         .await?;
@@ -82,13 +68,13 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         ..Findings::default()
     };
     // All that is asked is asked at once.
-    let dials = options.bootstrap.iter().map(|target| reach(&swarm, target, limit));
+    let dials = options.helpers.bootstrap.iter().map(|target| reach(&swarm, target, limit));
     let (asked, ()) = tokio::join!(all(dials), settle(&swarm, &options, limit));
     findings.asked.extend(asked);
     (findings.nat, findings.relays, findings.router) = (swarm.nat(), swarm.relays(), swarm.port_mapping());
-    findings.asked.extend(options.relay.iter().map(|target| Asked::relay(target, &findings.relays)));
+    findings.asked.extend(options.helpers.relay.iter().map(|target| Asked::relay(target, &findings.relays)));
     let heard = findings.nat.addresses().next().is_some();
-    findings.asked.extend(options.stun.iter().map(|name| Asked::stun(name, heard)));
+    findings.asked.extend(options.helpers.stun.iter().map(|name| Asked::stun(name, heard)));
     let mut code = 0;
     if let Some(target) = &options.peer {
         let peer = meet(&swarm, target, limit).await;
@@ -141,7 +127,8 @@ async fn reach(swarm: &Swarm, target: &DialTarget, limit: Duration) -> Asked {
 
 /// Waits until those who were asked have said where they see us, or the time is over.
 async fn settle(swarm: &Swarm, options: &Options, limit: Duration) {
-    let none = options.stun.is_empty() && options.bootstrap.is_empty() && options.relay.is_empty();
+    let none =
+        options.helpers.stun.is_empty() && options.helpers.bootstrap.is_empty() && options.helpers.relay.is_empty();
     if none && !options.port_mapping {
         return;
     }
@@ -152,12 +139,13 @@ async fn settle(swarm: &Swarm, options: &Options, limit: Duration) {
         let now = look();
         let named = now.1.iter().filter(|relay| relay.named);
         let places = named.filter(|relay| relay.state == RelayState::Held || relay.error.is_some()).count();
-        let heard = now.0.addresses().next().is_some() || options.stun.is_empty() && options.bootstrap.is_empty();
+        let heard = now.0.addresses().next().is_some()
+            || options.helpers.stun.is_empty() && options.helpers.bootstrap.is_empty();
         if now != last {
             (last, since) = (now, Instant::now());
         } else if now.2 == PortMapping::Asking {
             // It asks by itself how often and how long it should.
-        } else if none || heard && places >= options.relay.len().min(WANTED) && since.elapsed() >= QUIET {
+        } else if none || heard && places >= options.helpers.relay.len().min(WANTED) && since.elapsed() >= QUIET {
             return;
         }
     }

@@ -122,6 +122,12 @@ fn a_stranger_gets_no_more_than_he_sent_and_replaces_nothing_of_ours() {
     assert_eq!(say(&find, 0), Ok(()));
     assert_eq!(say(&format!(r#"{{"type":1,"from":"{from}","rpcId":"0a0b0c0d"}}"#), 1), Ok(()));
     assert_eq!(say(r#"{"type":1}"#, 0), Err(Rejected::Unproven));
+    // An id of eight quotes takes sixteen bytes in the answer.
+    let quotes = r#"\"\"\"\"\"\"\"\""#;
+    assert_eq!(say(&format!(r#"{{"type":1,"from":"{from}","rpcId":"{quotes}"}}"#), 1), Ok(()));
+    let short = format!(r#"{{"type":1,"rpcId":"{quotes}"}}{}"#, " ".repeat(45));
+    assert!((79..87).contains(&short.len()), "{}", short.len());
+    assert_eq!(say(&short, 0), Err(Rejected::Unproven));
     assert_eq!(say(r#"{"type":2,"rpcId":"0a0b0c0d"}"#, 0), Err(Rejected::Unsolicited));
     assert_eq!(say(r#"{"type":4}"#, 0), Err(Rejected::Malformed));
     let where_ = "a4d9b31d31c6c5ee3c9b6b8bd3e3c0b1b2f5a6d7";
