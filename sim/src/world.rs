@@ -4,20 +4,21 @@
 //! sleep, so idle time costs nothing. After touching a machine it drains it and schedules its deadline; a wake-up that
 //! was overtaken by an earlier one carries an old generation number and is dropped.
 
+mod net;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crypto::{Rng, Seed};
-use structs::{Datagram, Deadline, Ecn, Epoch, Machine, Path, Rejected, RejectedCounts, TransmitBuf};
+use crypto::Seed;
+use structs::{Datagram, Deadline, Ecn, Epoch, Machine, Path, RejectedCounts, TransmitBuf};
 
+use self::net::{Flight, Net, Node, What};
 use crate::drive::{self, MAX_SEGMENTS};
-use crate::link::Lane;
-use crate::places::Place;
 use crate::traffic::{Capture, Log};
-use crate::{Addresses, Captured, Dropped, Link, Passage, Places, Timed, Trace, Traffic, clock};
+use crate::{Addresses, Captured, Dropped, Link, Places, Timed, Trace, Traffic, clock};
 
 /// The number of a machine in its world, from zero in the order of arrival. A restarted machine keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -492,253 +493,6 @@ impl<M: Machine> World<M> {
             Err(runaway) => panic!("{id} at {at:?}: {runaway}"),
         }
     }
-}
-
-/// Everything but the machines, so that a drain can borrow the two apart.
-#[derive(Debug)]
-struct Net {
-    now: Duration,
-    heap: BinaryHeap<Reverse<Entry>>,
-    sequence: u64,
-    nodes: Vec<Node>,
-    by_addr: HashMap<SocketAddr, MachineId>,
-    plan: Addresses,
-    places: Places,
-    link: Link,
-    overrides: HashMap<(MachineId, MachineId), Link>,
-    lanes: HashMap<(MachineId, MachineId), Lane>,
-    rng: Rng,
-    groups: BTreeMap<SocketAddr, BTreeSet<MachineId>>,
-    /// The lower id first.
-    cuts: BTreeSet<(MachineId, MachineId)>,
-    traffic: Traffic,
-    capture: Capture,
-    trace: Trace,
-    steps: u64,
-}
-
-/// What the world knows of a machine, dead or alive.
-#[derive(Debug)]
-struct Node {
-    addr: SocketAddr,
-    place: Place,
-    deadline: Option<Deadline>,
-    /// When the one valid wake-up in the heap is due. Never later than the deadline.
-    wakes_at: Option<Duration>,
-    /// The number that the valid wake-up carries.
-    generation: u64,
-    lives: u32,
-    island: u32,
-    traffic: Traffic,
-    rejected: RejectedCounts,
-}
-
-impl Node {
-    fn new(addr: SocketAddr, place: Place) -> Self {
-        Self {
-            addr,
-            place,
-            deadline: None,
-            wakes_at: None,
-            generation: 0,
-            lives: 0,
-            island: 0,
-            traffic: Traffic::default(),
-            rejected: RejectedCounts::default(),
-        }
-    }
-}
-
-impl Net {
-    fn send(&mut self, from: MachineId, path: Path, ecn: Ecn, payload: &[u8]) {
-        let owner = self.by_addr.get(&path.local);
-        let own = self.nodes.get(from.slot()).map_or(path.local, |node| node.addr);
-        let source = if owner == Some(&from) { path.local } else { own };
-        self.trace.time(self.now);
-        self.trace.number(u64::from(from.0) << 2 | 2);
-        self.trace.addr(source);
-        self.trace.addr(path.remote);
-        self.trace.number(ecn as u64);
-        self.trace.bytes(payload);
-        if let Some(members) = self.groups.get(&path.remote) {
-            let members: Vec<_> = members.iter().copied().collect();
-            self.capture.record(source, path.remote, None, payload, self.now);
-            for to in members {
-                let local = self.nodes.get(to.slot()).map_or(path.remote, |node| node.addr);
-                let flight = Flight {
-                    from: Some(from),
-                    to,
-                    path: Path { local, remote: source, ..path },
-                    ecn,
-                    payload: payload.to_vec(),
-                };
-                // A drop on the way to one member is in the counters; the record is of the one datagram.
-                let _ = self.launch(from, flight);
-            }
-            return;
-        }
-        let dropped = match self.by_addr.get(&path.remote) {
-            Some(&to) => {
-                let path = Path { local: path.remote, remote: source, ..path };
-                self.launch(from, Flight { from: Some(from), to, path, ecn, payload: payload.to_vec() }).err()
-            }
-            None => {
-                self.count(Some(from), |traffic| traffic.sent.add(payload.len()));
-                self.drop_for(Some(from), Dropped::NoRoute, payload.len());
-                Some(Dropped::NoRoute)
-            }
-        };
-        self.capture.record(source, path.remote, dropped, payload, self.now);
-    }
-
-    /// Puts a datagram on its way through the link of the two.
-    fn launch(&mut self, from: MachineId, mut flight: Flight) -> Result<(), Dropped> {
-        let (to, len) = (flight.to, flight.payload.len());
-        self.count(Some(from), |traffic| traffic.sent.add(len));
-        let passage = if self.reachable(from, to) {
-            let link = *self.link_of(from, to);
-            let mut fresh = Lane::default();
-            let lane = if link.is_stateless() { &mut fresh } else { self.lanes.entry((from, to)).or_default() };
-            lane.carry(&link, &mut self.rng, len, flight.ecn, self.now)
-        } else {
-            Err(Dropped::Cut)
-        };
-        let passage = match passage {
-            Ok(passage) => passage,
-            Err(cause) => {
-                self.drop_for(Some(from), cause, len);
-                return Err(cause);
-            }
-        };
-        let passage = self.travel(from, to, passage);
-        flight.ecn = passage.ecn;
-        if passage.held {
-            self.count(Some(from), |traffic| traffic.reordered.add(len));
-        }
-        if passage.flipped.is_some() {
-            passage.apply(&mut flight.payload);
-            self.count(Some(from), |traffic| traffic.corrupted.add(len));
-        }
-        if let Some(at) = passage.copy_at {
-            self.count(Some(from), |traffic| traffic.duplicated.add(len));
-            self.push(passage.at, What::Arrival(Box::new(flight.clone())));
-            self.push(at, What::Arrival(Box::new(flight)));
-        } else {
-            self.push(passage.at, What::Arrival(Box::new(flight)));
-        }
-        Ok(())
-    }
-
-    fn link_of(&self, from: MachineId, to: MachineId) -> &Link {
-        self.overrides.get(&(from, to)).unwrap_or(&self.link)
-    }
-
-    /// Adds the way between their places to how a datagram comes through.
-    fn travel(&mut self, from: MachineId, to: MachineId, passage: Passage) -> Passage {
-        let (Some(a), Some(b)) = (self.nodes.get(from.slot()), self.nodes.get(to.slot())) else { return passage };
-        if self.places == Places::One {
-            return passage;
-        }
-        let way = a.place.delay(&b.place) + a.place.jitter(&b.place, &mut self.rng);
-        Passage { at: passage.at + way, copy_at: passage.copy_at.map(|at| at + way), ..passage }
-    }
-
-    fn reachable(&self, a: MachineId, b: MachineId) -> bool {
-        let island = |id: MachineId| self.nodes.get(id.slot()).map(|node| node.island);
-        island(a) == island(b) && !self.cuts.contains(&(a.min(b), a.max(b)))
-    }
-
-    /// Makes sure that a wake-up comes no later than the deadline. One that is already due earlier is left alone and
-    /// looks again when it comes: deadlines mostly move back, and the heap would fill with old wake-ups.
-    fn schedule(&mut self, id: MachineId) {
-        let Some(node) = self.nodes.get_mut(id.slot()) else {
-            return;
-        };
-        let Some(deadline) = node.deadline else { return };
-        let at = clock::offset(deadline.at).max(self.now);
-        if node.wakes_at.is_none_or(|due| at < due) {
-            node.generation += 1;
-            node.wakes_at = Some(at);
-            let generation = node.generation;
-            self.push(at, What::Wake(id, generation));
-        }
-    }
-
-    fn forget_deadline(&mut self, id: MachineId) {
-        if let Some(node) = self.nodes.get_mut(id.slot()) {
-            node.deadline = None;
-            node.wakes_at = None;
-            node.generation += 1;
-        }
-    }
-
-    fn push(&mut self, at: Duration, what: What) {
-        self.sequence += 1;
-        self.heap.push(Reverse(Entry { at, sequence: self.sequence, what }));
-    }
-
-    fn count(&mut self, from: Option<MachineId>, add: impl Fn(&mut Traffic)) {
-        let Some(from) = from else { return };
-        add(&mut self.traffic);
-        if let Some(node) = self.nodes.get_mut(from.slot()) {
-            add(&mut node.traffic);
-        }
-    }
-
-    fn drop_for(&mut self, from: Option<MachineId>, cause: Dropped, len: usize) {
-        self.count(from, |traffic| traffic.drop_for(cause, len));
-    }
-
-    fn count_rejected(&mut self, id: MachineId, reason: Rejected) {
-        if let Some(node) = self.nodes.get_mut(id.slot()) {
-            node.rejected.count(reason);
-        }
-    }
-}
-
-/// What happens at a moment, in the order in which it was decided.
-#[derive(Debug)]
-struct Entry {
-    at: Duration,
-    sequence: u64,
-    what: What,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.sequence == other.sequence
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
-}
-
-#[derive(Debug)]
-enum What {
-    Arrival(Box<Flight>),
-    Wake(MachineId, u64),
-}
-
-#[derive(Debug, Clone)]
-struct Flight {
-    /// `None` for injected ones.
-    from: Option<MachineId>,
-    to: MachineId,
-    /// As the receiver sees it.
-    path: Path,
-    ecn: Ecn,
-    payload: Vec<u8>,
 }
 
 /// The unix time at which every world begins: 2024-01-01 00:00 UTC.
