@@ -20,6 +20,9 @@ pub fn stream<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<(Vec<Vec
     for piece in pieces {
         partial.extend_from_slice(piece);
         let whole = frame::complete(&partial).ok()?;
+        if whole == 0 {
+            continue;
+        }
         let rest = partial.split_off(whole);
         frame::each(&mut partial, |datagram| datagrams.push(datagram.to_vec()));
         partial = rest;

@@ -174,12 +174,14 @@ async fn read(reader: OwnedReadHalf, inbox: &Inbox) -> io::Result<()> {
             Err(error) => return Err(error),
         }
         let whole = frame::complete(&partial).or(Err(io::ErrorKind::InvalidData))?;
+        if whole == 0 {
+            // A frame may come byte by byte.
+            continue;
+        }
         // What waits for its end keeps no more memory than it takes.
         let rest = partial.split_off(whole);
         let frames = std::mem::replace(&mut partial, rest);
-        if !frames.is_empty() {
-            inbox.tell(What::Frames(frames)).await?;
-        }
+        inbox.tell(What::Frames(frames)).await?;
     }
 }
 
