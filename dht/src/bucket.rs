@@ -114,6 +114,16 @@ impl Bucket {
         }
     }
 
+    /// Takes in that one that waits answered, maybe at another address of its place: it is the one heard last now. Returns whether
+    /// there is such a one.
+    pub(crate) fn hear_waiting(&mut self, key: &Key, new: Spare, subnets: Subnets) -> bool {
+        let same = |spare: &Spare| spare.contact.id == new.contact.id && subnets.key_of(&spare.contact) == *key;
+        let Some(index) = self.spares.iter().position(same) else { return false };
+        let old = self.spares.remove(index);
+        self.spares.push(Spare { origin: old.origin.max(new.origin), ..new });
+        true
+    }
+
     /// Lets a contact wait. If there are too many, the one heard longest ago goes.
     pub(crate) fn wait(&mut self, spare: Spare) {
         if self.spares.len() >= limits::MAX_SPARES {

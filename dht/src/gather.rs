@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::message::Request;
+use crate::subnet::is_public;
 use crate::{Announcement, Contact, Distance, Item, Key, Subnets, Wanted, limits};
 
 /// The announcements of a topic, from all who store them.
@@ -152,8 +153,19 @@ pub(crate) struct Fetch {
     pub(crate) best: Option<Item>,
     /// Those whose records were valid, one of each subnet that counts.
     quorum: Vec<Contact>,
+    /// Somebody who is reached from everywhere has the best.
+    is_public: bool,
+    /// For whom it is looked for.
+    sake: Sake,
     /// The closest of those that have none.
-    pub(crate) lacks: Option<Contact>,
+    lacks: Option<Contact>,
+}
+
+/// For whom something is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sake {
+    Owner,
+    Others,
 }
 
 /// What an answer changed.
@@ -168,8 +180,8 @@ pub(crate) enum Weighed {
 }
 
 impl Fetch {
-    pub(crate) const fn new(wanted: Wanted) -> Self {
-        Self { wanted, best: None, quorum: Vec::new(), lacks: None }
+    pub(crate) const fn new(wanted: Wanted, sake: Sake) -> Self {
+        Self { wanted, best: None, quorum: Vec::new(), is_public: false, sake, lacks: None }
     }
 
     /// Takes in what somebody stores; `from` is `None` for ourselves.
@@ -187,10 +199,12 @@ impl Fetch {
                 self.quorum.push(from);
             }
         }
-        if self.best.as_ref().is_some_and(|best| best.sequence() >= item.sequence()) {
+        let is_public = from.is_some_and(|from| is_public(from.addr.ip()));
+        if let Some(best) = self.best.as_ref().filter(|best| best.sequence() >= item.sequence()) {
+            self.is_public |= is_public && *best == item;
             return Weighed::Nothing;
         }
-        self.best = Some(item);
+        (self.best, self.is_public) = (Some(item), is_public);
         Weighed::Newest
     }
 
@@ -203,8 +217,42 @@ impl Fetch {
         }
     }
 
+    /// What is given to whom, when all is over: the best to the closest that has none. What was found for others is not, for its place
+    /// there counts as ours; nor what was seen in private networks only to who is outside.
+    pub(crate) fn gift(&self) -> Option<(Contact, &Item)> {
+        let to = self.lacks.filter(|lacks| self.is_public || !is_public(lacks.addr.ip()))?;
+        self.best.as_ref().filter(|_| self.sake == Sake::Owner).map(|item| (to, item))
+    }
+
     /// Whether nobody else needs to be asked: a value that cannot change is enough once.
     pub(crate) fn is_done(&self) -> bool {
         self.quorum.len() >= limits::READ_QUORUM || matches!(self.best, Some(Item::Value(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NodeId;
+
+    #[test]
+    fn what_only_private_nodes_have_is_not_given_away() {
+        let node = |id: u8, ip: [u8; 4]| Contact { id: NodeId::from_bytes([id; 32]), addr: (ip, 4000).into() };
+        let [home, public, lacks] = [node(1, [10, 0, 0, 1]), node(2, [8, 8, 8, 8]), node(3, [9, 9, 9, 9])];
+        let item = Item::Value(b"value".as_slice().into());
+        let gift = |from: &[Option<Contact>], sake, lacks| {
+            let mut fetch = Fetch::new(Wanted::Value(item.key()), sake);
+            fetch.on_nothing(lacks, Subnets::Public);
+            for from in from {
+                fetch.on_item(*from, &item.to_answer(), Subnets::Public, Duration::ZERO);
+            }
+            fetch.gift().map(|(to, item)| (to, item.clone()))
+        };
+        assert_eq!(gift(&[Some(public)], Sake::Owner, lacks), Some((lacks, item.clone())));
+        assert_eq!(gift(&[Some(home), Some(public)], Sake::Owner, lacks), Some((lacks, item.clone())));
+        assert_eq!(gift(&[Some(home)], Sake::Owner, lacks), None);
+        assert_eq!(gift(&[None], Sake::Owner, lacks), None, "nor what lies here");
+        assert_eq!(gift(&[Some(home)], Sake::Owner, node(3, [10, 0, 0, 3])).map(|(to, _)| to.id), Some(lacks.id));
+        assert_eq!(gift(&[Some(public)], Sake::Others, lacks), None);
     }
 }

@@ -1,13 +1,13 @@
 //! Who may cost us how much: requests by address and subnet, key agreements for strangers, and contacts that we ask back.
 
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use structs::{Lru, TokenBucket};
 
-use crate::subnet::{Subnet, address_of};
+use crate::subnet::{Subnet, address_of, is_public};
 use crate::{Contact, Subnets, limits};
 
 #[derive(Debug)]
@@ -19,11 +19,32 @@ pub(crate) struct Guard {
     /// Nodes without a valid token.
     unproven: Lru<Contact, TokenBucket>,
     strangers: TokenBucket,
+    /// Those of whom an answer is awaited.
+    awaited: TokenBucket,
     /// Those with a token: contacts of ours, and others.
-    proven: [TokenBucket; 2],
-    writes: TokenBucket,
+    contacts: TokenBucket,
+    proven: Shared,
+    agreers: Lru<Subnet, TokenBucket>,
+    writes: Shared,
     writers: Lru<Subnet, TokenBucket>,
     verified: TokenBucket,
+}
+
+/// A rate for all together, of which those of no public address have half beside those who have one: they have no shares by subnet.
+#[derive(Debug)]
+struct Shared {
+    all: TokenBucket,
+    home: TokenBucket,
+}
+
+impl Shared {
+    fn new(rate: u32, now: Instant) -> Self {
+        Self { all: TokenBucket::new(rate, rate, now), home: TokenBucket::new(rate / 2, rate / 2, now) }
+    }
+
+    fn try_take(&mut self, is_home: bool, now: Instant) -> bool {
+        (!is_home || self.home.try_take(1, now)) && self.all.try_take(1, now)
+    }
 }
 
 impl Guard {
@@ -35,8 +56,11 @@ impl Guard {
             networks: Lru::new(most).time_to_live(limits::COUNTED_FOR),
             unproven: Lru::new(most).time_to_live(limits::COUNTED_FOR),
             strangers: TokenBucket::new(limits::STRANGERS_PER_SECOND, limits::STRANGERS_PER_SECOND, now),
-            proven: [limits::PROVEN_PER_SECOND; 2].map(|rate| TokenBucket::new(rate, rate, now)),
-            writes: TokenBucket::new(limits::WRITES_PER_SECOND, limits::WRITES_PER_SECOND, now),
+            awaited: TokenBucket::new(limits::STRANGERS_PER_SECOND, limits::STRANGERS_PER_SECOND, now),
+            contacts: TokenBucket::new(limits::PROVEN_PER_SECOND, limits::PROVEN_PER_SECOND, now),
+            proven: Shared::new(limits::PROVEN_PER_SECOND, now),
+            agreers: Lru::new(most).time_to_live(limits::COUNTED_FOR),
+            writes: Shared::new(limits::WRITES_PER_SECOND, now),
             writers: Lru::new(most).time_to_live(limits::COUNTED_FOR),
             verified: TokenBucket::new(limits::VERIFIED_PER_SECOND, limits::VERIFIED_PER_SECOND, now),
         }
@@ -47,6 +71,7 @@ impl Guard {
         self.askers.remove_expired(now);
         self.networks.remove_expired(now);
         self.unproven.remove_expired(now);
+        self.agreers.remove_expired(now);
         self.writers.remove_expired(now);
     }
 
@@ -69,24 +94,48 @@ impl Guard {
         self.strangers.try_take(1, now)
     }
 
-    /// Whether there is a key agreement left for somebody with a token. Whoever has many addresses has many tokens; contacts have
-    /// a share that others cannot use up.
-    pub(crate) fn may_agree_with_proven(&mut self, is_contact: bool, now: Instant) -> bool {
-        let [contacts, others] = &mut self.proven;
-        if is_contact { contacts.try_take(1, now) } else { others.try_take(1, now) }
+    /// Whether there is a key agreement left for somebody who was asked something. Who sends in his name must know whom we ask.
+    pub(crate) fn may_agree_with_awaited(&mut self, now: Instant) -> bool {
+        self.awaited.try_take(1, now)
+    }
+
+    /// Whether there is a key agreement left for a contact with a token.
+    pub(crate) fn may_agree_with_contact(&mut self, now: Instant) -> bool {
+        self.contacts.try_take(1, now)
+    }
+
+    /// Whether there is a key agreement left for anybody else with a token. Whoever has many addresses has many tokens, but those
+    /// of one network have a share only.
+    pub(crate) fn may_agree_with_proven(&mut self, ip: IpAddr, now: Instant) -> bool {
+        let rates = (limits::SUBNET_PROVEN_PER_SECOND, limits::SUBNET_PROVEN_AT_ONCE);
+        let may = self.subnets.of(ip).is_none() || take(&mut self.agreers, provider_of(ip), rates, now);
+        may && self.proven.try_take(self.is_home(ip), now)
     }
 
     /// Whether there is the check of a signature left for a record that an address shows.
     pub(crate) fn may_write(&mut self, ip: IpAddr, now: Instant) -> bool {
         let rates = (limits::SUBNET_WRITES_PER_SECOND, limits::SUBNET_WRITES_AT_ONCE);
         self.subnets.of(ip).is_none_or(|subnet| take(&mut self.writers, subnet, rates, now))
-            && self.writes.try_take(1, now)
+            && self.writes.try_take(self.is_home(ip), now)
     }
 
     /// Whether somebody who asked us may be asked back.
     pub(crate) fn may_verify(&mut self, now: Instant) -> bool {
         self.verified.try_take(1, now)
     }
+
+    /// Whether an address does not count beside others that do.
+    fn is_home(&self, ip: IpAddr) -> bool {
+        self.subnets == Subnets::Public && !is_public(ip)
+    }
+}
+
+/// The network that shares key agreements: an IPv4 /24, an IPv6 /32, since one of these is easily had with many /48.
+fn provider_of(ip: IpAddr) -> Subnet {
+    Subnet::of(match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 96)).into(),
+    })
 }
 
 /// Takes one from the bucket of `key`, which is full at first.

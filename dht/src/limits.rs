@@ -104,15 +104,22 @@ pub const TOKENS_KEPT: Duration = Duration::from_mins(2);
 /// How often what is too old to be used is given back.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Key agreements for strangers in a second: about 5 % of a core. Above it they are asked to come again with a token.
+/// Key agreements for strangers in a second: about 2.5 % of a core, and as much for those who were asked something, and whose keys were
+/// forgotten. Above it they are asked to come again with a token.
 pub const STRANGERS_PER_SECOND: u32 = 500;
 
 /// Key agreements in a second with nodes that show a token and were not heard for [`KEYS_KEPT`]: about 5 % of a core for our
-/// contacts, and as much for all others. Above it requests are not answered, and who asked asks again. Answers to us count not.
+/// contacts, and as much for all others, half of which may be without a public address. Above it requests are not answered, and who
+/// asked asks again.
 pub const PROVEN_PER_SECOND: u32 = 1000;
 
-/// Requests to store something in a second, each of which costs the check of a signature: about 5 % of a core. Above it they are
-/// not answered, and who asked asks again.
+/// Those of one /24 or IPv6 /32 that are no contacts in a second, and at once, where addresses count.
+pub const SUBNET_PROVEN_PER_SECOND: u32 = 50;
+/// See [`SUBNET_PROVEN_PER_SECOND`].
+pub const SUBNET_PROVEN_AT_ONCE: u32 = 200;
+
+/// Requests to store something in a second, each of which costs the check of a signature: about 5 % of a core; half of them may be
+/// without a public address. Above it they are refused, and who asked asks again.
 pub const WRITES_PER_SECOND: u32 = 1000;
 
 /// Those of one /24 or /48 in a second, and at once, where addresses count: at once as many as it may have records.

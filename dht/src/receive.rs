@@ -83,13 +83,8 @@ impl Dht {
             let keys = self.keyring.with(&from.id, now).or(Err(Rejected::WeakKey))?;
             Message::decode(message::open(keys, datagram).or(Err(Rejected::Unauthentic))?)
         } else {
-            if !proven && !self.guard.may_agree(now) {
-                return self.retry(from, echo, now);
-            }
-            // Who is waited for need not share with whoever sends most.
-            let is_contact = self.table(Family::of(&from.addr)).get(&from).is_some();
-            if proven && !self.requests.is_asked(&from) && !self.guard.may_agree_with_proven(is_contact, now) {
-                return Err(Rejected::LimitReached);
+            if !self.may_agree(&from, proven, now) {
+                return if proven { Err(Rejected::LimitReached) } else { self.retry(from, echo, now) };
             }
             let keys = self.keyring.agree(&from.id).or(Err(Rejected::WeakKey))?;
             let message = Message::decode(message::open(&keys, datagram).or(Err(Rejected::Unauthentic))?);
@@ -130,6 +125,20 @@ impl Dht {
                 let outcome = Outcome::Refused(Refused::Unknown);
                 self.answer(from, transaction, outcome, (proven, room, echo), now)
             }
+        }
+    }
+
+    /// Whether a datagram is worth a key agreement. Who is waited for, and who is a contact, need not share with whoever sends most.
+    fn may_agree(&mut self, from: &Contact, proven: bool, now: Instant) -> bool {
+        if self.requests.is_asked(from) && self.guard.may_agree_with_awaited(now) {
+            return true;
+        }
+        if !proven {
+            self.guard.may_agree(now)
+        } else if self.table(Family::of(&from.addr)).get(from).is_some() {
+            self.guard.may_agree_with_contact(now)
+        } else {
+            self.guard.may_agree_with_proven(from.addr.ip(), now)
         }
     }
 

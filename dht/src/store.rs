@@ -8,8 +8,8 @@
 //!   signer, address, subnet and topic no more than their [limits];
 //! - everything ends.
 //!
-//! When it is full, newcomers have the places of those who have more than others: of two subnets, the one with fewer records gains.
-//! So a flood from few networks displaces itself.
+//! When it is full, newcomers have the places of those who have more than others: of two subnets, the one with fewer records gains, and
+//! the same goes for two addresses that do not count among themselves. So a flood from few networks, or from one host, displaces itself.
 
 mod quotas;
 
@@ -22,6 +22,7 @@ use crypto::Seed;
 use structs::Deadlines;
 
 use crate::item::{self, Claim};
+use crate::subnet::address_of;
 use crate::{Announcement, Item, Key, Kind, Refused, Subnets, limits};
 use quotas::Quotas;
 
@@ -57,6 +58,8 @@ struct Entry {
     /// Sequence or time: more is newer.
     version: u64,
     signer: Option<[u8; 32]>,
+    /// When it ends to be true, as time since 1970-01-01 00:00 UTC.
+    expires: Duration,
     from: IpAddr,
     /// When it was shown to us last.
     shown: Instant,
@@ -65,7 +68,7 @@ struct Entry {
 
 impl Entry {
     const fn new(bytes: Arc<[u8]>, version: u64, signer: Option<[u8; 32]>, from: IpAddr, now: Instant) -> Self {
-        Self { bytes, version, signer, from, shown: now, end: now }
+        Self { bytes, version, signer, expires: Duration::MAX, from, shown: now, end: now }
     }
 
     fn cost(&self) -> usize {
@@ -121,15 +124,17 @@ impl Store {
         }
         let (peer, time) = Announcement::claim(bytes).ok_or(Refused::Limit)?;
         let place = Place { key, kind: None, point: self.point(&peer), peer };
-        let entry = Entry::new(bytes.clone(), time, Some(peer), shown.from, now);
+        let mut entry = Entry::new(bytes.clone(), time, Some(peer), shown.from, now);
         let plan = self.plan(place, &entry, now)?;
-        // Also of one that is known: it may have ended by the clock of today.
-        let announcement = Announcement::decode(key, bytes).map_err(Refused::from)?;
-        announcement.check(shown.unix)?;
-        let left = announcement.expires().saturating_sub(shown.unix);
-        let life = halved(limits::ANNOUNCEMENT_LIFE, shown.extra).min(left);
-        self.insert(place, entry, plan, life, now);
-        Ok(life)
+        entry.expires = match plan.known {
+            Some(expires) => expires,
+            None => {
+                let announcement = Announcement::decode(key, bytes).map_err(Refused::from)?;
+                announcement.check(shown.unix)?;
+                announcement.expires()
+            }
+        };
+        self.insert(place, entry, plan, halved(limits::ANNOUNCEMENT_LIFE, shown.extra), (shown.unix, now))
     }
 
     /// Keeps an [`Item`] under the key that follows from it, and returns for how long.
@@ -141,18 +146,19 @@ impl Store {
         let Claim { key, sequence, signer, front } = Claim::of(kind, bytes)?;
         let place = Place { key, kind: Some(kind), point: 0, peer: [0; 32] };
         let answer = if front == 0 { bytes.clone() } else { bytes.get(front..).unwrap_or_default().into() };
-        let entry = Entry::new(answer, sequence, signer, shown.from, now);
+        let mut entry = Entry::new(answer, sequence, signer, shown.from, now);
         let plan = self.plan(place, &entry, now)?;
-        let mut life = halved(limits::ITEM_LIFE, shown.extra);
-        if !plan.known || kind == Kind::Peer {
-            let item = Item::decode(kind, bytes).map_err(Refused::from)?;
-            if let Item::Peer(record) = item {
-                record.check(shown.unix).or(Err(Refused::Time))?;
-                life = life.min(record.expires().saturating_sub(shown.unix));
-            }
-        }
-        self.insert(place, entry, plan, life, now);
-        Ok(life)
+        entry.expires = match plan.known {
+            Some(expires) => expires,
+            None => match Item::decode(kind, bytes).map_err(Refused::from)? {
+                Item::Peer(record) => {
+                    record.check(shown.unix).or(Err(Refused::Time))?;
+                    record.expires()
+                }
+                Item::Value(_) | Item::Signed(_) => Duration::MAX,
+            },
+        };
+        self.insert(place, entry, plan, halved(limits::ITEM_LIFE, shown.extra), (shown.unix, now))
     }
 
     /// The announcements of a key: from `start` on their circle on, as many as fit into `room` bytes with 2 for each, and of one
@@ -245,7 +251,9 @@ impl Store {
         match old {
             Some(old) if old.version > new.version => return Err(Refused::Older),
             Some(old) if old.version == new.version && old.bytes != new.bytes => return Err(Refused::Conflict),
-            Some(old) if old.version == new.version => return Ok(Plan { known: true, victims: Vec::new() }),
+            Some(old) if old.version == new.version => {
+                return Ok(Plan { known: Some(old.expires), victims: Vec::new() });
+            }
             _ => {}
         }
         self.quotas.check(self.subnets, old, new)?;
@@ -254,37 +262,45 @@ impl Store {
             victims.extend(self.plan_topic(&place.key, new, now)?);
         }
         self.plan_room(place, new, &mut victims)?;
-        Ok(Plan { known: false, victims })
+        Ok(Plan { known: None, victims })
     }
 
     /// Whose place in its topic a new announcement gets, if there is none left.
     fn plan_topic(&self, key: &Key, new: &Entry, now: Instant) -> Result<Option<Place>, Refused> {
         let [first, _, last] = topic(key, 0);
         let subnet = self.subnets.of(new.from);
-        let of_subnet =
-            |wanted| self.entries.range(first..=last).filter(move |(_, entry)| self.subnets.of(entry.from) == wanted);
+        let entries = || self.entries.range(first..=last);
+        let of_subnet = |wanted| entries().filter(move |(_, entry)| self.subnets.of(entry.from) == wanted);
         let own = of_subnet(subnet).count();
         if subnet.is_some() && own >= limits::MAX_STORED_PER_TOPIC_AND_SUBNET {
             return Err(Refused::Quota);
         }
-        if self.entries.range(first..=last).count() < limits::MAX_STORED_PER_TOPIC {
+        if entries().count() < limits::MAX_STORED_PER_TOPIC {
             return Ok(None);
         }
-        let oldest = self.entries.range(first..=last).min_by_key(|(_, entry)| entry.shown);
+        let oldest = entries().min_by_key(|(_, entry)| entry.shown);
         if let Some((place, entry)) = oldest
             && now.saturating_duration_since(entry.shown) > limits::PUBLISH_INTERVAL + limits::CLOCK_TOLERANCE
         {
             return Ok(Some(*place));
         }
-        let mut crowds: BTreeMap<_, usize> = BTreeMap::new();
-        for (_, entry) in self.entries.range(first..=last) {
-            *crowds.entry(self.subnets.of(entry.from)).or_default() += 1;
+        let (count, crowd) = largest(entries().map(|(_, entry)| self.subnets.of(entry.from))).ok_or(Refused::Full)?;
+        let oldest_of = |among: &dyn Fn(&Entry) -> bool| {
+            let all = entries().filter(|(_, entry)| among(entry));
+            all.min_by_key(|(_, entry)| entry.shown).map(|(place, _)| *place)
+        };
+        if crowd.is_some() {
+            let enough = count > own + 1;
+            return enough.then(|| oldest_of(&|entry| self.subnets.of(entry.from) == crowd)).ok_or(Refused::Full);
         }
-        let (count, crowd) = crowds.into_iter().map(|(subnet, count)| (count, subnet)).max().ok_or(Refused::Full)?;
-        if count <= own + 1 {
-            return Err(Refused::Full);
-        }
-        Ok(of_subnet(crowd).min_by_key(|(_, entry)| entry.shown).map(|(place, _)| *place))
+        // Those of no subnet that counts are one against others, but one address does not crowd out the rest of them.
+        let homes = || of_subnet(None).map(|(_, entry)| address_of(entry.from));
+        let (most, home) = largest(homes()).ok_or(Refused::Full)?;
+        let enough = match subnet {
+            Some(_) => count > own + 1,
+            None => most > homes().filter(|home| *home == address_of(new.from)).count() + 1,
+        };
+        enough.then(|| oldest_of(&|entry| address_of(entry.from) == home)).ok_or(Refused::Full)
     }
 
     /// Adds those to `victims` that have to go for the record as a whole.
@@ -312,10 +328,20 @@ impl Store {
         Err(Refused::Full)
     }
 
-    fn insert(&mut self, place: Place, mut entry: Entry, plan: Plan, life: Duration, now: Instant) {
+    /// Keeps a record for at most `life`, and not longer than it is true, which it may be no more. Returns for how long.
+    fn insert(
+        &mut self,
+        place: Place,
+        mut entry: Entry,
+        plan: Plan,
+        life: Duration,
+        (unix, now): (Duration, Instant),
+    ) -> Result<Duration, Refused> {
+        let left = entry.expires.checked_sub(unix).filter(|left| !left.is_zero()).ok_or(Refused::Time)?;
+        let life = life.min(left);
         plan.victims.iter().for_each(|victim| self.remove(victim));
         entry.end = now.checked_add(life).unwrap_or(now);
-        if let Some(old) = self.entries.get(&place).filter(|_| plan.known) {
+        if let Some(old) = self.entries.get(&place).filter(|_| plan.known.is_some()) {
             // Whoever showed it first answers for it; being shown again does not shorten its life.
             (entry.from, entry.end) = (old.from, entry.end.max(old.end));
         }
@@ -325,6 +351,7 @@ impl Store {
         self.quotas.add(self.subnets, place, &entry);
         self.ends.set(place, Some(entry.end));
         self.entries.insert(place, entry);
+        Ok(life)
     }
 
     fn remove(&mut self, place: &Place) {
@@ -338,10 +365,17 @@ impl Store {
 
 /// What becomes of a record that may be kept.
 struct Plan {
-    /// The same record is there already.
-    known: bool,
+    /// The same record is there already, byte for byte, so that its signature need not be checked again: when it ends to be true.
+    known: Option<Duration>,
     /// Those that go for it.
     victims: Vec<Place>,
+}
+
+/// What there is most of, and how often.
+fn largest<K: Ord>(all: impl Iterator<Item = K>) -> Option<(usize, K)> {
+    let mut counts: BTreeMap<K, usize> = BTreeMap::new();
+    all.for_each(|one| *counts.entry(one).or_default() += 1);
+    counts.into_iter().map(|(one, count)| (count, one)).max()
 }
 
 /// The first place of a topic, that from `start` on, and the last.

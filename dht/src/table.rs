@@ -153,7 +153,7 @@ impl Table {
             return Inserted::Known;
         }
         // Who was at this address under another id is there no more.
-        self.retain(|other| other.addr != contact.addr, now);
+        self.retain(|other| other.addr != contact.addr || other.id == contact.id, now);
         let subnet = self.subnets.of(contact.addr.ip());
         if let Some(entry) = self.buckets.get_mut(index).and_then(|bucket| bucket.entry_mut(&key)) {
             let old = entry.contact;
@@ -164,6 +164,11 @@ impl Table {
                 return Inserted::Known;
             }
             self.retain(|other| *other != old, now);
+        }
+        // Who waits goes on waiting: it has its share of its subnet already.
+        let (subnets, bucket) = (self.subnets, self.buckets.get_mut(index));
+        if bucket.is_some_and(|bucket| bucket.hear_waiting(&key, Spare { contact, origin, heard: now }, subnets)) {
+            return Inserted::Waits;
         }
         self.admit(contact, key, index, origin, now)
     }
@@ -178,9 +183,6 @@ impl Table {
         let Some(bucket) = self.buckets.get_mut(index) else {
             return Inserted::Refused(Refusal::Own); // the loop has made it
         };
-        // It may have waited at another address of the same place.
-        let subnets = self.subnets;
-        bucket.spares.retain(|spare| spare.contact.id != contact.id || subnets.key_of(&spare.contact) != key);
         let entry = Entry::new(key, contact, origin, now);
         if bucket.has_room() {
             bucket.push(entry);

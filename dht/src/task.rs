@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::announcement::{days_to_ask, topic_key};
 use crate::dht::{Ask, Dht, Goal, Purpose};
-use crate::gather::{Fetch, Gather, News, Weighed};
+use crate::gather::{Fetch, Gather, News, Sake, Weighed};
 use crate::message::{Outcome, Request};
 use crate::publish::Delivery;
 use crate::store::Shown;
@@ -58,11 +58,22 @@ impl Dht {
     /// # Errors
     /// [`QueryError`].
     pub fn get(&mut self, wanted: Wanted, now: Instant) -> Result<QueryId, QueryError> {
+        self.fetch(Fetch::new(wanted, Sake::Owner), now)
+    }
+
+    /// As [`get`](Self::get), for somebody else: what is found is not given to a node that lacks it, where it would count as ours.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub fn get_for_others(&mut self, wanted: Wanted, now: Instant) -> Result<QueryId, QueryError> {
+        self.fetch(Fetch::new(wanted, Sake::Others), now)
+    }
+
+    fn fetch(&mut self, mut fetch: Fetch, now: Instant) -> Result<QueryId, QueryError> {
         let now = self.at(now);
         self.admit_query()?;
         let id = self.new_query();
-        let (key, kind) = (wanted.key(), wanted.kind());
-        let mut fetch = Fetch::new(wanted);
+        let (key, kind) = (fetch.wanted.key(), fetch.wanted.kind());
         let mut tally = Tally::default();
         self.store.expire(now);
         if let Some(here) = self.store.get(kind, &key).cloned()
@@ -246,9 +257,9 @@ impl Dht {
         match work {
             Work::Peers(_) => self.events.push_back(Event::PeersDone { id, tally }),
             Work::Get(fetch) => {
-                if let (Some(item), Some(lacks)) = (&fetch.best, fetch.lacks) {
+                if let Some((to, item)) = fetch.gift() {
                     let request = Request::Put { kind: item.kind(), item: item.to_bytes(), family: None };
-                    self.ask(lacks, request, Purpose::Gift, now);
+                    self.ask(to, request, Purpose::Gift, now);
                 }
                 self.events.push_back(Event::GetDone { id, newest: fetch.best, tally });
             }

@@ -7,15 +7,50 @@ use super::{Entry, Place};
 use crate::subnet::{Subnet, address_of};
 use crate::{Refused, Subnets, limits};
 
-/// Counts by signer, address and subnet. Subnets that do not count are one.
+/// Counts by signer, address and subnet. Addresses that do not count are one subnet beside others, and rivals of each other in it.
 #[derive(Debug, Default)]
 pub(super) struct Quotas {
     signers: BTreeMap<[u8; 32], usize>,
     addresses: BTreeMap<u128, usize>,
-    /// The records of each subnet, the first to end first.
-    subnets: BTreeMap<Option<Subnet>, BTreeSet<(Instant, Place)>>,
-    /// Subnets by the number of their records.
-    crowds: BTreeSet<(usize, Option<Subnet>)>,
+    subnets: Crowds<Option<Subnet>>,
+    /// Of addresses that do not count.
+    homes: Crowds<u128>,
+}
+
+/// Records by where they come from.
+#[derive(Debug)]
+struct Crowds<K> {
+    /// Of each origin, the first to end first.
+    records: BTreeMap<K, BTreeSet<(Instant, Place)>>,
+    /// Origins by the number of their records.
+    sizes: BTreeSet<(usize, K)>,
+}
+
+impl<K> Default for Crowds<K> {
+    fn default() -> Self {
+        Self { records: BTreeMap::new(), sizes: BTreeSet::new() }
+    }
+}
+
+impl<K: Ord + Copy> Crowds<K> {
+    fn count(&self, origin: K) -> usize {
+        self.records.get(&origin).map_or(0, BTreeSet::len)
+    }
+
+    fn most(&self) -> Option<(usize, K)> {
+        self.sizes.last().copied()
+    }
+
+    fn change(&mut self, origin: K, change: impl FnOnce(&mut BTreeSet<(Instant, Place)>) -> bool) {
+        let records = self.records.entry(origin).or_default();
+        self.sizes.remove(&(records.len(), origin));
+        change(records);
+        if records.is_empty() {
+            self.records.remove(&origin);
+        } else {
+            self.sizes.insert((records.len(), origin));
+        }
+    }
 }
 
 impl Quotas {
@@ -34,19 +69,25 @@ impl Quotas {
         if count - freed(old.is_some_and(|old| address_of(old.from) == address)) >= limits::MAX_STORED_PER_ADDRESS {
             return Err(Refused::Quota);
         }
-        let count = self.count(Some(subnet));
+        let count = self.subnets.count(Some(subnet));
         if count - freed(old.is_some_and(|old| subnets.of(old.from) == Some(subnet))) >= limits::MAX_STORED_PER_SUBNET {
             return Err(Refused::Quota);
         }
         Ok(())
     }
 
-    /// The records of the subnet that has most, the first to end first, as long as it has more than that of `new` will.
+    /// The records of the subnet that has most, the first to end first, as long as it has more than that of `new` will; if that is
+    /// none that counts, those of the address there that has most, and if `new` is of none either, as long as that has more than its own.
     pub(super) fn crowded(&self, subnets: Subnets, new: &Entry) -> impl Iterator<Item = Place> {
-        let own = self.count(subnets.of(new.from));
-        let crowd = self.crowds.last().filter(|(count, _)| *count > own + 1);
-        let most = crowd.map_or(0, |(count, _)| count - own - 1);
-        let records = crowd.and_then(|(_, subnet)| self.subnets.get(subnet));
+        let (own, (largest, crowd)) = (subnets.of(new.from), self.subnets.most().unwrap_or((0, None)));
+        let (mut most, mut records) =
+            (largest.saturating_sub(self.subnets.count(own) + 1), self.subnets.records.get(&crowd));
+        if let (None, Some((count, home))) = (crowd, self.homes.most()) {
+            records = self.homes.records.get(&home);
+            if own.is_none() {
+                most = count.saturating_sub(self.homes.count(address_of(new.from)) + 1);
+            }
+        }
         records.into_iter().flatten().take(most).map(|(_, place)| *place)
     }
 
@@ -55,7 +96,7 @@ impl Quotas {
             *self.signers.entry(signer).or_default() += 1;
         }
         *self.addresses.entry(address_of(entry.from)).or_default() += 1;
-        self.change(subnets.of(entry.from), |records| records.insert((entry.end, place)));
+        self.change(subnets, entry, |records| records.insert((entry.end, place)));
     }
 
     pub(super) fn remove(&mut self, subnets: Subnets, place: &Place, entry: &Entry) {
@@ -63,21 +104,14 @@ impl Quotas {
             decrement(&mut self.signers, signer);
         }
         decrement(&mut self.addresses, &address_of(entry.from));
-        self.change(subnets.of(entry.from), |records| records.remove(&(entry.end, *place)));
+        self.change(subnets, entry, |records| records.remove(&(entry.end, *place)));
     }
 
-    fn count(&self, subnet: Option<Subnet>) -> usize {
-        self.subnets.get(&subnet).map_or(0, BTreeSet::len)
-    }
-
-    fn change(&mut self, subnet: Option<Subnet>, change: impl FnOnce(&mut BTreeSet<(Instant, Place)>) -> bool) {
-        let records = self.subnets.entry(subnet).or_default();
-        self.crowds.remove(&(records.len(), subnet));
-        change(records);
-        if records.is_empty() {
-            self.subnets.remove(&subnet);
-        } else {
-            self.crowds.insert((records.len(), subnet));
+    fn change(&mut self, subnets: Subnets, entry: &Entry, change: impl Fn(&mut BTreeSet<(Instant, Place)>) -> bool) {
+        let subnet = subnets.of(entry.from);
+        self.subnets.change(subnet, &change);
+        if subnet.is_none() {
+            self.homes.change(address_of(entry.from), change);
         }
     }
 }

@@ -19,6 +19,7 @@ mod model;
 mod network;
 mod records;
 mod reflection;
+mod shares;
 mod store;
 mod table;
 mod token;

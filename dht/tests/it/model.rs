@@ -61,7 +61,7 @@ impl Model {
         let bucket = self.bucket_of(&key);
         let at = |known: &Known| known.contact == contact && !known.waits;
         if !self.known.iter().any(at) {
-            self.forget(|known| known.contact.addr == contact.addr);
+            self.forget(|known| known.contact.addr == contact.addr && known.contact.id != contact.id);
         }
         if let Some(known) = self.known.iter_mut().find(|known| known.key == key && !known.waits) {
             known.contact = contact;
@@ -69,6 +69,12 @@ impl Model {
             known.failures = 0;
             known.origin = known.origin.max(origin);
             return Inserted::Known;
+        }
+        if let Some(at) = self.known.iter().position(|known| known.key == key) {
+            let mut known = self.known.remove(at);
+            (known.contact, known.heard, known.origin) = (contact, now, known.origin.max(origin));
+            self.known.push(known);
+            return Inserted::Waits;
         }
         if self.subnets.of(contact.addr.ip()).is_some() {
             let shared = |known: &Known| self.same_subnet(&known.contact, &contact);
@@ -83,7 +89,6 @@ impl Model {
         if origin == Origin::Inbound && 2 * self.count(|known| !known.waits && known.origin == origin) > entries {
             return Inserted::Refused(Refusal::Inbound);
         }
-        self.known.retain(|known| !(known.waits && known.key == key));
         let mut newcomer = Known { contact, key, bucket, waits: false, origin, heard: now, failures: 0 };
         if self.count(|known| known.bucket == bucket && !known.waits) < 20 {
             self.known.push(newcomer);

@@ -198,6 +198,11 @@ fn a_value_found_is_cached_at_the_closest_node_that_lacked_it() {
         for reader in &sorted[60..64] {
             let before = keepers(&network);
             let reader = network.ids.iter().position(|id| id == reader).unwrap();
+            let id = network.with(reader, |dht, now| dht.get_for_others(Wanted::Value(key), now)).unwrap();
+            let done = network.finish(reader, id).pop();
+            assert!(matches!(done, Some(Event::GetDone { newest, .. }) if newest.as_ref() == Some(item)));
+            network.world.run_for(Duration::from_secs(2));
+            assert_eq!(keepers(&network), before, "what somebody else looks for is not cached in our name");
             assert_eq!(network.get(reader, Wanted::Value(key)).1.as_ref(), Some(item));
             network.world.run_for(Duration::from_secs(2));
             let new: Vec<MachineId> = keepers(&network).difference(&before).copied().collect();

@@ -213,6 +213,71 @@ fn a_full_topic_keeps_the_fresh_and_the_diverse() {
 }
 
 #[test]
+fn one_host_at_home_does_not_crowd_out_others() {
+    let now = Instant::now();
+    let home = |host: u8| shown(Ipv4Addr::new(192, 168, 0, host).into());
+    let announce = |store: &mut Store, number, from| store.announce(KEY, &announced(number, crate::NOON), from, now);
+    let mut topic = store();
+    // As long as there is room it may have it.
+    (0..256).for_each(|number| assert!(announce(&mut topic, number, home(1)).is_ok()));
+    assert_eq!(announce(&mut topic, 256, home(1)), Err(Refused::Full));
+    for number in 257..300 {
+        assert!(announce(&mut topic, number, home(2)).is_ok(), "it loses one to another host");
+    }
+    assert!(announce(&mut topic, 300, shown(ip(1, 1))).is_ok());
+    assert_eq!(topic.announcements(), 256);
+    for number in 301..=427 {
+        let from = home(2);
+        let kept = announce(&mut topic, number, from);
+        // One of 255 went to the public address.
+        assert_eq!(kept.is_ok(), number <= 384, "{number}");
+    }
+
+    let mut all = store();
+    let put = |store: &mut Store, number: u32, from| {
+        let mut value = [0; 1000];
+        value[..4].copy_from_slice(&number.to_be_bytes());
+        store.put(Kind::Value, &Arc::from(value), from, now)
+    };
+    let public = put(&mut all, 0, shown(ip(1, 1)));
+    let full = (1..60_000).find(|number| put(&mut all, *number, home(1)).is_err());
+    let full = full.expect("there is an end");
+    assert!(public.is_ok() && put(&mut all, full, home(1)) == Err(Refused::Full));
+    for number in 60_000..61_000 {
+        assert!(put(&mut all, number, home(2)).is_ok());
+    }
+    assert!(put(&mut all, 70_000, shown(ip(2, 1))).is_ok(), "of the host with most");
+    for number in 60_000..61_000_u32 {
+        let mut value = [0; 1000];
+        value[..4].copy_from_slice(&number.to_be_bytes());
+        assert!(all.get(Kind::Value, &Item::Value(Arc::from(value)).key()).is_some(), "{number}");
+    }
+    assert!(all.bytes() <= 64 << 20);
+}
+
+#[test]
+fn what_is_shown_again_is_kept_on_as_long_as_it_is_true() {
+    let now = Instant::now();
+    let mut store = store();
+    let at = |hours: u32| Shown { unix: crate::NOON + HOUR * hours, ..shown(ip(1, 1)) };
+    let bytes = announced(1, crate::NOON);
+    let record = framing::record::Record { sequence: 1, expires: crate::NOON + 3 * HOUR, ..Default::default() };
+    let record: Arc<[u8]> = record.sign(&identity(1)).unwrap().as_bytes().into();
+    assert_eq!(store.announce(KEY, &bytes, at(0), now), Ok(2 * HOUR));
+    assert_eq!(store.announce(KEY, &bytes, at(1), now), Ok(HOUR));
+    assert_eq!(store.put(Kind::Peer, &record, at(0), now), Ok(3 * HOUR));
+    assert_eq!(store.put(Kind::Peer, &record, at(2), now), Ok(HOUR));
+    // The wall clock was set, so that they are still there.
+    assert_eq!(store.announce(KEY, &bytes, at(2), now), Err(Refused::Time));
+    assert_eq!(store.put(Kind::Peer, &record, at(3), now), Err(Refused::Time));
+    let mut forged = bytes.to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    assert_eq!(store.announce(KEY, &forged.into(), at(0), now), Err(Refused::Conflict), "only the same is known");
+    assert_eq!(store.announce(Key::from_bytes([2; 32]), &bytes, at(0), now), Err(Refused::Signature), "and only here");
+    assert_eq!(store.len(), 2);
+}
+
+#[test]
 fn pages_go_round_from_anywhere() {
     let now = Instant::now();
     let mut store = store();

@@ -142,6 +142,49 @@ fn those_that_wait_are_tested_before_they_are_needed() {
 }
 
 #[test]
+fn who_waits_goes_on_waiting_whoever_else_is_there() {
+    let start = Instant::now();
+    let mut rng = Seed::fixed(1).rng();
+    let mut table = table(Subnets::Public, start);
+    let mut far_at = |addr| loop {
+        let contact = contact(&mut rng, addr);
+        let first = Subnets::Public.key_of(&contact).as_bytes()[0];
+        if first >= 0x80 {
+            return contact;
+        }
+    };
+    let [mut waits, mut other] = [far_at([31, 0, 0, 2]), far_at([32, 0, 0, 1])];
+    assert_eq!(table.on_answer(far_at([31, 0, 0, 1]), Origin::Lookup, start), Inserted::Added);
+    for n in 1..20 {
+        // Half of them came by themselves.
+        let origin = if n % 2 == 0 { Origin::Lookup } else { Origin::Inbound };
+        assert_eq!(table.on_answer(far_at([30, 0, n, 1]), origin, start), Inserted::Added);
+    }
+    for contact in [waits, other] {
+        assert_eq!(table.on_answer(contact, Origin::Inbound, start), Inserted::Waits);
+    }
+    let near = loop {
+        let contact = contact(&mut rng, [33, 0, 0, 1]);
+        if Subnets::Public.key_of(&contact).as_bytes()[0] < 0x80 {
+            break contact;
+        }
+    };
+    assert_eq!(table.on_answer(near, Origin::Inbound, start), Inserted::Added);
+    // Its subnet and those who came as it did have no room for one more now; but it is there already, even if its port changes.
+    let mut now = start;
+    for port in 5000..5004 {
+        now += 3 * MIN;
+        assert_eq!(table.pop_feeler(now), Some((waits, Origin::Inbound)));
+        waits.addr.set_port(port);
+        assert_eq!(table.on_answer(waits, Origin::Inbound, now), Inserted::Waits);
+        now += 3 * MIN;
+        assert_eq!(table.pop_feeler(now), Some((other, Origin::Inbound)), "in turn");
+        other.addr.set_port(port);
+        assert_eq!((table.on_answer(other, Origin::Inbound, now), table.waiting()), (Inserted::Waits, 2));
+    }
+}
+
+#[test]
 fn checks_have_a_schedule_of_their_own() {
     let start = Instant::now();
     let mut rng = Seed::fixed(1).rng();

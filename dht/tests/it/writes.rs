@@ -287,7 +287,7 @@ fn a_client_answers_nobody_and_is_not_asked_back() {
 }
 
 /// A token for an asker, without a key agreement: what HELLO is answered with.
-fn greeted(dht: &mut Dht, asker: &Stranger, now: Instant) -> Token {
+pub(crate) fn greeted(dht: &mut Dht, asker: &Stranger, now: Instant) -> Token {
     let hello = Front::Hello { echo: Echo([1; 8]), sender: asker.id() }.encode();
     assert_eq!(give(dht, asker.addr, &hello, now), Ok(()));
     let answers = take(dht, now).into_iter().filter(|(to, _)| *to == asker.addr);

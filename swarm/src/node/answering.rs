@@ -88,7 +88,7 @@ impl Node {
         let room = self.may_ask(session).is_some_and(|network| self.answering.has_room_to_search(session, network));
         let key = crypto::PeerId::from_bytes(of).ok().filter(|_| room);
         let search = key.and_then(|key| {
-            let query = self.finder.as_mut()?.get(Wanted::Peer(key), now).ok()?;
+            let query = self.finder.as_mut()?.get_for_others(Wanted::Peer(key), now).ok()?;
             Some((query, key))
         });
         match search {

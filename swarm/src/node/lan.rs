@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `lan.rs` | [`Lan`]: when beacons leave, and what is made of those that come |
 //! | `lan/scope.rs` | which addresses are local |
+//! | `lan/share.rs` | how much of all that is looked at one of them may have |
 
 mod scope;
+mod share;
 
 pub(super) use scope::is_within;
 
@@ -18,8 +20,9 @@ use bytes::Bytes;
 use crypto::topic::{NONCE, TAG, beacon_tag};
 use crypto::{Rng, Seed};
 use framing::{Beacon, limits};
-use structs::{Deadline, Epoch, Link, Lru, Path, Rejected, TokenBucket};
+use structs::{Deadline, Epoch, Link, Lru, Path, Rejected};
 
+use self::share::Shared;
 use super::topics::MAX_TOPICS;
 use crate::{JoinError, TopicId};
 
@@ -37,7 +40,7 @@ const INTERVAL: (Duration, Duration) = (Duration::from_secs(4), Duration::from_s
 /// A new neighbour is answered within this, so that not all answer at once, and after this since the last beacon.
 const ANSWER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 const ANSWER_PAUSE: Duration = Duration::from_secs(1);
-/// Beacons looked at, per second and at once.
+/// Beacons looked at, per second and at once: of one address half, as of those that follow.
 const BEACON_RATE: (u32, u32) = (100, 200);
 /// Tags computed for them, per second and at once: a beacon costs three for each of our topics.
 const TAG_RATE: (u32, u32) = (5_000, 10_000);
@@ -78,9 +81,9 @@ pub(crate) struct Lan {
     /// Beacons whose copies are not looked at: true for our own.
     nonces: Lru<[u8; NONCE], bool>,
     neighbours: Lru<SocketAddr, Neighbour>,
-    looks: TokenBucket,
-    tags: TokenBucket,
-    suggestions: TokenBucket,
+    looks: Shared,
+    tags: Shared,
+    suggestions: Shared,
     epoch: Epoch,
     rng: Rng,
 }
@@ -105,7 +108,7 @@ impl Lan {
     /// No topics and no interfaces. `seed` must be this machine's alone.
     pub(crate) fn new(epoch: Epoch, seed: &Seed) -> Self {
         let now = epoch.instant;
-        let bucket = |(rate, burst)| TokenBucket::new(rate, burst, now);
+        let shared = |rates| Shared::new(rates, now);
         Self {
             topics: BTreeMap::new(),
             interfaces: Vec::new(),
@@ -115,9 +118,9 @@ impl Lan {
             out: VecDeque::new(),
             nonces: Lru::new(MAX_NONCES),
             neighbours: Lru::new(MAX_NEIGHBOURS).time_to_live(REMEMBERED),
-            looks: bucket(BEACON_RATE),
-            tags: bucket(TAG_RATE),
-            suggestions: bucket(SUGGESTED_RATE),
+            looks: shared(BEACON_RATE),
+            tags: shared(TAG_RATE),
+            suggestions: shared(SUGGESTED_RATE),
             epoch,
             rng: seed.rng(),
         }
@@ -186,10 +189,10 @@ impl Lan {
             Some(false) => return Err(Rejected::Duplicate),
             None => {}
         }
-        if !self.looks.try_take(1, now) {
+        if !self.looks.try_take(addr.ip(), 1, now) {
             return Err(Rejected::LimitReached);
         }
-        let Some(interest) = self.interest(&beacon, now)? else { return Ok(None) };
+        let Some(interest) = self.interest(&beacon, addr.ip(), now)? else { return Ok(None) };
         let addr = scope::with_port(addr, beacon.port);
         self.on_neighbour(addr, beacon.nonce, interest, now)
     }
@@ -277,10 +280,10 @@ impl Lan {
 
     /// Of the topics that a beacon has a tag of: whether we announce one, and whether we look for one. `None` if it has
     /// none.
-    fn interest(&mut self, beacon: &Beacon<'_>, now: Instant) -> Result<Option<Interest>, Rejected> {
+    fn interest(&mut self, beacon: &Beacon<'_>, from: IpAddr, now: Instant) -> Result<Option<Interest>, Rejected> {
         // At most 64 topics.
         let cost = u32::try_from(self.topics.len() * 3).unwrap_or(u32::MAX);
-        if !self.tags.try_take(cost, now) {
+        if !self.tags.try_take(from, cost, now) {
             return Err(Rejected::LimitReached);
         }
         let mut tags = beacon.tags.to_vec();
@@ -307,7 +310,7 @@ impl Lan {
             return Ok(None);
         }
         let is_suggested = interest.lookup && known != Some(Neighbour::Suggested);
-        if is_suggested && !self.suggestions.try_take(1, now) {
+        if is_suggested && !self.suggestions.try_take(addr.ip(), 1, now) {
             return Err(Rejected::LimitReached);
         }
         let _ = self.nonces.insert(nonce, false, 0, now);

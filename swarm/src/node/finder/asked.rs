@@ -1,7 +1,8 @@
-//! What peers do in the table for us while we reach nobody there (SPEC 18).
+//! What peers do in the table for us while we reach nobody there, and what is looked for there for them (SPEC 18).
 
 use std::time::Instant;
 
+use ::dht::{QueryError, QueryId, Wanted};
 use framing::record::SignedRecord;
 
 use super::{Finder, News, PEER, RECORD_EVERY, RECORD_LIFE};
@@ -18,6 +19,13 @@ pub(in crate::node) enum Question {
 }
 
 impl Finder {
+    /// Looks for what a peer wants to know.
+    pub(in crate::node) fn get_for_others(&mut self, wanted: Wanted, now: Instant) -> Result<QueryId, QueryError> {
+        let query = self.dht.get_for_others(wanted, now);
+        self.settle(now);
+        query
+    }
+
     /// Whether there are peers that can be asked.
     pub(in crate::node) fn set_helped(&mut self, helped: bool, now: Instant) {
         if std::mem::replace(&mut self.helped, helped) != helped && helped {

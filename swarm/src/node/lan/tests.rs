@@ -226,14 +226,17 @@ fn a_flood_names_few_and_costs_little() {
     let now = net.now;
     let lan = &mut net.nodes[0];
     let (mut named, mut refused) = (0, 0);
-    for number in 0..2_000_u16 {
+    let mut hear = |number: u16, host: u8| {
         let nonce = [number.to_be_bytes(); 8].concat().try_into().unwrap();
         let tags = [beacon_tag(topic(3).as_bytes(), UNIX.as_secs() / 3600, &nonce)];
         let mut bytes = vec![];
         Beacon { nonce, port: 1000 + number, tags: &tags }.encode(&mut bytes).unwrap();
         // Two seconds in all.
         let at = now + Duration::from_millis(number.into());
-        match lan.handle(&bytes, v4(9).addr, at) {
+        lan.handle(&bytes, v4(host).addr, at)
+    };
+    for number in 0..2_000 {
+        match hear(number, 9) {
             Ok(addr) => named += u32::from(addr.is_some()),
             Err(error) => {
                 assert_eq!(error, Rejected::LimitReached);
@@ -241,7 +244,13 @@ fn a_flood_names_few_and_costs_little() {
             }
         }
     }
-    assert!((8..=16).contains(&named) && named + refused == 2_000, "{named} named, {refused} refused");
+    assert!((4..=8).contains(&named) && named + refused == 2_000, "{named} named, {refused} refused");
+    // It leaves as many places to another address.
+    for number in 2_000..2_004 {
+        assert!(matches!(hear(number, 10), Ok(Some(_))));
+    }
+    let hosts = (11..=20).filter(|host| hear(2_010 + u16::from(*host), *host).is_ok()).count();
+    assert!((3..=8).contains(&hosts), "{hosts}: all together have no more than before");
     assert!(lan.neighbours.len() <= 1024 && lan.nonces.len() <= 256);
 }
 
