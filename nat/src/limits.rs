@@ -13,8 +13,8 @@ pub const MAX_VOTES_OF_SUBNET: usize = 4;
 /// How long a word counts.
 pub const VOTE_LIFETIME: Duration = Duration::from_mins(10);
 
-/// Addresses that were sent to and are remembered, about 50 KiB. The one sent to longest ago goes, and with it the ability to count
-/// the mappings that a NAT has made since, and for a while to tell what it lets in.
+/// Addresses that were sent to and are remembered, about 50 KiB. The one sent to longest ago goes, and with it for a while the
+/// ability to tell what a NAT lets in; the mappings that it has made since the newest known one are still counted.
 pub const MAX_FLOWS: usize = 512;
 
 /// For how long after the last datagram a NAT may keep a mapping, and let in what comes to it: RFC 4787 asks for 2 minutes and

@@ -72,8 +72,9 @@ pub struct Observations {
     votes: Vec<Vote>,
     /// When each address was first sent to. A NAT with new ports for new addresses counts them as we do.
     flows: BTreeMap<SocketAddr, Flow>,
-    /// When the newest of those was first sent to that we no longer know, and until when a NAT may let in what comes from one.
-    forgotten: Option<(Instant, Instant)>,
+    /// When the newest mapping was made for one that we no longer know, and until when a NAT may let in what comes from one.
+    forgotten: Option<Instant>,
+    let_in_until: Option<Instant>,
     known: [Known; 2],
     blocked: bool,
 }
@@ -99,6 +100,8 @@ struct Known {
     delta: i16,
     /// The last port of a sequence, and when it was given.
     last: Option<(u16, Instant)>,
+    /// Mappings made after the moment named here that are no longer remembered one by one.
+    since: Option<(Instant, usize)>,
     filtering: Filtering,
     strays: Strays,
 }
@@ -114,6 +117,7 @@ impl Observations {
             votes: Vec::new(),
             flows: BTreeMap::new(),
             forgotten: None,
+            let_in_until: None,
             known: [Known::default(); 2],
             blocked: false,
         }
@@ -151,22 +155,52 @@ impl Observations {
         *self = Self::new(self.scope, port);
     }
 
-    /// To be called whenever the socket sends to an address other than the last one.
-    pub fn sent_to(&mut self, remote: SocketAddr, now: Instant) {
+    /// To be called whenever the socket sends to an address other than the last one. Returns whether a NAT with a new port for each
+    /// address made a mapping for it.
+    pub fn sent_to(&mut self, remote: SocketAddr, now: Instant) -> bool {
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         if let Some(flow) = self.flows.get_mut(&remote) {
             flow.used = flow.used.max(now);
-            return;
+            return false;
         }
         if self.flows.len() >= limits::MAX_FLOWS
             && let Some((silent, flow)) = self.flows.iter().min_by_key(|(_, flow)| flow.used).map(|(a, f)| (*a, *f))
         {
             self.flows.remove(&silent);
-            let kept_until = flow.used + limits::LONGEST_MAPPING;
-            let (opened, until) = self.forgotten.unwrap_or((flow.opened, kept_until));
-            self.forgotten = Some((opened.max(flow.opened), until.max(kept_until)));
+            self.count_forgotten(silent.ip(), flow.opened);
+            self.let_in_until = self.let_in_until.max(Some(flow.used + limits::LONGEST_MAPPING));
         }
         self.flows.insert(remote, Flow { opened: now, used: now });
+        self.passes_nat(remote.ip())
+    }
+
+    /// The addresses of these hosts that were sent to.
+    #[must_use]
+    pub fn opened_at(&self, hosts: &[IpAddr]) -> Vec<SocketAddr> {
+        self.flows.keys().filter(|addr| hosts.contains(&addr.ip())).copied().collect()
+    }
+
+    /// A mapping that counts is remembered no more.
+    fn count_forgotten(&mut self, ip: IpAddr, opened: Instant) {
+        if !self.passes_nat(ip) {
+            return;
+        }
+        let forgotten = self.forgotten;
+        self.forgotten = forgotten.max(Some(opened));
+        let known = self.known_mut(Family::of(ip));
+        let Some((_, at)) = known.last.filter(|(_, at)| opened > *at) else { return };
+        match &mut known.since {
+            Some((since, count)) if *since == at => *count += 1,
+            // As long as none of those after it was forgotten before.
+            since if forgotten.is_none_or(|newest| newest <= at) => *since = Some((at, 1)),
+            _ => {}
+        }
+    }
+
+    /// Whether what goes there goes through the NAT: not what is for our own network, or for the NAT itself.
+    fn passes_nat(&self, ip: IpAddr) -> bool {
+        let of_nat = self.known(Family::of(ip)).addr.is_some_and(|addr| addr.ip() == ip);
+        !of_nat && !self.local.iter().any(|own| same_link(*own, ip))
     }
 
     /// What a datagram that comes from an address, without having been asked for, says of the filter. It is to be asked before
@@ -174,7 +208,7 @@ impl Observations {
     #[must_use]
     pub fn filter_passed_by(&self, remote: SocketAddr, now: Instant) -> Option<Filtering> {
         let ip = remote.ip().to_canonical();
-        if self.forgotten.is_some_and(|(_, until)| now < until) || (self.scope == Scope::Public && !is_public(ip)) {
+        if self.let_in_until.is_some_and(|until| now < until) || (self.scope == Scope::Public && !is_public(ip)) {
             return None;
         }
         let remote = SocketAddr::new(ip, remote.port());
@@ -255,17 +289,19 @@ impl Observations {
     fn next(&self, family: Family) -> u16 {
         let known = self.known(family);
         let Some((last, at)) = known.last.filter(|_| known.mapping == Mapping::Sequential) else { return 0 };
-        if self.forgotten.is_some_and(|(opened, _)| opened > at) {
+        let forgotten = known.since.filter(|(since, _)| *since == at).map(|(_, count)| count);
+        if forgotten.is_none() && self.forgotten.is_some_and(|newest| newest > at) {
             return 0;
         }
-        step(last, known.delta, self.opened_since(at, None, family).saturating_add(1))
+        let made = self.opened_since(at, None, family).saturating_add(forgotten.unwrap_or_default());
+        step(last, known.delta, i64::try_from(made).unwrap_or(i64::MAX).saturating_add(1))
     }
 
     /// How many addresses were first sent to after one moment, and not after another: so many mappings the NAT made for us.
     fn opened_since(&self, from: Instant, until: Option<Instant>, family: Family) -> usize {
-        let passes_nat = |ip: IpAddr| Family::of(ip) == family && !self.local.iter().any(|own| same_link(*own, ip));
+        let counts = |ip: IpAddr| Family::of(ip) == family && self.passes_nat(ip);
         let within = |opened: Instant| opened > from && until.is_none_or(|until| opened <= until);
-        self.flows.iter().filter(|(addr, flow)| within(flow.opened) && passes_nat(addr.ip())).count()
+        self.flows.iter().filter(|(addr, flow)| within(flow.opened) && counts(addr.ip())).count()
     }
 
     const fn known(&self, family: Family) -> &Known {
@@ -419,6 +455,8 @@ impl Observations {
         }
         match sequence(&samples, |from, until| self.opened_since(from, Some(until), family)) {
             Some((delta, last)) => Some((Mapping::Sequential, delta, Some(last))),
+            // Steps that are too long may be many mappings that are remembered no more.
+            None if self.forgotten.is_some_and(|newest| samples.first().is_some_and(|first| first.1 < newest)) => None,
             None => Some((Mapping::Random, 0, None)),
         }
     }
@@ -499,8 +537,8 @@ const fn gcd(a: i16, b: i16) -> i16 {
 }
 
 /// The port `count` steps after `port`. 0 and the system's ports are passed over, as NATs do: a sequence begins again.
-pub(crate) fn step(port: u16, delta: i16, count: usize) -> u16 {
-    let distance = i64::from(delta).saturating_mul(i64::try_from(count).unwrap_or(i64::MAX));
+pub(crate) fn step(port: u16, delta: i16, count: i64) -> u16 {
+    let distance = i64::from(delta).saturating_mul(count);
     let port = i64::from(port).saturating_add(distance);
     let span = i64::from(u16::MAX) - FIRST_PORT + 1;
     u16::try_from(FIRST_PORT + (port - FIRST_PORT).rem_euclid(span)).unwrap_or(0)

@@ -90,7 +90,7 @@ impl Plan {
                 Some(Self { method, first, opener: false })
             }
             (Method::Search { seeker }, 0 | 1) => Some(Self { method, first: seeker, opener: false }),
-            (Method::Meet, 0 | 1) => Some(Self { method, first, opener: false }),
+            (Method::Meet, 0..=2) => Some(Self { method, first, opener: false }),
             (Method::Relay, 0) => Some(Self { method, first, opener: false }),
             (Method::Simple, 0) => {
                 // Both would lose their port to a stray: the opener is the only chance.

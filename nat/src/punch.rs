@@ -42,6 +42,9 @@ pub struct Setup {
     pub stated: Vec<IpAddr>,
     /// Both are in one network, or on one machine, and private addresses are meant as they are.
     pub local: bool,
+    /// Where the first socket has sent to of late, as far as it is at the addresses in `stated`: what goes there makes no NAT take
+    /// another port. At most [`MAX_FLOWS`](limits::MAX_FLOWS) count.
+    pub opened: Vec<SocketAddr>,
     /// Thousands of random ports may be tried, by us or from 256 sockets of ours: see [`Pace`](crate::Pace).
     pub birthday: bool,
     /// The number of the first socket that the machine may ask for.
@@ -146,6 +149,8 @@ pub struct Punch {
     /// Sockets that were opened, and the first of those for the plan.
     pub(crate) opened: u16,
     pub(crate) extra: u16,
+    /// Mappings that our NAT made for datagrams of others than this attempt since our report.
+    pub(crate) made: u16,
     /// Of each probe by its number, from where to where.
     pub(crate) sent: Vec<Route>,
     pub(crate) bytes: u32,
@@ -214,6 +219,7 @@ impl Punch {
         setup.candidates = prepare(&setup.candidates);
         setup.seen.truncate(limits::MAX_CANDIDATES);
         setup.stated.truncate(limits::MAX_CANDIDATES);
+        setup.opened.truncate(limits::MAX_FLOWS);
         setup.max_sockets = setup.max_sockets.min(limits::SPRAY_SOCKETS + u16::from(limits::MAX_ROUNDS));
         let mut rng = seed.fork("punch").rng();
         let secret = Secret(rng.array());
@@ -236,6 +242,7 @@ impl Punch {
             own: 0,
             opened: 0,
             extra: 0,
+            made: 0,
             sent: Vec::new(),
             bytes: 0,
             window: SlidingWindow::new(),
@@ -294,7 +301,9 @@ impl Punch {
         match self.phase {
             Phase::Closed => Err(PunchError::Closed),
             Phase::Gathering => {
-                self.setup.report = report.unwrap_or(self.setup.report);
+                if let Some(report) = report {
+                    (self.setup.report, self.made) = (report, 0);
+                }
                 if count > 0 {
                     self.opened = self.opened.saturating_add(1);
                     self.own = self.opened;
@@ -329,6 +338,13 @@ impl Punch {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.phase == Phase::Closed
+    }
+
+    /// Says that a datagram of ours, and none of this attempt, went where none had gone before: a NAT with a new port for each
+    /// address has made a mapping. The probes that wait are moved on by one.
+    pub fn count_mapping(&mut self) {
+        self.made = self.made.saturating_add(1);
+        self.schedule.count_mapping();
     }
 
     /// Whether it counts the mappings that our NAT makes: as long as it does, nothing else of ours should make one.

@@ -12,7 +12,7 @@ use crate::observe::step;
 use crate::plan::{Method, Plan, Role};
 use crate::probe::{ProbeKey, Secret};
 use crate::punch::{Event, Failure, Phase, Punch};
-use crate::schedule::{Schedule, Sweep};
+use crate::schedule::{Meeting, Schedule, Sweep};
 use crate::scope::is_public;
 
 impl Punch {
@@ -318,7 +318,10 @@ impl Punch {
             }
             Method::Meet if next != 0 => {
                 let we_are_first = self.role == Role::Initiator;
-                Some(Sweep::Meet { ip, next, delta, we_are_first, sent: 0 })
+                let of_main = self.setup.opened.iter().filter(|_| self.own == 0).copied();
+                let of_round = self.sent.iter().filter(|route| route.socket == self.own).map(|route| route.remote);
+                let used = of_main.chain(of_round).filter(|addr| addr.ip() == ip).map(|addr| addr.port()).collect();
+                Some(Sweep::Meet(Meeting { ip, next, delta, we_are_first, made: self.made, used, behind: 0 }))
             }
             _ => None,
         }
@@ -359,4 +362,4 @@ fn soonest(seen: u16, next: u16, delta: i16) -> u16 {
 }
 
 /// How many mappings may have been counted that were not made.
-const STEPS_BACK: usize = 32;
+const STEPS_BACK: i64 = 32;

@@ -25,6 +25,10 @@ pub(crate) struct World {
     pub(crate) hops: u8,
     /// Flows that others behind the box begin between the observation and the attempt.
     pub(crate) busy: u16,
+    /// Mappings that were counted and that the box did not make, on either side.
+    pub(crate) miscounted: [u16; 2],
+    /// Flows of the hosts themselves, to others, that begin after they told of their boxes, and while they send probes.
+    pub(crate) flows: [u16; 2],
     /// Both are behind the first box.
     pub(crate) together: bool,
     /// Each box is behind another of its kind.
@@ -42,6 +46,8 @@ impl World {
             known: true,
             hops: 4,
             busy: 0,
+            miscounted: [0; 2],
+            flows: [0; 2],
             together: false,
             double: false,
             ipv6: false,
@@ -178,8 +184,11 @@ impl Lab {
         lab.boxes.iter_mut().for_each(|nat| nat.skip(lab.world.busy));
         for (side, (ip, ipv6, observed, _)) in setups.into_iter().enumerate() {
             let candidates = candidates(ip, lab.world.ipv6.then_some(ipv6), MAIN_PORT, &observed);
+            let mut report = observed.report(Family::V4);
+            report.next = report.next.saturating_add(lab.world.miscounted[side]);
             let setup = Setup {
-                report: observed.report(Family::V4),
+                report,
+                opened: Vec::new(),
                 candidates,
                 seen: stated[side].clone(),
                 stated: stated[1 - side].clone(),
@@ -423,6 +432,16 @@ impl Lab {
         true
     }
 
+    /// A host sends something to somebody else, as it may at any time.
+    fn flow(&mut self, host: usize, number: u16) {
+        let Host { ip, boxes, .. } = &self.hosts[host];
+        let (from, chain) = (SocketAddr::new(*ip, MAIN_PORT), boxes.clone());
+        let [high, low] = number.to_be_bytes();
+        if self.outward(&chain, from, ([30, 0, high, low], 443).into()).is_some() {
+            self.hosts[host].punch.count_mapping();
+        }
+    }
+
     /// Takes what the two say before anything happens.
     pub(crate) fn begin(&mut self) {
         (0..2).for_each(|host| self.drain(host));
@@ -438,7 +457,18 @@ impl Lab {
         let end = begin + Duration::from_secs(40);
         self.begin();
         let (mut punched, mut failed_at) = (None, None);
+        for host in 0..2 {
+            (0..self.world.flows[host]).for_each(|number| self.flow(host, number));
+        }
+        let mut later = self.world.flows.map(|flows| 1000 + flows);
         while self.step(end) {
+            for (host, left) in later.iter_mut().enumerate() {
+                // One more with each probe, after the first ones.
+                if self.hosts[host].punch.probes_sent() > 6 && *left > 1000 {
+                    *left -= 1;
+                    self.flow(host, *left);
+                }
+            }
             if punched.is_none() && self.hosts.iter().all(|host| host.result.is_some()) {
                 punched = Some(self.now - begin);
                 self.check_path();

@@ -165,6 +165,22 @@ fn sequences_meet_although_others_took_some_ports() {
     }
 }
 
+/// What a NAT was thought to have done and did not, and what the two sent elsewhere since they told: in the first round.
+#[test]
+fn sequences_meet_although_they_were_miscounted() {
+    for miscounted in [[1, 0], [0, 2], [2, 1], [4, 3], [0, 4]] {
+        let cell = measure(10, SymSeq, SymSeq, |world| world.miscounted = miscounted);
+        assert!(cell.direct() >= 100.0 && cell.percentile(100) <= Duration::from_secs(1), "{miscounted:?}");
+    }
+    for flows in [[1, 0], [0, 9], [7, 30], [40, 3]] {
+        let cell = measure(10, SymSeq, SymSeq, |world| world.flows = flows);
+        assert!(cell.direct() >= 100.0 && cell.percentile(100) <= Duration::from_secs(1), "{flows:?}");
+        let both =
+            measure(10, SymSeq, SymSeq, |world| (world.flows, world.miscounted, world.busy) = (flows, [2, 0], 1));
+        assert!(both.direct() >= 100.0 && both.percentile(100) <= Duration::from_secs(2), "{flows:?} and miscounted");
+    }
+}
+
 #[test]
 fn two_behind_one_box_take_the_local_network() {
     for kind in [PortCone, PortClash, SymSeq, SymRand, UdpBlock] {

@@ -160,6 +160,31 @@ fn one_liar_does_not_break_a_sequence() {
     assert_eq!((report.mapping, report.next), (Mapping::Sequential, 41_005));
 }
 
+/// What is for the NAT itself makes no mapping, and those that are remembered no more are counted still.
+#[test]
+fn a_sequence_is_counted_past_what_is_remembered_and_without_what_stays_inside() {
+    let mut watch = Watch::new();
+    for (n, port) in [(0, 41_000), (1, 41_001), (2, 41_002)] {
+        watch.hear(observer(n), ours(port));
+    }
+    let next = |watch: &Watch| watch.observed.report(Family::V4).next;
+    let mut now = watch.now + Duration::from_secs(1);
+    assert!(!watch.observed.sent_to(SocketAddr::new(ours(1).ip(), 7777), now) && next(&watch) == 41_003);
+    for n in 0..1200_u16 {
+        let [high, low] = n.to_be_bytes();
+        now += Duration::from_millis(1);
+        let to = SocketAddr::from(([30, 0, high, low], 4000));
+        assert!(watch.observed.sent_to(to, now) && !watch.observed.sent_to(to, now));
+        // Those who see us are spoken to all the time.
+        assert!((0..3).all(|n| !watch.observed.sent_to(observer(n), now)));
+        assert_eq!(next(&watch), 41_004 + n);
+    }
+    // A word that fits is taken, and the class stays.
+    watch.now = now;
+    watch.hear(observer(4), ours(42_203));
+    assert_eq!((watch.observed.report(Family::V4).mapping, next(&watch)), (Mapping::Sequential, 42_204));
+}
+
 #[test]
 fn a_minority_of_liars_does_not_win() {
     let victim = SocketAddr::from(([198, 51, 100, 66], 53));

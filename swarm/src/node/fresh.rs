@@ -106,7 +106,7 @@ impl Fresh {
                 (Some(SocketAddr::new(before.ip(), port)), known)
             }
             // Elsewhere than expected, and nobody knows where: of use only to who sends first, or to nobody.
-            (None, Some(_)) => return (0, Vec::new(), None),
+            (None, Some(_)) => return (0, Vec::new(), Some(known)),
             (None, None) => (None, known),
         };
         candidates.extend(addr.map(|addr| Candidate { kind: CandidateKind::Reflexive, addr }));

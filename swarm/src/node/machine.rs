@@ -61,9 +61,15 @@ impl Machine for Node {
         let finder = self.finder.as_mut().filter(|_| !self.punches.want_quiet());
         let transmit = finder.and_then(|finder| finder.poll_transmit(out, now));
         let transmit = transmit.or_else(|| self.outside.poll_transmit(out, now));
-        let transmit = transmit.or_else(|| self.punch_transmit(out)).or_else(|| self.transmit(out))?;
-        if transmit.path.link == Link::Udp {
-            self.outside.on_sent(transmit.path.remote, now);
+        let (of, transmit) = match transmit {
+            Some(transmit) => (None, transmit),
+            None => match self.punch_transmit(out) {
+                Some((session, transmit)) => (Some(session), transmit),
+                None => (None, self.transmit(out)?),
+            },
+        };
+        if transmit.path.link == Link::Udp && self.outside.on_sent(transmit.path.remote, now) {
+            self.punches.count_mapping(of);
         }
         Some(transmit)
     }

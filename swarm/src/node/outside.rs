@@ -124,11 +124,15 @@ impl Outside {
         Nat { v4: side(Family::V4), v6: side(Family::V6), forwarded: self.forwarded.clone() }
     }
 
-    /// A datagram leaves the socket of the sessions.
-    pub(super) fn on_sent(&mut self, remote: SocketAddr, now: Instant) {
-        if self.last.replace(remote) != Some(remote) {
-            self.words(Family::of(remote.ip())).sent_to(remote, now);
-        }
+    /// A datagram leaves the socket of the sessions. Returns whether a NAT over IPv4 may have made a mapping for it.
+    pub(super) fn on_sent(&mut self, remote: SocketAddr, now: Instant) -> bool {
+        let family = Family::of(remote.ip());
+        self.last.replace(remote) != Some(remote) && self.words(family).sent_to(remote, now) && family == Family::V4
+    }
+
+    /// Where on these hosts something was sent to of late.
+    pub(super) fn opened_at(&self, hosts: &[IpAddr]) -> Vec<SocketAddr> {
+        self.of(Family::V4).opened_at(hosts)
     }
 
     /// Somebody begins a conversation, to whom nothing was sent yet perhaps.

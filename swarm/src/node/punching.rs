@@ -5,6 +5,7 @@
 //! it again and moves there.
 
 mod shares;
+mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,7 +19,8 @@ use peer::Handle;
 use peer::mux::{SendError, Urgency};
 use structs::{Datagram, Deadline, Link, Machine, Path, Rejected, Transmit, TransmitBuf};
 
-use self::shares::{Takes, Whose};
+use self::shares::{Party, Takes, Whose};
+use self::sockets::{CHECK_EVERY, Opening};
 use super::event::Event;
 use super::fresh::Fresh;
 use super::{Node, is_circuit};
@@ -43,14 +45,14 @@ pub(super) struct Punches {
     quiet_again: Option<Instant>,
     /// Paths that were found.
     found: BTreeMap<Handle, (Link, SocketAddr)>,
-    /// When each peer made us take part.
+    /// How often others made us take part.
     takes: Takes,
 }
 
 #[derive(Debug)]
 struct Attempt {
     punch: Punch,
-    ours: bool,
+    party: Party,
     birthday: bool,
     /// The networks that are sent to.
     networks: Vec<Subnet>,
@@ -64,13 +66,6 @@ struct Attempt {
     punched: bool,
     /// Addresses that the peer alone names were tried.
     tried: bool,
-}
-
-/// Sockets that the driver was asked for.
-#[derive(Debug, Clone, Copy)]
-struct Opening {
-    first: u32,
-    observed: bool,
 }
 
 impl Punches {
@@ -113,6 +108,13 @@ impl Punches {
         }
     }
 
+    /// A datagram went where none had gone before, but for one of the attempt for `of`: others have one port less to count on.
+    pub(super) fn count_mapping(&mut self, of: Option<Handle>) {
+        for (_, attempt) in self.attempts.iter_mut().filter(|(session, _)| Some(**session) != of) {
+            attempt.punch.count_mapping();
+        }
+    }
+
     fn next_seed(&mut self) -> Seed {
         self.count += 1;
         self.seed.fork(&self.count.to_string())
@@ -142,7 +144,8 @@ impl Node {
             return Err(Why::Hidden);
         }
         let networks: Vec<Subnet> = setup.stated.iter().copied().map(Subnet::of).collect();
-        if self.punches.is_crowded(&networks, Whose::Ours) {
+        let party = Party { whose: Whose::Ours, peer, via: Subnet::of(path.remote.ip()) };
+        if self.punches.is_crowded(&networks, &party) {
             return Err(Why::Trying);
         }
         setup.birthday = self.punches.pace.begin(now);
@@ -150,7 +153,7 @@ impl Node {
         let birthday = setup.birthday;
         let first_socket = setup.first_socket;
         let punch = Punch::initiate(setup, &seed, now);
-        self.insert_attempt(session, Attempt::new(punch, true, birthday, networks, first_socket));
+        self.insert_attempt(session, Attempt::new(punch, party, birthday, networks, first_socket));
         Ok(())
     }
 
@@ -172,12 +175,14 @@ impl Node {
         candidates.extend(seen.iter().map(|addr| Candidate { kind: CandidateKind::Reflexive, addr: *addr }));
         let mapped = self.outside.forwarded().iter();
         candidates.extend(mapped.map(|addr| Candidate { kind: CandidateKind::Mapped, addr: *addr }));
+        let stated = self.relays.hints.stated(peer);
         let sockets = if own.iter().any(SocketAddr::is_ipv4) { SOCKETS } else { 0 };
         Setup {
             report: self.outside.report(),
             candidates,
             seen: seen.iter().map(SocketAddr::ip).collect(),
-            stated: self.relays.hints.stated(peer),
+            opened: self.outside.opened_at(&stated),
+            stated,
             local: is_circuit(path) && !is_public(path.remote.ip()),
             birthday: false,
             first_socket: self.punches.next_socket,
@@ -211,7 +216,7 @@ impl Node {
         let message = Message::decode(bytes).or(Err(Rejected::Malformed))?;
         let begins = matches!(&message, Message::Offer(offer) if offer.round == 0);
         let same = self.punches.attempts.get(&session).is_some_and(|attempt| {
-            attempt.ours || attempt.punch.attempt().is_none_or(|known| known == message.attempt())
+            attempt.party.whose == Whose::Ours || attempt.punch.attempt().is_none_or(|known| known == message.attempt())
         });
         if !begins || same {
             let attempt = self.punches.attempts.get_mut(&session).ok_or(Rejected::Unsolicited)?;
@@ -228,11 +233,12 @@ impl Node {
         let networks: Vec<Subnet> = setup.stated.iter().copied().map(Subnet::of).collect();
         let hidden = setup.stated.is_empty() && !setup.local;
         let whose = if self.shares_a_topic(session) { Whose::Neighbours } else { Whose::Strangers };
+        let party = Party { whose, peer, via: Subnet::of(path.remote.ip()) };
         let takes_part = self.punches.on
             && !hidden
-            && !self.punches.is_crowded(&networks, whose)
+            && !self.punches.is_crowded(&networks, &party)
             && self.relays.hints.way(&peer) != DialWay::Relayed
-            && self.punches.takes.may_take(peer, now);
+            && self.punches.takes.may_take(&party, now);
         if !takes_part {
             let end = Message::End { attempt: message.attempt(), why: EndCode::Refused }.encode();
             // What finds no room is not answered, which says the same a little later.
@@ -251,6 +257,7 @@ impl Node {
         // Nobody takes that away from others who will not need it.
         let needs_many = matches!(&message, Message::Offer(offer) if is_birthday(&offer.report, &setup.report));
         setup.birthday = needs_many
+            && self.punches.takes.may_use_many(&party, now)
             && match whose {
                 Whose::Strangers => self.punches.pace.begin_for_stranger(now),
                 _ => self.punches.pace.begin(now),
@@ -260,7 +267,7 @@ impl Node {
         let mut punch = Punch::respond(setup, &seed, now);
         let result = punch.handle_message(bytes, now);
         self.punching_begun(session);
-        self.insert_attempt(session, Attempt::new(punch, false, birthday, networks, first_socket));
+        self.insert_attempt(session, Attempt::new(punch, party, birthday, networks, first_socket));
         if result.is_ok() {
             self.try_named(session, &message);
         }
@@ -305,33 +312,6 @@ impl Node {
         result
     }
 
-    /// Says that the driver opened sockets that [`Event::OpenSockets`] asked for: those from `first` on, at these addresses. Fewer
-    /// than were asked for are fewer chances, and none is a reason to go on without.
-    pub fn sockets_opened(&mut self, first: u32, locals: &[SocketAddr], now: Instant) {
-        self.tick(now);
-        let now = self.now;
-        let count = u16::try_from(locals.len()).unwrap_or(u16::MAX);
-        let wanted = |attempt: &&mut Attempt| attempt.opening.is_some_and(|opening| opening.first == first);
-        let Some(attempt) = self.punches.attempts.values_mut().find(wanted) else {
-            return self.close_sockets(first, count);
-        };
-        let Some(opening) = attempt.opening.take() else { return };
-        attempt.opened = attempt.opened.saturating_add(count);
-        match locals.first() {
-            Some(local) if opening.observed => {
-                let fresh = Fresh::new(&self.outside, Link::Socket(first), *local, &self.punches.seed, now);
-                attempt.fresh = Some(Box::new(fresh));
-            }
-            _ if attempt.punch.sockets_opened(count, &[], None, now).is_err() => {
-                // It waits no longer.
-                attempt.opened = attempt.opened.saturating_sub(count);
-                self.close_sockets(first, count);
-            }
-            _ => {}
-        }
-        self.drive_punches();
-    }
-
     /// The session needs no attempt any more.
     pub(super) fn stop_punching(&mut self, session: Handle) {
         if let Some(attempt) = self.punches.attempts.get_mut(&session)
@@ -359,7 +339,11 @@ impl Node {
     fn end_attempt(&mut self, session: Handle) {
         let Some(attempt) = self.punches.attempts.remove(&session) else { return };
         if attempt.birthday {
-            self.punches.pace.end(attempt.punch.probes_sent());
+            let probes = attempt.punch.probes_sent();
+            self.punches.pace.end(probes);
+            if !attempt.punched && probes <= limits::FEW_PROBES {
+                self.punches.takes.wasted(&attempt.party, self.now);
+            }
         }
         self.close_unused(attempt.first_socket, attempt.opened);
         self.resume_search(session);
@@ -368,22 +352,6 @@ impl Node {
     /// Whether there is an attempt that has not ended.
     pub(super) fn is_punching(&self, session: Handle) -> bool {
         self.punches.attempts.contains_key(&session)
-    }
-
-    fn close_unused(&mut self, first: u32, opened: u16) {
-        let mut from = first;
-        let end = first.saturating_add(opened.into());
-        let kept: Vec<u32> = self.punches.kept.range(first..end).map(|(number, _)| *number).collect();
-        for stop in kept.into_iter().chain([end]) {
-            self.close_sockets(from, u16::try_from(stop.saturating_sub(from)).unwrap_or(u16::MAX));
-            from = stop.saturating_add(1);
-        }
-    }
-
-    fn close_sockets(&mut self, first: u32, count: u16) {
-        if count > 0 {
-            self.events.push_back(Event::CloseSockets { first, count });
-        }
     }
 
     /// Does what the attempts want, and carries their messages into the sessions.
@@ -476,27 +444,12 @@ impl Node {
         self.punches.found.get(&session) == Some(&(path.link, path.remote))
     }
 
-    /// Closes the sockets that no session goes by any more.
-    fn check_kept(&mut self) {
+    /// What an attempt sends, and for which session it is.
+    pub(super) fn punch_transmit(&mut self, out: &mut TransmitBuf) -> Option<(Handle, Transmit)> {
         let now = self.now;
-        let unused = |(number, (session, since)): (&u32, &(Handle, Instant))| {
-            let mut paths = self.endpoint.peer(*session).into_iter().flat_map(peer::Peer::paths);
-            let young = self.sessions.contains_key(session) && now < *since + CHECK_EVERY;
-            (!young && !paths.any(|path| path.link == Link::Socket(*number))).then_some(*number)
-        };
-        let unused: Vec<u32> = self.punches.kept.iter().filter_map(unused).collect();
-        for number in unused {
-            self.punches.kept.remove(&number);
-            self.close_sockets(number, 1);
-        }
-        self.punches.check_at = (!self.punches.kept.is_empty()).then_some(now + CHECK_EVERY);
-    }
-
-    pub(super) fn punch_transmit(&mut self, out: &mut TransmitBuf) -> Option<Transmit> {
-        let now = self.now;
-        self.punches.attempts.values_mut().find_map(|attempt| {
+        self.punches.attempts.iter_mut().find_map(|(session, attempt)| {
             let fresh = attempt.fresh.as_mut().and_then(|fresh| fresh.poll_transmit(out, now));
-            fresh.or_else(|| attempt.punch.poll_transmit(out, now))
+            Some((*session, fresh.or_else(|| attempt.punch.poll_transmit(out, now))?))
         })
     }
 
@@ -528,10 +481,10 @@ impl Node {
 }
 
 impl Attempt {
-    const fn new(punch: Punch, ours: bool, birthday: bool, networks: Vec<Subnet>, first_socket: u32) -> Self {
+    const fn new(punch: Punch, party: Party, birthday: bool, networks: Vec<Subnet>, first_socket: u32) -> Self {
         Self {
             punch,
-            ours,
+            party,
             birthday,
             networks,
             first_socket,
@@ -573,5 +526,3 @@ const QUIET_EVERY: Duration = Duration::from_secs(20);
 const SOCKETS: u16 = limits::SPRAY_SOCKETS + limits::MAX_ROUNDS as u16;
 /// Messages of one session read at a time.
 const MESSAGES: usize = 8;
-/// How often sockets are looked at that sessions go by, and how long a path has to prove itself.
-const CHECK_EVERY: Duration = Duration::from_secs(15);

@@ -68,6 +68,29 @@ fn ports_in_sequence_are_found() {
 }
 
 #[test]
+fn two_sequences_meet_although_both_sides_send_elsewhere_meanwhile() {
+    for seed in 0..4 {
+        let mut lab = Lab::new(Setting::of(NatKind::SymSeq, NatKind::SymSeq, 100 + seed));
+        lab.connect();
+        let (start, mut flows) = (lab.now, 0_u16);
+        while !is_direct(&lab) {
+            // Each dial makes both NATs take a port, before and while the probes leave, and not the same number of them.
+            for host in [A, B, B] {
+                flows += 1;
+                let [high, low] = flows.to_be_bytes();
+                let now = lab.at();
+                let dialled = lab.hosts[host].node.dial(None, &[([30, 0, high, low], 443).into()], now);
+                assert!(dialled.is_ok(), "{dialled:?}");
+                lab.drain(host);
+            }
+            lab.run_for(ms(10));
+            assert!(lab.now - start < secs(3), "{seed}: still {:?}", lab.way(A));
+        }
+        assert!(flows > 12, "{flows}");
+    }
+}
+
+#[test]
 fn ports_at_random_are_met_from_many_sockets_of_which_one_is_left() {
     for (seed, kinds) in
         [[NatKind::PortCone, NatKind::SymRand], [NatKind::SymRand, NatKind::PortCone]].into_iter().enumerate()

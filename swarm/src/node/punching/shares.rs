@@ -22,37 +22,84 @@ pub(super) enum Whose {
     Strangers,
 }
 
-/// When each peer made us take part.
+/// Who the other side of an attempt is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Party {
+    pub(super) whose: Whose,
+    pub(super) peer: PeerId,
+    /// The network of the relay that the session goes through. Keys cost nothing, addresses do.
+    pub(super) via: Subnet,
+}
+
+/// When others made us take part, and who let a turn with many probes pass.
 #[derive(Debug)]
-pub(super) struct Takes(Lru<PeerId, [Option<Instant>; TAKES]>);
+pub(super) struct Takes {
+    peers: Lru<PeerId, [Option<Instant>; TAKES]>,
+    /// Those of strangers, by [`Party::via`].
+    strangers: Lru<Subnet, [Option<Instant>; TAKES_OF_STRANGERS]>,
+    idle_peers: Lru<PeerId, Instant>,
+    idle_networks: Lru<Subnet, Instant>,
+}
 
 impl Default for Takes {
     fn default() -> Self {
-        Self(Lru::new(NonZeroUsize::MIN.saturating_add(MAX_PEERS - 1)))
+        let [peers, networks] = [MAX_PEERS, MAX_NETWORKS].map(|max| NonZeroUsize::MIN.saturating_add(max - 1));
+        Self {
+            peers: Lru::new(peers),
+            strangers: Lru::new(networks),
+            idle_peers: Lru::new(peers),
+            idle_networks: Lru::new(networks),
+        }
     }
 }
 
 impl Takes {
     /// Whether a peer may make us take part once more.
-    pub(super) fn may_take(&mut self, peer: PeerId, now: Instant) -> bool {
-        let mut takes = self.0.get(&peer, now).copied().unwrap_or_default();
-        let oldest = takes.iter_mut().min_by_key(|at| **at);
-        let Some(oldest) = oldest.filter(|at| at.is_none_or(|at| now >= at + TAKES_IN)) else { return false };
-        *oldest = Some(now);
+    pub(super) fn may_take(&mut self, party: &Party, now: Instant) -> bool {
+        let mut of_peer = self.peers.get(&party.peer, now).copied().unwrap_or_default();
+        let mut of_network = self.strangers.get(&party.via, now).copied().unwrap_or_default();
+        let Some(first) = free(&mut of_peer, now) else { return false };
         // Without weights nothing is too heavy.
-        let _ = self.0.insert(peer, takes, 0, now);
+        if party.whose == Whose::Strangers {
+            let Some(second) = free(&mut of_network, now) else { return false };
+            *second = Some(now);
+            let _ = self.strangers.insert(party.via, of_network, 0, now);
+        }
+        *first = Some(now);
+        let _ = self.peers.insert(party.peer, of_peer, 0, now);
         true
     }
+
+    /// Whether a peer may have a turn with many probes, or let one pass lately. Neighbours may.
+    pub(super) fn may_use_many(&mut self, party: &Party, now: Instant) -> bool {
+        let over = |at: Option<&Instant>, pause| at.is_none_or(|at| now >= *at + pause);
+        party.whose != Whose::Strangers
+            || (over(self.idle_peers.get(&party.peer, now), PAUSE_OF_PEER)
+                && over(self.idle_networks.get(&party.via, now), PAUSE_OF_NETWORK))
+    }
+
+    /// A turn was given for nothing.
+    pub(super) fn wasted(&mut self, party: &Party, now: Instant) {
+        if party.whose == Whose::Strangers {
+            let _ = self.idle_peers.insert(party.peer, now, 0, now);
+            let _ = self.idle_networks.insert(party.via, now, 0, now);
+        }
+    }
+}
+
+/// The place of the oldest take, if it is long ago.
+fn free(takes: &mut [Option<Instant>], now: Instant) -> Option<&mut Option<Instant>> {
+    takes.iter_mut().min_by_key(|at| **at).filter(|at| at.is_none_or(|at| now >= at + TAKES_IN))
 }
 
 impl Punches {
     /// Whether there are too many attempts already, or too much is sent to a network.
-    pub(super) fn is_crowded(&self, networks: &[Subnet], whose: Whose) -> bool {
+    pub(super) fn is_crowded(&self, networks: &[Subnet], party: &Party) -> bool {
         let running = |network: &Subnet| {
             self.attempts.values().filter(|a| !a.punch.is_closed() && a.networks.contains(network)).count()
         };
-        let theirs = self.attempts.values().filter(|attempt| !attempt.ours).count();
-        is_full(whose, self.attempts.len(), theirs) || networks.iter().any(|at| running(at) >= ATTEMPTS_OF_NETWORK)
+        let parties = self.attempts.values().map(|attempt| attempt.party);
+        is_full(party, parties) || networks.iter().any(|at| running(at) >= ATTEMPTS_OF_NETWORK)
     }
 }
 
@@ -63,23 +110,36 @@ impl Node {
     }
 }
 
-/// Whether there is no room for one more: strangers leave some to neighbours, and all others some to us.
-const fn is_full(whose: Whose, all: usize, theirs: usize) -> bool {
-    match whose {
-        Whose::Ours => all >= MAX_ATTEMPTS,
-        Whose::Neighbours => all >= MAX_ATTEMPTS || theirs >= MAX_ATTEMPTS / 4 * 3,
-        Whose::Strangers => all >= MAX_ATTEMPTS || theirs >= MAX_ATTEMPTS / 2,
-    }
+/// Whether there is no room for one more: strangers leave some to neighbours, all others some to us, and strangers through relays of
+/// one network some to others.
+fn is_full(party: &Party, others: impl Iterator<Item = Party> + Clone) -> bool {
+    let all = others.clone().count();
+    let theirs = others.clone().filter(|other| other.whose != Whose::Ours).count();
+    let beside = others.filter(|other| other.whose == Whose::Strangers && other.via == party.via).count();
+    all >= MAX_ATTEMPTS
+        || match party.whose {
+            Whose::Ours => false,
+            Whose::Neighbours => theirs >= MAX_ATTEMPTS / 4 * 3,
+            Whose::Strangers => theirs >= MAX_ATTEMPTS / 2 || beside >= STRANGERS_OF_NETWORK,
+        }
 }
 
 /// Attempts at a time, and how many of them may send to one network (IPv4 /24, IPv6 /48).
 const MAX_ATTEMPTS: usize = 16;
 const ATTEMPTS_OF_NETWORK: usize = 2;
+/// How many of strangers whose sessions go through relays of one network.
+const STRANGERS_OF_NETWORK: usize = 2;
 /// How often in [`TAKES_IN`] one peer makes us take part in an attempt.
 const TAKES: usize = 4;
+/// The same of all strangers whose sessions go through relays of one network.
+const TAKES_OF_STRANGERS: usize = 16;
 const TAKES_IN: Duration = Duration::from_mins(1);
-/// Peers of whom that is counted.
+/// Peers and networks of whom that is counted.
 const MAX_PEERS: usize = 256;
+const MAX_NETWORKS: usize = 64;
+/// For how long a stranger who let a turn with many probes pass gets none, and others who come through that network.
+const PAUSE_OF_PEER: Duration = Duration::from_mins(10);
+const PAUSE_OF_NETWORK: Duration = Duration::from_secs(80);
 
 #[cfg(test)]
 mod tests {
@@ -87,17 +147,67 @@ mod tests {
 
     #[test]
     fn strangers_leave_room_for_neighbours_and_both_for_us() {
-        let most = |whose| (0..100).find(|theirs| is_full(whose, *theirs, *theirs));
+        let many = |whose, count: u8| (0..count).map(move |n| party(whose, n.into(), n));
+        let last = |whose| party(whose, 999, 99);
+        let most = |whose| (0..100).find(|theirs| is_full(&last(whose), many(Whose::Strangers, *theirs)));
         assert_eq!([Whose::Strangers, Whose::Neighbours, Whose::Ours].map(most), [Some(8), Some(12), Some(16)]);
         // However many of ours there are.
-        assert!(is_full(Whose::Neighbours, 16, 0) && !is_full(Whose::Strangers, 15, 7));
+        assert!(is_full(&last(Whose::Neighbours), many(Whose::Ours, 16)));
+        assert!(!is_full(&last(Whose::Strangers), many(Whose::Ours, 8).chain(many(Whose::Strangers, 7))));
     }
 
     #[test]
     fn one_peer_makes_us_take_part_now_and_then() {
         let (mut takes, now) = (Takes::default(), sim::clock::base());
-        let [a, b] = [1, 2].map(|seed| crypto::Identity::from_seed([seed; 32]).peer_id());
-        assert_eq!((0..10).filter(|_| takes.may_take(a, now)).count(), TAKES);
-        assert!(takes.may_take(b, now) && !takes.may_take(a, now + TAKES_IN / 2) && takes.may_take(a, now + TAKES_IN));
+        let [a, b] = [1, 2].map(|seed| party(Whose::Neighbours, seed, 1));
+        assert_eq!((0..10).filter(|_| takes.may_take(&a, now)).count(), TAKES);
+        let half = now + TAKES_IN / 2;
+        assert!(takes.may_take(&b, now) && !takes.may_take(&a, half) && takes.may_take(&a, now + TAKES_IN));
+    }
+
+    fn party(whose: Whose, seed: u16, network: u8) -> Party {
+        let mut bytes = [7; 32];
+        bytes[..2].copy_from_slice(&seed.to_be_bytes());
+        let peer = crypto::Identity::from_seed(bytes).peer_id();
+        Party { whose, peer, via: Subnet::of([20, 0, network, 1].into()) }
+    }
+
+    #[test]
+    fn however_many_keys_come_through_one_relay_they_have_one_share() {
+        let (mut takes, now) = (Takes::default(), sim::clock::base());
+        let most = u16::try_from(MAX_PEERS + 8).unwrap();
+        let taken = (0..most).filter(|seed| takes.may_take(&party(Whose::Strangers, *seed, 1), now)).count();
+        assert_eq!(taken, TAKES_OF_STRANGERS);
+        let [known, elsewhere] = [(Whose::Neighbours, 1), (Whose::Strangers, 2)].map(|(w, n)| party(w, 9999, n));
+        assert!(takes.may_take(&known, now) && takes.may_take(&elsewhere, now));
+        assert!(takes.may_take(&party(Whose::Strangers, 500, 1), now + TAKES_IN));
+    }
+
+    #[test]
+    fn strangers_through_one_relay_hold_two_places() {
+        let mut held: Vec<Party> = Vec::new();
+        for (number, network) in (0..40_u16).map(|n| (n, u8::try_from(n / 10).unwrap())) {
+            let party = party(Whose::Strangers, number, network);
+            if !is_full(&party, held.iter().copied()) {
+                held.push(party);
+            }
+            assert_eq!(held.len(), usize::from(network) * 2 + usize::from(number % 10 + 1).min(2));
+        }
+        assert!(is_full(&party(Whose::Strangers, 99, 9), held.iter().copied()), "8 of all strangers");
+        assert!(!is_full(&party(Whose::Neighbours, 99, 0), held.iter().copied()));
+    }
+
+    #[test]
+    fn who_lets_a_turn_pass_waits_and_others_do_not() {
+        let (mut takes, now) = (Takes::default(), sim::clock::base());
+        let idle = party(Whose::Strangers, 1, 1);
+        assert!(takes.may_use_many(&idle, now));
+        takes.wasted(&idle, now);
+        assert!(!takes.may_use_many(&idle, now + PAUSE_OF_PEER / 2) && takes.may_use_many(&idle, now + PAUSE_OF_PEER));
+        let beside = party(Whose::Strangers, 2, 1);
+        assert!(!takes.may_use_many(&beside, now) && takes.may_use_many(&beside, now + PAUSE_OF_NETWORK));
+        assert!(takes.may_use_many(&party(Whose::Strangers, 3, 2), now));
+        takes.wasted(&party(Whose::Neighbours, 4, 3), now);
+        assert!(takes.may_use_many(&party(Whose::Neighbours, 4, 3), now));
     }
 }
