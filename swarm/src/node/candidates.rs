@@ -3,12 +3,13 @@
 //! One list for all sources: an address that two of them name, or one of them again and again, is dialled once. What is
 //! known of it is forgotten after a while, so that who comes back is found.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
+use framing::scope::{Subnet, is_public};
 use relay::client::Named;
-use structs::Lru;
+use structs::{Lru, TokenBucket};
 
 use super::Node;
 use crate::{DialWay, PeerId};
@@ -20,12 +21,16 @@ pub(super) struct Candidates {
     rests: Lru<SocketAddr, Instant>,
     /// The same of peers behind relays.
     relayed: Lru<(PeerId, crypto::PeerId), Instant>,
+    /// How many dials each public network may still get: keys are free, so whoever invents peers could have all of ours go to
+    /// one victim.
+    networks: Lru<Subnet, TokenBucket>,
 }
 
 impl Candidates {
     pub(super) fn new() -> Self {
         let relayed = Lru::new(MAX_REMEMBERED).time_to_live(DIALLED);
-        Self { rests: Lru::new(MAX_REMEMBERED).time_to_live(OURSELVES), relayed }
+        let networks = Lru::new(MAX_REMEMBERED);
+        Self { rests: Lru::new(MAX_REMEMBERED).time_to_live(OURSELVES), relayed, networks }
     }
 
     /// Whether a peer may be dialled through a relay now. If so, that rests from here on.
@@ -45,11 +50,26 @@ impl Candidates {
 
     /// Whether an address may be dialled now. If so, it rests from here on.
     fn try_begin(&mut self, addr: SocketAddr, now: Instant) -> bool {
-        if self.rests.peek(&addr, now).is_some_and(|until| now < *until) {
+        if self.rests.peek(&addr, now).is_some_and(|until| now < *until) || !self.may_reach(addr.ip(), now) {
             return false;
         }
         self.begin(addr, now);
         true
+    }
+
+    /// Whether one more address in the network of this one may be dialled because strangers name it. Networks that are not
+    /// public are exempt: in them, many are at few addresses.
+    pub(super) fn may_reach(&mut self, ip: IpAddr, now: Instant) -> bool {
+        if !is_public(ip) {
+            return true;
+        }
+        let network = Subnet::of(ip);
+        let full = || TokenBucket::new(1, NETWORK_BURST * NETWORK_COST, now);
+        let mut bucket = self.networks.remove(&network).unwrap_or_else(full);
+        let may = bucket.try_take(NETWORK_COST, now);
+        // Without a weight nothing is too heavy.
+        let _ = self.networks.insert(network, bucket, 0, now);
+        may
     }
 
     /// A dial that somebody suggested came to nothing.
@@ -154,6 +174,10 @@ impl Node {
 const RELAY_ADDRESSES: usize = 4;
 /// Addresses remembered.
 const MAX_REMEMBERED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
+/// Addresses of one public network that are dialled at once on the word of strangers, and the seconds until it may be one more:
+/// with what a dial sends to who does not answer, 120 kB at once and 60 kB a minute.
+const NETWORK_BURST: u32 = 8;
+const NETWORK_COST: u32 = 15;
 /// How long an address is left alone after a dial began, after nobody answered, and after we answered ourselves.
 const DIALLED: Duration = Duration::from_secs(60);
 const SILENT: Duration = Duration::from_secs(180);
@@ -210,6 +234,31 @@ mod tests {
         }
         let reached = sent_to(&mut node, now).len();
         assert!((1..=32).contains(&reached), "{reached} addresses");
+    }
+
+    #[test]
+    fn relays_that_strangers_name_in_one_network_get_little() {
+        let (mut node, start) = node(Config::default().find_relays(true));
+        let victim = |number: u32| SocketAddr::from(([50, 0, 0, 1], (1000 + number % 60_000) as u16));
+        let (mut sent, mut now, mut out) = (0, start, TransmitBuf::new(1));
+        for second in 0..20 * 60 {
+            // In the records of peers, with a voucher or without, and by peers who were asked.
+            let relay = Named { relay: id(10_000 + second), addrs: vec![victim(2 * second)] };
+            node.suggest_found(PeerId::from(id(second)), &[], &[relay], false, now);
+            node.relay_found(PeerId::from(id(20_000 + second)), &[victim(2 * second + 1)]);
+            let end = start + Duration::from_secs(u64::from(second) + 1);
+            while now < end {
+                while node.poll_transmit(&mut out, now).is_some() {
+                    sent += out.bytes().len();
+                    out.clear();
+                }
+                while node.poll_event().is_some() {}
+                now = node.poll_timeout().map_or(end, |deadline| deadline.at.clamp(now, end));
+                node.handle_timeout(now);
+            }
+        }
+        // Eight at once and four a minute, of 16 KiB each.
+        assert!((100_000..(8 + 4 * 20) << 14).contains(&sent), "{sent} bytes");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use framing::{DecodeError, Reader, Writer};
 use nat::scope::Family;
 use peer::Handle;
 use peer::mux::Urgency;
-use structs::{Epoch, Link};
+use structs::{Epoch, Link, TokenBucket};
 
 use super::Node;
 use super::topics::MAX_TOPICS;
@@ -77,6 +77,8 @@ struct Known {
     /// Records that it may still send in this minute.
     allowance: usize,
     allowance_until: Instant,
+    /// How many of those may be dialled.
+    dials: TokenBucket,
 }
 
 impl Known {
@@ -88,6 +90,7 @@ impl Known {
             told: BTreeMap::new(),
             allowance: RECORDS_PER_MINUTE,
             allowance_until: now + EVERY,
+            dials: TokenBucket::new(1, DIALS * DIAL_COST, now),
         }
     }
 }
@@ -421,8 +424,15 @@ impl Node {
                 good.iter().flat_map(SignedRecord::addresses).filter(may_be_dialled).take(MAX_DIALLED).collect();
             match peer {
                 Some(peer) if peer != id && !addrs.is_empty() => {
+                    // Who is connected already costs nothing: it is not dialled.
+                    if !self.by_peer.contains_key(&peer) {
+                        if !known.dials.try_take(DIAL_COST, now) {
+                            pex.counters.refused = pex.counters.refused.saturating_add(1);
+                            continue;
+                        }
+                        dials.push((peer, addrs));
+                    }
                     pex.counters.taken = pex.counters.taken.saturating_add(1);
-                    dials.push((peer, addrs));
                 }
                 _ => pex.counters.refused = pex.counters.refused.saturating_add(1),
             }
@@ -450,6 +460,9 @@ const MAX_SHARED: usize = 20;
 const MAX_MESSAGE: usize = 1 + TAG + 1 + MAX_SHARED * (2 + MAX_RECORD);
 /// Records of others that one peer may send in a minute, beyond which they are left out.
 const RECORDS_PER_MINUTE: usize = 64;
+/// Records of others by one peer that are dialled at once, and the seconds until it may be one more.
+const DIALS: u32 = 20;
+const DIAL_COST: u32 = 15;
 /// Addresses of one of them that are dialled: budget and patience are the node's.
 const MAX_DIALLED: usize = 4;
 /// Messages of one session read at a time.

@@ -9,6 +9,7 @@
 )]
 
 mod finding;
+mod reflection;
 mod site;
 
 use std::time::Duration;

@@ -190,7 +190,9 @@ impl Node {
 
     /// Whether a relay may be dialled at addresses that somebody else named.
     pub(in crate::node) fn may_dial_relay(&mut self, addrs: &[SocketAddr]) -> bool {
-        self.dials.suggested.try_take(u32::try_from(addrs.len()).unwrap_or(u32::MAX), self.now)
+        let now = self.now;
+        addrs.iter().all(|addr| self.candidates.may_reach(addr.ip(), now))
+            && self.dials.suggested.try_take(u32::try_from(addrs.len()).unwrap_or(u32::MAX), now)
     }
 }
 
