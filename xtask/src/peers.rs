@@ -49,11 +49,13 @@ pub(crate) enum Role {
 }
 
 /// In the order of the table.
-const PEERS: [Peer; 6] = [
+const PEERS: [Peer; 8] = [
     Peer { name: "setowire", package: "bench-ours", library: Some("setowire-swarm"), role: Role::Ours },
     Peer { name: "quinn", package: "bench-quinn", library: Some("quinn"), role: Role::Rival },
     Peer { name: "s2n-quic", package: "bench-s2n", library: Some("s2n-quic"), role: Role::Rival },
     Peer { name: "iroh", package: "bench-iroh", library: Some("iroh"), role: Role::Rival },
+    Peer { name: "libp2p-quic", package: "bench-libp2p", library: Some("libp2p"), role: Role::Rival },
+    Peer { name: "libp2p-tcp", package: "bench-libp2p", library: Some("libp2p"), role: Role::Rival },
     Peer { name: "tcp", package: "bench-tcp", library: None, role: Role::Floor },
     Peer { name: "udp", package: "bench-udp", library: None, role: Role::Floor },
 ];
