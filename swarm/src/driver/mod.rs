@@ -584,14 +584,16 @@ impl Driver {
     }
 }
 
-/// Lets every task run that is ready by now. Whoever was given something in the first half of a turn may answer it before
-/// the second half: the answer leaves with the acknowledgement, in one packet.
+/// Lets the tasks run that are ready by now, and those that these wake: whoever takes requests from a queue hands each to a task of its
+/// own. So whoever was given something in the first half of a turn may answer it before the second half, and the answer leaves with
+/// the acknowledgement, in one packet.
 async fn others() {
-    let mut has_yielded = false;
+    let mut rounds = 0;
     std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut has_yielded, true) {
+        if rounds == 2 {
             return Poll::Ready(());
         }
+        rounds += 1;
         // Not the runtime's own yielding, which looks at the sockets first.
         cx.waker().wake_by_ref();
         Poll::Pending

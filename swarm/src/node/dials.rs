@@ -288,6 +288,7 @@ impl Node {
         let ids: Vec<DialId> = self.dials.dials.iter().filter(|(_, dial)| done(dial)).map(|(id, _)| *id).collect();
         for id in ids {
             let Some(dial) = self.dials.dials.remove(&id) else { continue };
+            self.streams.dial_over(id);
             self.events.push_back(Event::Dialled { id, peer });
             self.silence.remember(peer, dial.via.map(|via| via.relays).unwrap_or_default());
             for other in dial.sessions.into_iter().filter(|other| *other != handle) {

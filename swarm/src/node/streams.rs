@@ -57,6 +57,11 @@ impl Streams {
         let (dialled, fall_backs, sought) = Default::default();
         Self { falls_back, next: 0, dialled, fall_backs, sought }
     }
+
+    /// A dial has succeeded: its addresses were not silent.
+    pub(super) fn dial_over(&mut self, id: DialId) {
+        self.fall_backs.remove(&id);
+    }
 }
 
 impl Node {
