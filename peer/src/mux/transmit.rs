@@ -589,7 +589,7 @@ pub(super) const fn datagram_frame(entry: u8, len: usize) -> usize {
 const MIN_FRAME: usize = 3;
 
 /// Frames of short streams that a packet has room for, about.
-const SHORT_STREAMS: usize = 14;
+const SHORT_STREAMS: usize = 24;
 
 /// Less than this of a capped protocol is sent only if that is all it has.
 const MIN_CAPPED: usize = 256;
