@@ -135,8 +135,7 @@ async fn node(settings: &Settings) -> Result<Swarm> {
     if settings.mtu() == Mtu::Internet {
         config = config.max_datagram(INTERNET_MTU.into());
     }
-    let builder =
-        Swarm::builder().preset(Preset::Server).dht(false).listen((settings.bind, 0).into()).sessions(config);
+    let builder = Swarm::builder().preset(Preset::Server).dht(false).listen((settings.bind, 0).into()).sessions(config);
     Ok(builder.bind().await?)
 }
 
