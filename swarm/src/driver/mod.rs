@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `mod.rs` | [`Driver`]: its state and the turn |
 //! | `extra.rs` | sockets for punching, STUN servers |
-//! | `wishes.rs`, `presence.rs`, `passing.rs`, `publications.rs`, `sockets.rs`, `ending.rs` | what it does in a turn |
+//! | `wishes.rs`, `house.rs`, `visits.rs`, `presence.rs`, `passing.rs`, `publications.rs`, `sockets.rs`, `ending.rs` | what it does in a turn |
 //! | `session.rs`, `session/` | one session: between its handles and its state machine |
 //! | `conn.rs`, `pipe.rs` | what handles and the task share, for a session and for a stream |
 //! | `services.rs`, `bodies.rs` | who takes streams and requests of which name, how much of them |
@@ -40,6 +40,7 @@ mod extra;
 mod finding;
 mod handle;
 mod hash_table;
+mod house;
 mod lan;
 mod limits;
 mod messages;
@@ -65,10 +66,10 @@ mod stream;
 mod subscriber;
 mod target;
 mod topic;
+mod visits;
 mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -104,18 +105,16 @@ use self::extra::{Extra, Stun};
 use self::finding::Searches;
 use self::hash_table::HashTable;
 use self::lan::Lan;
-use self::limits::{ASLEEP, COMMANDS_PER_TURN, INTERFACES_EVERY, RELAY_PATIENCE, SEGMENTS};
+use self::limits::{ASLEEP, COMMANDS_PER_TURN, SEGMENTS};
 use self::publications::Waiting;
 use self::relays::{Outward, Relays};
-use self::session::{Session, Visit, earlier};
+use self::session::Session;
 use self::shared::{Shared, Wish};
 use self::sockets::socket_for;
 use self::source::{Announcer, Sources};
 use self::subscriber::{Roster, Subscriber};
-use self::target::Resolved;
 use crate::discovery::Progress;
 use crate::node::Node;
-use crate::reach::Reach;
 use crate::seeds::Seeds;
 use crate::udp::{Buffers, Udp};
 use crate::{DialError, DialId, PeerId, TopicId, Unsent, clock};
@@ -460,127 +459,6 @@ impl Driver {
             Some(_) => [None; 5],
         };
         [node, end, self.stall, self.due, publications, connections].into_iter().chain(house).flatten().min()
-    }
-
-    /// The interfaces, the seeds and what nobody waits for any more.
-    fn keep_house(&mut self, now: Instant) {
-        if self.ending.is_some() {
-            return;
-        }
-        if self.house_due <= now {
-            self.house_due = now.checked_add(INTERFACES_EVERY).unwrap_or(now);
-            self.follow_interfaces(now);
-            self.tell_sources();
-            self.carriers.sweep(&mut self.node, now);
-            self.relays.stale = true;
-            self.shared.services.sweep();
-            for handle in std::mem::take(&mut self.used) {
-                if let Some(session) = self.sessions.get_mut(&handle) {
-                    session.tidy();
-                }
-            }
-            for (handle, session) in self.sessions.iter_mut().filter(|(_, session)| session.streams() > 0) {
-                self.node.with(*handle, now, |peer, _| session.sweep(peer));
-            }
-            self.dials.retain(|_, reply| !reply.is_closed());
-            self.sweep_table(now);
-        }
-        if self.searches.deadline().is_some_and(|at| at <= now) {
-            self.end_searches(now);
-        }
-        self.keep_table(now);
-        self.keep_stun(now);
-        let due = self.seeds.due(!self.roster.is_empty(), now).to_vec();
-        due.iter().for_each(|seed| self.dial_target(seed, None));
-    }
-
-    /// Looks which networks this machine is in.
-    fn follow_interfaces(&mut self, now: Instant) {
-        let bound: Vec<SocketAddr> = self.sockets.iter().map(Udp::local).collect();
-        let interfaces = lan::interfaces(&bound);
-        if let Some(lan) = &mut self.lan {
-            lan.follow(&interfaces);
-            self.node.set_interfaces(&interfaces, now);
-        }
-        self.node.set_addresses(&interfaces, &lan::addresses(&bound), now);
-    }
-
-    /// Dials a peer that nobody waits for, once its names are looked up, at the addresses within a reach if there is one. If that
-    /// fails now, it is tried again later.
-    fn dial_target(&self, target: &DialTarget, within: Option<Reach>) {
-        let (mut target, commands) = (target.clone(), self.shared.commands.clone());
-        tokio::spawn(async move {
-            let (relays, way) = (std::mem::take(&mut target.relays), target.way);
-            if let Ok(Resolved { peer, mut addrs, mut streams }) = target.resolve().await {
-                let is_near =
-                    |addr: &SocketAddr| within.is_none_or(|far| Reach::of(addr.ip()).is_some_and(|of| of <= far));
-                addrs.retain(is_near);
-                streams.retain(|stream| is_near(&stream.addr));
-                if within.is_some() && addrs.is_empty() && streams.is_empty() {
-                    return;
-                }
-                let relays = relays::learn_all(relays, RELAY_PATIENCE, &commands).await;
-                let (reply, _nobody) = oneshot::channel();
-                let _ = commands.send(Command::Dial { peer, addrs, streams, relays, way, reply }).await;
-            }
-        });
-    }
-
-    /// Finds the sessions that something happened in.
-    fn collect_work(&mut self) {
-        while let Some(event) = self.node.poll_event() {
-            self.on_event(event);
-        }
-        let mut ready = std::mem::take(&mut self.ready);
-        self.shared.ready.take(&mut ready);
-        for conn in ready.drain(..) {
-            self.list(conn.session);
-        }
-        self.ready = ready;
-    }
-
-    fn list(&mut self, handle: Handle) {
-        if let Some(session) = self.sessions.get_mut(&handle)
-            && !std::mem::replace(&mut session.listed, true)
-        {
-            self.work.push(handle);
-        }
-    }
-
-    /// Visits the sessions with work.
-    fn visit(&mut self, now: Instant) {
-        if self.due.is_some_and(|due| due <= now) {
-            self.due = None;
-            let late = |session: &Session| session.deadline().is_some_and(|at| at <= now);
-            let late: Vec<Handle> =
-                self.sessions.iter().filter(|(_, session)| late(session)).map(|(h, _)| *h).collect();
-            late.into_iter().for_each(|handle| self.list(handle));
-            self.sessions
-                .values()
-                .for_each(|session| earlier(&mut self.due, session.deadline().filter(|at| *at > now)));
-        }
-        let mut waiting = std::mem::take(&mut self.waiting);
-        waiting.drain(..).for_each(|handle| self.list(handle));
-        self.waiting = waiting;
-        let mut work = std::mem::take(&mut self.work);
-        for handle in work.drain(..) {
-            let Some(session) = self.sessions.get_mut(&handle) else { continue };
-            session.listed = false;
-            let protocols = self.node.protocols();
-            let mut visit = Visit { protocols, services: &self.shared.services, scratch: &mut self.scratch, now };
-            self.node.with(handle, now, |peer, _| session.visit(peer, &mut visit));
-            if session.has_datagrams() {
-                self.waiting.push(handle);
-            }
-            if session.readable {
-                self.unread.insert(handle);
-            }
-            if !std::mem::replace(&mut session.used, true) {
-                self.used.push(handle);
-            }
-            earlier(&mut self.due, session.deadline());
-        }
-        self.work = work;
     }
 }
 

@@ -1,0 +1,68 @@
+//! Which sessions something happened in, and a visit to each of them.
+
+use std::time::Instant;
+
+use peer::Handle;
+use structs::Machine;
+
+use super::Driver;
+use super::session::{Session, Visit, earlier};
+
+impl Driver {
+    /// Finds the sessions that something happened in.
+    pub(super) fn collect_work(&mut self) {
+        while let Some(event) = self.node.poll_event() {
+            self.on_event(event);
+        }
+        let mut ready = std::mem::take(&mut self.ready);
+        self.shared.ready.take(&mut ready);
+        for conn in ready.drain(..) {
+            self.list(conn.session);
+        }
+        self.ready = ready;
+    }
+
+    pub(super) fn list(&mut self, handle: Handle) {
+        if let Some(session) = self.sessions.get_mut(&handle)
+            && !std::mem::replace(&mut session.listed, true)
+        {
+            self.work.push(handle);
+        }
+    }
+
+    /// Visits the sessions with work.
+    pub(super) fn visit(&mut self, now: Instant) {
+        if self.due.is_some_and(|due| due <= now) {
+            self.due = None;
+            let late = |session: &Session| session.deadline().is_some_and(|at| at <= now);
+            let late: Vec<Handle> =
+                self.sessions.iter().filter(|(_, session)| late(session)).map(|(h, _)| *h).collect();
+            late.into_iter().for_each(|handle| self.list(handle));
+            self.sessions
+                .values()
+                .for_each(|session| earlier(&mut self.due, session.deadline().filter(|at| *at > now)));
+        }
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.drain(..).for_each(|handle| self.list(handle));
+        self.waiting = waiting;
+        let mut work = std::mem::take(&mut self.work);
+        for handle in work.drain(..) {
+            let Some(session) = self.sessions.get_mut(&handle) else { continue };
+            session.listed = false;
+            let protocols = self.node.protocols();
+            let mut visit = Visit { protocols, services: &self.shared.services, scratch: &mut self.scratch, now };
+            self.node.with(handle, now, |peer, _| session.visit(peer, &mut visit));
+            if session.has_datagrams() {
+                self.waiting.push(handle);
+            }
+            if session.readable {
+                self.unread.insert(handle);
+            }
+            if !std::mem::replace(&mut session.used, true) {
+                self.used.push(handle);
+            }
+            earlier(&mut self.due, session.deadline());
+        }
+        self.work = work;
+    }
+}
