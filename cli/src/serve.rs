@@ -89,12 +89,12 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         let bound = node.local_addrs();
         let roles = [("bootstrap", settings.bootstrap.value), ("relay", settings.relay.value)];
         for (name, _) in roles.iter().filter(|(_, on)| *on) {
-            tell(out, name, &named(node.id(), node.listeners()));
+            tell(out, name, &named(node.id(), &node.listeners()));
         }
         if settings.stun.value {
-            tell(out, "stun", &addresses::reachable(bound).iter().map(SocketAddr::to_string).collect::<Vec<_>>());
+            tell(out, "stun", &addresses::reachable(&bound).iter().map(SocketAddr::to_string).collect::<Vec<_>>());
         }
-        warn_if_private(out, bound);
+        warn_if_private(out, &bound);
     }
     let (end, ending) = watch::channel(false);
     let mut tasks = JoinSet::new();

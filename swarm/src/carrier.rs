@@ -6,6 +6,8 @@ use std::str::FromStr;
 #[cfg(feature = "ws")]
 use std::sync::Arc;
 
+use crate::PeerId;
+
 /// What carries the datagrams of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -143,6 +145,37 @@ impl fmt::Display for ListenAddr {
 impl From<SocketAddr> for ListenAddr {
     fn from(addr: SocketAddr) -> Self {
         Self::Udp(addr)
+    }
+}
+
+/// By what others reach a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Listener {
+    /// A socket of its own, with the port that the system chose.
+    Socket(ListenAddr),
+    /// A place at a relay.
+    Relay(PeerId),
+}
+
+impl From<ListenAddr> for Listener {
+    fn from(at: ListenAddr) -> Self {
+        Self::Socket(at)
+    }
+}
+
+impl From<PeerId> for Listener {
+    fn from(relay: PeerId) -> Self {
+        Self::Relay(relay)
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(at) => write!(f, "{at}"),
+            Self::Relay(relay) => write!(f, "relay {}", relay.short()),
+        }
     }
 }
 

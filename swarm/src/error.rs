@@ -248,7 +248,7 @@ pub enum FetchError {
     Closed,
 }
 
-/// Why a node did not start.
+/// Why a node did not start, or does not listen on more. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
@@ -310,6 +310,15 @@ pub enum BindError {
         /// The longest datagram that it takes, in bytes.
         longest: usize,
     },
+    /// The node listens on as much as it may. Stop something first.
+    #[error("{limit} sockets are bound already")]
+    TooMany {
+        /// How many may be.
+        limit: usize,
+    },
+    /// The node has ended, and listens nowhere any more.
+    #[error("the node has ended")]
+    Closed,
     /// The operating system gave no entropy.
     #[error("the operating system gave no entropy")]
     Entropy,

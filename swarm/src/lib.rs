@@ -32,7 +32,7 @@ pub mod v12;
 
 pub use self::nat::Nat;
 pub use ::dht::{Key, Refused};
-pub use carrier::{Carrier, ListenAddr, ParseListenError, StreamAddr};
+pub use carrier::{Carrier, ListenAddr, Listener, ParseListenError, StreamAddr};
 #[cfg(feature = "mainline")]
 #[cfg_attr(docsrs, doc(cfg(feature = "mainline")))]
 pub use driver::Mainline;

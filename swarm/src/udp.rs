@@ -47,6 +47,7 @@ pub(crate) struct Udp {
     fragments: Fragments,
     /// Errors of receiving. Nothing follows from them: the next datagram is awaited.
     pub(crate) receive_errors: u64,
+    failed: Option<io::ErrorKind>,
 }
 
 /// What became of a transmit.
@@ -88,7 +89,7 @@ impl Udp {
         socket.bind(&addr.into())?;
         let io = Ready::new(socket.into())?;
         let local = io.local_addr()?;
-        Ok(Self { state: offloads(&io, fragments)?, fragments, io, local, receive_errors: 0 })
+        Ok(Self { state: offloads(&io, fragments)?, fragments, io, local, receive_errors: 0, failed: None })
     }
 
     /// Asks for large buffers. Asking is all one can do: the system caps it, and what it granted is read back.
@@ -99,6 +100,11 @@ impl Udp {
 
     pub(crate) const fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// The last error of receiving since this was asked before.
+    pub(crate) const fn take_failure(&mut self) -> Option<io::ErrorKind> {
+        self.failed.take()
     }
 
     /// Bytes that the kernel buffers for receiving, with its overhead per datagram (`SO_RCVBUF` as read back).
@@ -139,12 +145,12 @@ impl Udp {
         let mut meta = [RecvMeta::default(); RECEIVE_BUFFERS];
         let mut filled = 0;
         let mut slices = buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
-        let (io, state, errors) = (&self.io, &self.state, &mut self.receive_errors);
+        let (io, state, errors, failed) = (&self.io, &self.state, &mut self.receive_errors, &mut self.failed);
         let more = io.try_read(|| {
             match state.recv(io.udp(), &mut slices, &mut meta) {
                 Ok(count) => filled = count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
-                Err(_) => *errors = errors.saturating_add(1),
+                Err(error) => (*errors, *failed) = (errors.saturating_add(1), Some(error.kind())),
             }
             // A call that fills fewer buffers than it was given has emptied the socket. Saying so here spares the
             // call that would only return EAGAIN; the next datagram raises the readiness again.

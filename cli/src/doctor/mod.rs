@@ -63,7 +63,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
         .await?;
     let mut findings = Findings {
         ips: addresses::interfaces().iter().map(if_addrs::Interface::ip).collect(),
-        bound: swarm.local_addrs().to_vec(),
+        bound: swarm.local_addrs(),
         clock: Clock::now(),
         ..Findings::default()
     };

@@ -17,7 +17,8 @@ use super::bind;
 use super::carrier::{Brought, Given, Listener};
 use super::handle::Swarm;
 use super::hash_table;
-use super::limits::{COMMANDS, TRANSPORTS};
+use super::limits::{COMMANDS, LISTENERS, TRANSPORTS};
+use super::listening::Bound;
 #[cfg(feature = "portmap")]
 use super::portmap::Mapper;
 use super::relays::Outward;
@@ -109,7 +110,7 @@ impl Builder {
     /// # drop(builder); Ok(()) }
     /// ```
     pub fn listen_on(mut self, addr: ListenAddr) -> Self {
-        if self.listen.len() < MAX_SOCKETS {
+        if self.listen.len() < LISTENERS {
             self.listen.push(addr);
         }
         self
@@ -423,9 +424,8 @@ impl Builder {
         let streams = listeners.iter().map(Listener::at);
         let listening: Vec<ListenAddr> =
             sockets.iter().map(|socket| ListenAddr::Udp(socket.local())).chain(streams).collect();
-        // Without UDP the other addresses are all there is.
-        let is_udp = |addr: &&ListenAddr| sockets.is_empty() || matches!(addr, ListenAddr::Udp(_));
-        let local: Vec<SocketAddr> = listening.iter().filter(is_udp).map(ListenAddr::addr).collect();
+        let bound = Bound::of(listening);
+        let local = bound.local.clone();
         let has = |ipv4: bool| sockets.iter().any(|socket| socket.local().is_ipv4() == ipv4);
         let ways = Ways { ipv4: has(true), ipv6: has(false), transports: transports.keys().copied().collect() };
         let config = self.resolve(&local).ways(ways);
@@ -485,14 +485,14 @@ impl Builder {
         let (progress, of_table) = watch::channel(Vec::new());
         let reports = sources.reports().into_iter().chain([of_table]).collect();
         let (outward, of_outside) = watch::channel(Outward::default());
-        let mut shared = Shared::new(id, local, commands, ended, reports, of_outside, seed.fork("handles").rng());
+        #[cfg_attr(not(feature = "portmap"), expect(unused_mut, reason = "nothing is added"))]
+        let mut shared = Shared::new(id, bound, commands, ended, reports, of_outside, seed.fork("handles").rng());
         #[cfg(feature = "portmap")]
         let mapper = {
-            let (mapper, mapping) = Mapper::of(&listening, shared.commands.clone());
+            let (mapper, mapping) = Mapper::of(&shared.bound.borrow().listening, shared.commands.clone());
             shared.mapping = mapping;
             mapper.filter(|_| self.port_mapping)
         };
-        shared.listening = listening;
         let shared = Arc::new(shared);
         let epoch = clock::epoch();
         let mut node = Node::new(identity, config, epoch, &seed.fork("node"), epoch.instant);
@@ -558,7 +558,5 @@ pub(crate) fn servers(urls: &[String]) -> Result<Vec<Server>, BindError> {
 /// Servers of one kind.
 #[cfg(feature = "http")]
 pub(crate) const MAX_SERVERS: usize = 8;
-/// Sockets of one node.
-const MAX_SOCKETS: usize = 16;
 /// How long the sessions of a node that is dropped have for their goodbyes.
 pub(crate) const NO_GRACE: Duration = Duration::ZERO;

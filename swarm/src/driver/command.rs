@@ -10,9 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Stats;
 use super::hash_table::Value;
-use crate::carrier::StreamAddr;
+use crate::carrier::{ListenAddr, StreamAddr};
 use crate::node::TableStats;
-use crate::{DialError, DialWay, GetError, PeerId, PeerInfo, PutError, SendError, TopicId};
+use crate::{BindError, DialError, DialWay, GetError, PeerId, PeerInfo, PutError, SendError, TopicId};
 
 /// One request. A reply whose receiver is gone is dropped; the work is done all the same.
 #[derive(Debug)]
@@ -33,6 +33,16 @@ pub(crate) enum Command {
         reply: oneshot::Sender<bool>,
     },
     RemoveRelay(PeerId),
+    /// One thing more to listen on. The answer says where exactly.
+    Listen {
+        at: ListenAddr,
+        reply: oneshot::Sender<Result<ListenAddr, BindError>>,
+    },
+    /// It is listened there no more, or nowhere. The answer says on how many things it was.
+    StopListening {
+        at: Option<ListenAddr>,
+        reply: oneshot::Sender<usize>,
+    },
     /// To the neighbours of a topic. With a permit it waits for room, without it leaves out the full.
     Publish {
         topic: TopicId,

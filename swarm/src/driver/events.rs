@@ -1,11 +1,13 @@
 //! Everything that happens in a node, as a stream.
 
+use std::io;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 
 use super::handle::Peer;
 use super::queue::Receiver;
+use crate::carrier::Listener;
 use crate::nat::Nat;
 use crate::{DisconnectReason, PeerId, Proof, RelayCode, Security, TopicId};
 
@@ -81,6 +83,37 @@ pub enum SwarmEvent {
     /// What is known of where others see this node, and of its NAT, is something else now: see
     /// [`Swarm::nat`](super::Swarm::nat).
     Nat(Nat),
+    /// Others reach this node at an address now, by a listener that is new or, where that is on every interface, because the
+    /// machine has it now. What the node began with is told of to nobody: [`Swarm::listeners`](super::Swarm::listeners) lists
+    /// everything.
+    Listening {
+        /// By which listener.
+        listener: Listener,
+        /// The address; that of the relay, if it is a place there.
+        addr: SocketAddr,
+    },
+    /// Others reach this node at an address no more: the listener is closed, or the machine has it no more, or the relay is
+    /// elsewhere.
+    ListenExpired {
+        /// By which listener they did.
+        listener: Listener,
+        /// The address.
+        addr: SocketAddr,
+    },
+    /// A listener is gone: it was stopped, or the place at the relay is lost. All of its addresses have
+    /// [expired](Self::ListenExpired). The end of the node closes the others and ends this stream.
+    ListenerClosed {
+        /// Which.
+        listener: Listener,
+    },
+    /// Receiving or accepting had an error, and goes on. Told once in five seconds for each listener, with the last error. For
+    /// a relay see [`RelayRefused`](Self::RelayRefused).
+    ListenerFailed {
+        /// Which.
+        listener: Listener,
+        /// What the system said.
+        error: io::ErrorKind,
+    },
     /// A peer is gone.
     Disconnected {
         /// Who.

@@ -1,5 +1,6 @@
 //! The handles of a node and of a peer.
 
+mod listening;
 mod peer;
 mod table;
 
@@ -23,7 +24,6 @@ use super::stream::Incoming;
 use super::subscriber::Subscriber;
 use super::target::{DialTarget, Resolved};
 use super::topic::Topic;
-use crate::carrier::ListenAddr;
 use crate::discovery::Report;
 use crate::nat::Nat;
 use crate::node::naming::Protocol;
@@ -105,20 +105,6 @@ impl Swarm {
         self.legacy.as_ref()
     }
 
-    /// The address of the first socket, or `0.0.0.0:0` if there is none. Its IP is `0.0.0.0` when the node listens on every
-    /// interface.
-    #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        // A node that has transports of the application only has none.
-        self.shared.local.first().copied().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))
-    }
-
-    /// The addresses of all sockets.
-    #[must_use]
-    pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.shared.local
-    }
-
     /// Where others see this node, and what that says of the NAT in front of it, as far as it is known yet.
     /// [`SwarmEvent::Nat`](super::SwarmEvent::Nat) tells of changes.
     #[must_use]
@@ -132,12 +118,6 @@ impl Swarm {
     #[must_use]
     pub fn port_mapping(&self) -> crate::nat::PortMapping {
         self.shared.mapping.borrow().clone()
-    }
-
-    /// Everything that the node listens on, UDP first.
-    #[must_use]
-    pub fn listeners(&self) -> &[ListenAddr] {
-        &self.shared.listening
     }
 
     /// Joins a topic: announces this node there and looks for others. Returns at once; joining again gives another
@@ -224,7 +204,7 @@ impl Swarm {
     /// relays at which it has places. Where none of it is public it is of use on the same network.
     #[must_use]
     pub fn ticket(&self) -> Ticket {
-        let found = super::lan::interfaces(&self.shared.local);
+        let found = super::lan::interfaces(&self.local_addrs());
         let mut addrs: Vec<SocketAddr> = found.into_iter().map(|interface| interface.addr).collect();
         // Who is on this machine can read the rest; scoped addresses mean nothing elsewhere.
         let local = |addr: &SocketAddr| match addr {

@@ -45,7 +45,7 @@ impl Driver {
         due.iter().for_each(|seed| self.dial_target(seed, None));
     }
 
-    /// Looks which networks this machine is in.
+    /// Looks which networks this machine is in, and by which addresses others reach the sockets there.
     pub(super) fn follow_interfaces(&mut self, now: Instant) {
         let bound: Vec<SocketAddr> = self.sockets.iter().map(Udp::local).collect();
         let interfaces = lan::interfaces(&bound);
@@ -54,6 +54,7 @@ impl Driver {
             self.node.set_interfaces(&interfaces, now);
         }
         self.node.set_addresses(&interfaces, &lan::addresses(&bound), now);
+        self.report_sockets();
     }
 
     /// Dials a peer that nobody waits for, once its names are looked up, at the addresses within a reach if there is one. If that

@@ -126,6 +126,10 @@ pub(crate) const KNOWN_ADDRS: usize = 8;
 /// Datagrams of one batch where there is no UDP socket whose limit counts.
 pub(crate) const SEGMENTS: usize = 64;
 
+/// What a node listens on beside relays, all kinds together. Of what it begins with, the rest is left out, but for the TCP that a
+/// server adds to its UDP; what is added later is refused.
+pub(crate) const LISTENERS: usize = 16;
+
 /// Connections that others opened, of one node. Beyond it they are closed at once.
 pub(crate) const CONNECTIONS: usize = 512;
 

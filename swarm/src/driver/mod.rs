@@ -8,6 +8,7 @@
 //! | file | content |
 //! |---|---|
 //! | `mod.rs` | [`Driver`]: its state and the turn |
+//! | `listening.rs` | sockets that come and go while it runs |
 //! | `extra.rs` | sockets for punching, STUN servers |
 //! | `wishes.rs`, `house.rs`, `visits.rs`, `presence.rs`, `passing.rs`, `publications.rs`, `sockets.rs`, `ending.rs` | what it does in a turn |
 //! | `session.rs`, `session/` | one session: between its handles and its state machine |
@@ -43,6 +44,7 @@ mod hash_table;
 mod house;
 mod lan;
 mod limits;
+mod listening;
 mod messages;
 mod passing;
 mod pipe;
@@ -106,6 +108,7 @@ use self::finding::Searches;
 use self::hash_table::HashTable;
 use self::lan::Lan;
 use self::limits::{ASLEEP, COMMANDS_PER_TURN, SEGMENTS};
+use self::listening::Listeners;
 use self::publications::Waiting;
 use self::relays::{Outward, Relays};
 use self::session::Session;
@@ -139,6 +142,7 @@ pub struct Driver {
     buffers: Buffers,
     stun: Stun,
     carriers: Carriers,
+    listeners: Listeners,
     transports: Transports,
     out: TransmitBuf,
     /// A batch that its socket had no room for, and how much of it left.
@@ -270,6 +274,7 @@ impl Driver {
             dropped: 0,
             sockets,
             carriers: Carriers::new(listeners),
+            listeners: Listeners::default(),
             transports: Transports::new(transports),
             #[cfg(feature = "portmap")]
             mapper: None,

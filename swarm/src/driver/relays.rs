@@ -84,11 +84,13 @@ impl Driver {
         let outward = Outward { relays: self.node.relays(), addrs: self.node.addresses() };
         let held = outward.relays.iter().filter(|status| status.state == RelayState::Held);
         let held: BTreeSet<PeerId> = held.map(|status| status.relay).collect();
+        let relays = outward.relays.clone();
         self.relays.outward.send_if_modified(|known| {
             let changed = *known != outward;
             *known = outward;
             changed
         });
+        self.report_places(&relays);
         let before = std::mem::replace(&mut self.relays.held, held.clone());
         before.difference(&held).for_each(|relay| self.pass(Some(SwarmEvent::RelayLost { relay: *relay })));
         held.difference(&before).for_each(|relay| self.pass(Some(SwarmEvent::RelayGained { relay: *relay })));

@@ -18,12 +18,12 @@ use super::addresses::Book;
 use super::command::Command;
 use super::conn::{Conn, Gone, Ready};
 use super::limits::{PUBLICATIONS, QUERIES, REMEMBERED, SEEDS, TOPICS};
+use super::listening::Bound;
 use super::relays::Outward;
 use super::services::Services;
 use super::source::Reports;
 use super::subscriber::Subscriber;
 use super::target::DialTarget;
-use crate::carrier::ListenAddr;
 use crate::discovery::Report;
 use crate::nat::Nat;
 use crate::{Closed, DialError, DialWay, JoinError, PeerId, RequestError, SendError, TopicId, Unsent};
@@ -32,8 +32,8 @@ use crate::{Closed, DialError, DialWay, JoinError, PeerId, RequestError, SendErr
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) id: PeerId,
-    pub(crate) local: Vec<SocketAddr>,
-    pub(crate) listening: Vec<ListenAddr>,
+    /// What the node listens on.
+    pub(crate) bound: watch::Sender<Bound>,
     #[cfg(feature = "portmap")]
     pub(crate) mapping: watch::Receiver<crate::nat::PortMapping>,
     pub(crate) commands: mpsc::Sender<Command>,
@@ -98,7 +98,7 @@ pub(crate) struct Changes {
 impl Shared {
     pub(crate) fn new(
         id: PeerId,
-        local: Vec<SocketAddr>,
+        bound: Bound,
         commands: mpsc::Sender<Command>,
         outcome: watch::Receiver<Option<Unsent>>,
         sources: Vec<Reports>,
@@ -107,11 +107,10 @@ impl Shared {
     ) -> Self {
         Self {
             id,
-            listening: Vec::new(),
+            bound: watch::Sender::new(bound),
             #[cfg(feature = "portmap")]
             mapping: watch::channel(crate::nat::PortMapping::Off).1,
             sources,
-            local,
             commands,
             ready: Arc::default(),
             services: Services::default(),

@@ -96,6 +96,8 @@ impl Driver {
             }
             Command::AddRelay { relay, addrs, again, reply } => self.add_relay((relay, addrs), again, reply),
             Command::RemoveRelay(relay) => self.remove_relay(relay),
+            Command::Listen { at, reply } => drop(reply.send(self.listen(at, now))),
+            Command::StopListening { at, reply } => self.stop_listening(at, reply, now),
             Command::Publish { topic, data, permit, reply } => self.publish((topic, data), permit, reply, now),
             Command::Peers(reply) => drop(reply.send(self.peers())),
             Command::Stats(reply) => drop(reply.send(self.stats())),

@@ -156,16 +156,29 @@ impl Node {
         self.tick(now);
         self.ways.transports.remove(&transport);
         let link = transport_link(transport);
+        self.lose_ways(|path| path.link == link, now);
+    }
+
+    /// Says which families there are UDP sockets for from now on. Where there are none any more, sessions go on by another path,
+    /// and those that have none are closed.
+    pub fn set_families(&mut self, ipv4: bool, ipv6: bool, now: Instant) {
+        self.tick(now);
+        (self.ways.ipv4, self.ways.ipv6) = (ipv4, ipv6);
+        self.lose_ways(|path| path.link == Link::Udp && !(if path.remote.is_ipv4() { ipv4 } else { ipv6 }), now);
+    }
+
+    /// These paths lead nowhere any more.
+    fn lose_ways(&mut self, is_lost: impl Fn(&Path) -> bool, now: Instant) {
         let on_it: Vec<(Handle, PeerId, Path)> = self
             .sessions()
             .flat_map(|(handle, peer, session)| session.paths().map(move |path| (handle, peer, path)))
-            .filter(|(_, _, path)| path.link == link)
+            .filter(|(_, _, path)| is_lost(path))
             .collect();
         for (handle, peer, path) in on_it {
             self.endpoint.lose_path(handle, &path, self.now);
             // The last of a session stays in it.
             let left = self.endpoint.peer(handle);
-            if left.is_some_and(|session| session.paths().all(|path| path.link == link)) {
+            if left.is_some_and(|session| session.paths().all(|path| is_lost(&path))) {
                 self.disconnect(&peer, Duration::ZERO, now);
             }
         }

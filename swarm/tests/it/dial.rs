@@ -36,8 +36,8 @@ async fn a_node_listens_on_several_addresses_and_answers_from_the_right_one() {
     assert_eq!(many.local_addrs().len(), 4);
     for addr in many.local_addrs() {
         let other = listen(listen(builder(), "127.0.0.3:0"), "[::1]:0").bind().await.unwrap();
-        let peer = within(other.dial((many.id(), *addr))).await.unwrap();
-        assert_eq!(within(peer.info()).await.unwrap().addr, *addr);
+        let peer = within(other.dial((many.id(), addr))).await.unwrap();
+        assert_eq!(within(peer.info()).await.unwrap().addr, addr);
         within(many.peer(&other.id()).send("from the same socket")).await.unwrap();
         let mut messages = peer.messages().unwrap();
         assert_eq!(within(messages.next()).await.unwrap(), "from the same socket");

@@ -22,6 +22,7 @@ mod dht;
 mod dial;
 mod ending;
 mod hostile;
+mod listening;
 #[cfg(feature = "mainline")]
 mod mainline;
 #[cfg(feature = "mdns")]

@@ -160,7 +160,8 @@ async fn a_hundred_nodes_meet_in_one_process() {
 async fn both_families_are_listened_on_unless_told_otherwise() {
     let bind = || async { Swarm::builder().lan(false).bind().await.unwrap() };
     let (a, b) = (bind().await, bind().await);
-    let [v4, v6] = b.local_addrs() else { panic!("{:?}", b.local_addrs()) };
+    let bound = b.local_addrs();
+    let [v4, v6] = &bound[..] else { panic!("{bound:?}") };
     assert_eq!((v4.ip(), v6.ip()), (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()));
     for local in [(Ipv4Addr::LOCALHOST, v4.port()).into(), SocketAddr::from((Ipv6Addr::LOCALHOST, v6.port()))] {
         let mut events = a.events();

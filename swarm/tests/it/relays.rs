@@ -9,7 +9,7 @@ use swarm::{
 
 use crate::support::{builder, connected, node, within};
 
-const V4: &str = "127.0.0.1:0";
+pub(crate) const V4: &str = "127.0.0.1:0";
 const V6: &str = "[::1]:0";
 
 fn on(addr: &str) -> Builder {
@@ -17,7 +17,7 @@ fn on(addr: &str) -> Builder {
 }
 
 /// A relay, on both.
-async fn relay() -> Swarm {
+pub(crate) async fn relay() -> Swarm {
     on(V4).listen(V6.parse().unwrap()).serve_relay(ServeRelay::Always).bind().await.unwrap()
 }
 
@@ -28,13 +28,13 @@ fn addr(of: &Swarm, like: &str) -> SocketAddr {
 }
 
 /// A node that only those reach who have its address family, and these relays.
-async fn behind(family: &str, relays: &[&Swarm]) -> Swarm {
+pub(crate) async fn behind(family: &str, relays: &[&Swarm]) -> Swarm {
     let relays: Vec<SocketAddr> = relays.iter().map(|relay| addr(relay, family)).collect();
     on(family).relays(relays).bind().await.unwrap()
 }
 
 /// Waits until a node has so many places.
-async fn places(node: &Swarm, count: usize) {
+pub(crate) async fn places(node: &Swarm, count: usize) {
     within(async {
         while held(node).len() < count {
             tokio::time::sleep(Duration::from_millis(5)).await;

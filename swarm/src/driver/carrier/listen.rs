@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::carrier::ListenAddr;
 use crate::driver::limits::{ACCEPTED_WAITING, NO_DESCRIPTORS};
@@ -54,30 +54,64 @@ impl Listener {
     /// Accepts connections until [`Accepting`] is dropped. When nobody takes them, they wait in the system.
     pub(super) fn start(self, newcomers: mpsc::Sender<Newcomer>) -> Accepting {
         let Self { socket, at } = self;
+        let (failed, failures) = watch::channel(None);
         let task = tokio::spawn(async move {
             loop {
-                match socket.accept().await {
+                let error = match socket.accept().await {
                     Ok((stream, remote)) => {
                         if newcomers.send(Newcomer { stream, remote, at }).await.is_err() {
                             return;
                         }
+                        continue;
                     }
-                    // The other side gave up at once, or there are no descriptors left: UDP is not troubled by that.
-                    Err(_) => tokio::time::sleep(NO_DESCRIPTORS).await,
+                    Err(error) => error.kind(),
+                };
+                // The other side may have given up at once, which is no fault here. Or there are no descriptors left: UDP is
+                // not troubled by that.
+                if error != io::ErrorKind::ConnectionAborted {
+                    failed.send_replace(Some(error));
                 }
+                tokio::time::sleep(NO_DESCRIPTORS).await;
             }
         });
-        Accepting(task.abort_handle())
+        Accepting { at, task: Some(task), failures }
     }
 }
 
 /// A listener at work.
 #[derive(Debug)]
-pub(super) struct Accepting(AbortHandle);
+pub(super) struct Accepting {
+    at: ListenAddr,
+    /// Until it is stopped.
+    task: Option<JoinHandle<()>>,
+    failures: watch::Receiver<Option<io::ErrorKind>>,
+}
+
+impl Accepting {
+    /// Where it listens.
+    pub(super) const fn at(&self) -> ListenAddr {
+        self.at
+    }
+
+    /// The last error of accepting since this was asked before.
+    pub(super) fn take_failure(&mut self) -> Option<io::ErrorKind> {
+        let is_news = self.failures.has_changed().is_ok_and(|changed| changed);
+        is_news.then(|| *self.failures.borrow_and_update()).flatten()
+    }
+
+    /// Accepts no more. The port is free when the task has ended.
+    pub(super) fn stop(mut self) -> Option<JoinHandle<()>> {
+        let task = self.task.take()?;
+        task.abort();
+        Some(task)
+    }
+}
 
 impl Drop for Accepting {
     fn drop(&mut self) {
-        self.0.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 

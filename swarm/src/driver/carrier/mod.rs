@@ -21,6 +21,7 @@ mod transports;
 mod ws;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 use framing::Kind;
 use structs::{Datagram, Link, Machine, Path, Transmit, TransmitBuf};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use self::admission::Admission;
 use self::connection::{Arrival, Inbox, Outbox, Start, What, spawn};
@@ -35,9 +37,7 @@ pub(super) use self::listen::Listener;
 use self::listen::{Accepting, Newcomer};
 pub(super) use self::transports::{Brought, Given, Transports};
 use super::limits::{ARRIVALS, ARRIVALS_PER_TURN, PROOF, RECONNECT, STREAM_IDLE, STREAM_QUEUE, UNPROVED_QUEUE};
-use crate::carrier::Carrier;
-#[cfg(feature = "ws")]
-use crate::carrier::ListenAddr;
+use crate::carrier::{Carrier, ListenAddr};
 use crate::node::{ACCEPTED, Node};
 
 /// The path at which WebSockets are asked for.
@@ -47,7 +47,9 @@ pub(super) const WS_PATH: &str = ws::PATH;
 /// All connections of a node.
 #[derive(Debug)]
 pub(super) struct Carriers {
-    _accepting: Vec<Accepting>,
+    accepting: Vec<Accepting>,
+    /// For listeners that are still to come.
+    accepted: mpsc::Sender<Newcomer>,
     newcomers: mpsc::Receiver<Newcomer>,
     arrivals: mpsc::Receiver<Arrival>,
     to_us: mpsc::Sender<Arrival>,
@@ -100,7 +102,8 @@ impl Carriers {
         let (accepted, newcomers) = listen::newcomers();
         let (to_us, arrivals) = mpsc::channel(ARRIVALS);
         Self {
-            _accepting: listeners.into_iter().map(|listener| listener.start(accepted.clone())).collect(),
+            accepting: listeners.into_iter().map(|listener| listener.start(accepted.clone())).collect(),
+            accepted,
             newcomers,
             arrivals,
             to_us,
@@ -113,6 +116,30 @@ impl Carriers {
             serial: 0,
             counts: Counts::default(),
         }
+    }
+
+    /// Accepts connections there too.
+    pub(super) fn listen(&mut self, listener: Listener) {
+        self.accepting.push(listener.start(self.accepted.clone()));
+    }
+
+    /// Accepts no more connections where `goes` says so; those that were accepted stay. The ports are free when the tasks have
+    /// ended.
+    pub(super) fn stop_listening(&mut self, goes: impl Fn(ListenAddr) -> bool) -> Vec<JoinHandle<()>> {
+        let all = std::mem::take(&mut self.accepting).into_iter();
+        let (gone, kept): (Vec<Accepting>, Vec<Accepting>) = all.partition(|accepting| goes(accepting.at()));
+        self.accepting = kept;
+        gone.into_iter().filter_map(Accepting::stop).collect()
+    }
+
+    /// Where connections are accepted.
+    pub(super) fn listening(&self) -> impl Iterator<Item = ListenAddr> {
+        self.accepting.iter().map(Accepting::at)
+    }
+
+    /// Where accepting has failed since this was asked before, and how.
+    pub(super) fn take_failures(&mut self) -> impl Iterator<Item = (ListenAddr, io::ErrorKind)> {
+        self.accepting.iter_mut().filter_map(|accepting| Some((accepting.at(), accepting.take_failure()?)))
     }
 
     /// How many connections there are.
@@ -134,7 +161,6 @@ impl Carriers {
             self.arrival = arrival;
             return Poll::Ready(());
         }
-        // Without listeners the queue has ended.
         if let Poll::Ready(Some(newcomer)) = self.newcomers.poll_recv(cx) {
             self.newcomer = Some(newcomer);
             return Poll::Ready(());
