@@ -464,6 +464,37 @@ pub enum RequestError {
     Closed,
 }
 
+/// Why a request of a peer was not answered. The asking side has an error of its own, a [`RequestError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InboundError {
+    /// The asking side gave up before it had the answer: its time was over, or nobody there waited any more. The wire does not
+    /// tell these apart.
+    #[error("the asking side gave up")]
+    GivenUp,
+    /// The handler rejected it, or dropped it without an answer: the peer may not ask this, for one.
+    #[error("the request was rejected")]
+    Rejected,
+    /// Nobody here answers requests of that protocol.
+    #[error("nobody answers requests of that protocol")]
+    Unsupported,
+    /// It is longer than whoever answers that protocol takes.
+    #[error("the request is over the {max} bytes that are taken")]
+    TooLarge {
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// Too many requests wait, or they are too large together.
+    #[error("there is no room for the request")]
+    Full,
+    /// It did not say, or not in time, what is asked of whom.
+    #[error("the request does not say what for")]
+    Unnamed,
+    /// The session, or requests in it, ended before all of the answer had left.
+    #[error("the session ended before the answer")]
+    Closed,
+}
+
 impl From<framing::StreamCode> for RequestError {
     fn from(code: framing::StreamCode) -> Self {
         use framing::StreamCode as Code;

@@ -40,12 +40,12 @@ pub use driver::Mainline;
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use driver::{
     AddressError, Addresses, Answer, Builder, Datagrams, Dht, DialTarget, Driver, Events, Inbound, Incoming, Message,
-    Messages, Mutable, Overflow, ParseTargetError, Peer, Published, Request, Requests, Responding, Stats, Stored,
-    Stream, Swarm, SwarmEvent, Topic, TopicEvent, TopicEvents,
+    Messages, Mutable, Overflow, ParseTargetError, Peer, Published, Request, RequestId, Requests, Responding, Stats,
+    Stored, Stream, Swarm, SwarmEvent, Topic, TopicEvent, TopicEvents,
 };
 pub use error::{
-    BindError, Closed, DialError, FetchError, GetError, JoinError, OpenError, PutError, RequestError, SendError,
-    StoreError, StreamError, Taken,
+    BindError, Closed, DialError, FetchError, GetError, InboundError, JoinError, OpenError, PutError, RequestError,
+    SendError, StoreError, StreamError, Taken,
 };
 pub use event::{DialId, DisconnectReason, FetchId, PeerInfo, Proof, Security, Unsent};
 pub use id::{ParseIdError, PeerId, ShortId, TopicId};

@@ -7,9 +7,10 @@ use bytes::Bytes;
 
 use super::handle::Peer;
 use super::queue::Receiver;
+use super::request::RequestId;
 use crate::carrier::Listener;
 use crate::nat::Nat;
-use crate::{DisconnectReason, PeerId, Proof, RelayCode, Security, TopicId};
+use crate::{DisconnectReason, InboundError, PeerId, Proof, RelayCode, Security, TopicId};
 
 /// A message from a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,6 +153,17 @@ pub enum SwarmEvent {
     TransportLost {
         /// Its number.
         transport: u16,
+    },
+    /// A request of a peer was not answered. Whoever answers requests need not look: it tells why an answer was not wanted, and
+    /// of requests that came to no handler. Peers can cause any number of these, so a reader that is behind by half of its events
+    /// is not told: [`Stats::requests_failed`](super::Stats::requests_failed) counts all.
+    RequestFailed {
+        /// Which: the [`id`](super::Inbound::id) of what the handler had, if it came to one.
+        request: RequestId,
+        /// Who asked.
+        peer: PeerId,
+        /// Why.
+        cause: InboundError,
     },
     /// This stream was read too slowly and lost this many events. Others lost nothing, and peers that came or went
     /// meanwhile are told of next.

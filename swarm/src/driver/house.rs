@@ -32,6 +32,10 @@ impl Driver {
             }
             for (handle, session) in self.sessions.iter_mut().filter(|(_, session)| session.streams() > 0) {
                 self.node.with(*handle, now, |peer, _| session.sweep(peer));
+                // The next visit tells of it.
+                if !session.failed.is_empty() && !std::mem::replace(&mut session.listed, true) {
+                    self.work.push(*handle);
+                }
             }
             self.dials.retain(|_, reply| !reply.is_closed());
             self.sweep_table(now);

@@ -91,7 +91,7 @@ pub use self::events::{Events, Message, SwarmEvent};
 pub use self::handle::{Dht, Mutable, Peer, Stored, Swarm};
 pub use self::messages::{Datagrams, Messages};
 pub use self::queue::Overflow;
-pub use self::request::{Answer, Inbound, Request, Requests, Responding};
+pub use self::request::{Answer, Inbound, Request, RequestId, Requests, Responding};
 #[cfg(feature = "mainline")]
 pub use self::source::Mainline;
 pub use self::stream::{Incoming, Stream};
@@ -136,6 +136,8 @@ pub struct Driver {
     unsent: u64,
     /// Messages that were accepted in sessions that are over, and could not be sent.
     dropped: u64,
+    /// Requests of peers that were not answered.
+    requests_failed: u64,
 
     sockets: Vec<Udp>,
     extra: Extra,
@@ -272,6 +274,7 @@ impl Driver {
             ending: None,
             unsent: 0,
             dropped: 0,
+            requests_failed: 0,
             sockets,
             carriers: Carriers::new(listeners),
             listeners: Listeners::default(),

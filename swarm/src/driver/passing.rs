@@ -3,19 +3,30 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use framing::StreamId;
 use peer::Handle;
 
 use super::Driver;
 use super::events::{Message, SwarmEvent};
 use super::limits::STALL;
+use super::request::RequestId;
 use super::subscriber::Subscriber;
-use crate::{Security, clock};
+use crate::{InboundError, PeerId, Security, clock};
 
 impl Driver {
     pub(super) fn pass(&mut self, event: Option<SwarmEvent>) {
         let Some(event) = event else { return };
         for subscriber in &mut self.subscribers {
             subscriber.pass(&event, &self.roster);
+        }
+    }
+
+    /// Tells of requests of a peer that were not answered.
+    pub(super) fn pass_failed(&mut self, session: Handle, peer: PeerId, failed: Vec<(StreamId, InboundError)>) {
+        for (stream, cause) in failed {
+            self.requests_failed = self.requests_failed.saturating_add(1);
+            let request = RequestId::new(session, stream);
+            self.pass(Some(SwarmEvent::RequestFailed { request, peer, cause }));
         }
     }
 

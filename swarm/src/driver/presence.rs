@@ -125,7 +125,7 @@ impl Driver {
     }
 
     pub(super) fn on_disconnected(&mut self, handle: Handle, peer: PeerId, reason: DisconnectReason) {
-        let Some(session) = self.sessions.remove(&handle) else { return };
+        let Some(mut session) = self.sessions.remove(&handle) else { return };
         #[cfg(feature = "cache")]
         if let Some(keeper) = &self.keeper {
             keeper.seen(super::source::Seen { peer, addr: None, begun: false });
@@ -134,7 +134,9 @@ impl Driver {
         self.unsent += pending;
         self.dropped += pending + session.dropped;
         self.shared.disconnect(&session.conn, session.connection.addr);
+        let failed = session.unanswered();
         session.end(if self.shared.is_closed() { Gone::Closed } else { Gone::Disconnected });
+        self.pass_failed(handle, peer, failed);
         // Unless a newer session has taken its place.
         if self.roster.get_mut(&peer).is_some_and(|present| present.conn.session == handle) {
             self.left(peer, reason);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use framing::{StreamCode, StreamId};
+use peer::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -171,6 +172,19 @@ impl fmt::Debug for Answer {
     }
 }
 
+/// Which request of a peer. Never used again for another by this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId {
+    session: Handle,
+    stream: StreamId,
+}
+
+impl RequestId {
+    pub(crate) const fn new(session: Handle, stream: StreamId) -> Self {
+        Self { session, stream }
+    }
+}
+
 /// A request of a peer. Dropping it without an answer tells the peer at once that it was rejected.
 pub struct Inbound {
     conn: Arc<Conn>,
@@ -182,6 +196,12 @@ pub struct Inbound {
 impl Inbound {
     pub(crate) const fn new(conn: Arc<Conn>, stream: StreamId, body: Bytes) -> Self {
         Self { conn, stream, body, answered: false }
+    }
+
+    /// Which request it is, as [`SwarmEvent::RequestFailed`](crate::SwarmEvent::RequestFailed) names it.
+    #[must_use]
+    pub fn id(&self) -> RequestId {
+        RequestId::new(self.conn.session, self.stream)
     }
 
     /// Who asks.

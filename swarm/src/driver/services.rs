@@ -17,6 +17,7 @@ use super::conn::Conn;
 use super::pipe::Pipe;
 use super::request::Inbound;
 use super::stream::Stream;
+use crate::InboundError;
 
 /// The register.
 #[derive(Debug, Default)]
@@ -40,14 +41,14 @@ impl Responder {
     }
 
     /// Hands a request over.
-    pub(crate) fn ask(&self, conn: Arc<Conn>, stream: StreamId, body: Bytes) -> Result<(), StreamCode> {
+    pub(crate) fn ask(&self, conn: Arc<Conn>, stream: StreamId, body: Bytes) -> Result<(), InboundError> {
         match self.queue.try_reserve() {
             Ok(place) => {
                 place.send(Inbound::new(conn, stream, body));
                 Ok(())
             }
-            Err(mpsc::error::TrySendError::Full(())) => Err(StreamCode::REFUSED),
-            Err(mpsc::error::TrySendError::Closed(())) => Err(StreamCode::UNKNOWN_PROTOCOL),
+            Err(mpsc::error::TrySendError::Full(())) => Err(InboundError::Full),
+            Err(mpsc::error::TrySendError::Closed(())) => Err(InboundError::Unsupported),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use framing::StreamCode;
+use framing::{StreamCode, StreamId};
 use peer::Peer;
 use peer::mux::{self, Event, Messages, ProtocolId};
 use tokio::sync::oneshot;
@@ -25,7 +25,7 @@ use super::pipe::{End, Pipe};
 use super::services::Services;
 use super::stream::Stream;
 use crate::node::{Connection, ProtocolIds};
-use crate::{OpenError, RequestError, StreamError};
+use crate::{InboundError, OpenError, RequestError, StreamError};
 
 /// An open session.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ pub(crate) struct Session {
     pub(crate) readable: bool,
 
     streams: Slots,
+    /// Requests of the other side that were not answered, since it was asked last: of its streams, which are bounded.
+    pub(crate) failed: Vec<(StreamId, InboundError)>,
     /// What waits until the other side allows more streams.
     openings: VecDeque<Opening>,
     /// An empty buffer.
@@ -101,6 +103,7 @@ impl Session {
             blocked: false,
             readable: false,
             streams: Slots::default(),
+            failed: Vec::new(),
             openings: VecDeque::new(),
             tasks: Vec::new(),
             due: None,
@@ -226,6 +229,7 @@ impl Session {
                 Slot::Calling(calling) => {
                     let _ = calling.reply.send(Err(RequestError::from(code)));
                 }
+                slot if slot.is_asked() => self.failed.push((stream, InboundError::Closed)),
                 Slot::Naming { .. } | Slot::Hearing { .. } | Slot::Thinking { .. } | Slot::Answering { .. } => {}
             }
         }
@@ -334,8 +338,19 @@ impl Session {
         let late = |slot: &Slot| matches!(slot, Slot::Naming { sweeps, .. } if *sweeps >= UNNAMED_SWEEPS);
         let unnamed = self.streams.iter().filter(|(_, slot)| late(slot)).map(|(stream, _)| stream);
         for stream in unnamed.collect::<Vec<_>>() {
+            if self.streams.get_mut(stream).is_some_and(|slot| slot.is_asked()) {
+                self.failed.push((stream, InboundError::Unnamed));
+            }
             self.turn_away(stream, StreamCode::FAILED, peer);
         }
+    }
+
+    /// The session is over: the requests of the other side that were not answered, those that nobody was told of yet first.
+    pub(crate) fn unanswered(&mut self) -> Vec<(StreamId, InboundError)> {
+        let mut failed = std::mem::take(&mut self.failed);
+        let open = self.streams.iter().filter(|(_, slot)| slot.is_asked());
+        failed.extend(open.map(|(stream, _)| (stream, InboundError::Closed)));
+        failed
     }
 
     /// The session is over: whoever waits for something in it is told.

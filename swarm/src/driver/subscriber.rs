@@ -146,6 +146,8 @@ impl Subscriber {
             (SwarmEvent::Data(Message { from, topic, .. }), _) => self.wants_message(from, topic.as_ref(), roster),
             (SwarmEvent::Joined { topic, .. } | SwarmEvent::Left { topic, .. }, Some(own)) => topic == own,
             (_, Some(_)) => false,
+            // Peers cause as many as they like.
+            (SwarmEvent::RequestFailed { .. }, None) => self.events.capacity() >= EVENTS / 2,
             (_, None) => true,
         }
     }

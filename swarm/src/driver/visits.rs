@@ -62,6 +62,8 @@ impl Driver {
                 self.used.push(handle);
             }
             earlier(&mut self.due, session.deadline());
+            let (from, failed) = (session.connection.peer, std::mem::take(&mut session.failed));
+            self.pass_failed(handle, from, failed);
         }
         self.work = work;
     }

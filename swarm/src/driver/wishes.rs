@@ -46,6 +46,9 @@ pub struct Stats {
     pub transport_drops: u64,
     /// Streams and requests that are open or wait to be, of all sessions.
     pub streams: usize,
+    /// Requests of peers that were not answered: [`SwarmEvent::RequestFailed`](super::SwarmEvent::RequestFailed) tells of them one
+    /// by one.
+    pub requests_failed: u64,
 }
 
 impl Driver {
@@ -219,6 +222,7 @@ impl Driver {
             connection_drops: self.carriers.counts.dropped,
             transport_drops: self.transports.dropped,
             streams: self.sessions.values().map(Session::streams).sum(),
+            requests_failed: self.requests_failed,
         }
     }
 }

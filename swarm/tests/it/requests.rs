@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use swarm::{Protocol, RequestError};
+use swarm::{Events, InboundError, PeerId, Protocol, RequestError, RequestId, SwarmEvent};
 
 use crate::support::{ECHO, node, pair, within};
 
@@ -73,6 +73,85 @@ async fn every_way_to_fail_has_its_name() {
     let ended = within(asked).await.unwrap();
     assert!(matches!(ended, Err(RequestError::Rejected | RequestError::Disconnected)), "{ended:?}");
     drop(a);
+}
+
+/// The next request of a peer that was not answered.
+async fn failed(events: &mut Events) -> (RequestId, PeerId, InboundError) {
+    loop {
+        let event = within(events.next()).await.expect("the node is there");
+        if let SwarmEvent::RequestFailed { request, peer, cause } = event {
+            return (request, peer, cause);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_side_that_is_asked_hears_of_every_way_to_fail() {
+    const NOBODY: Protocol = Protocol::new("nobody/1");
+    const NEVER: Protocol = Protocol::new("never/1");
+    const SMALL: Protocol = Protocol::new("small/1");
+    let (a, b, ab, _) = pair().await;
+    let mut never = b.requests(NEVER).unwrap();
+    let mut small = b.requests_up_to(SMALL, 10).unwrap();
+    let mut events = b.events();
+    let mut ids = Vec::new();
+    let mut check = |(id, peer, cause): (RequestId, PeerId, InboundError), expected: InboundError| {
+        assert_eq!((peer, cause), (a.id(), expected));
+        assert!(!ids.contains(&id), "each has its own");
+        ids.push(id);
+        id
+    };
+    within(ab.request(NOBODY, "x").into_future()).await.unwrap_err();
+    check(failed(&mut events).await, InboundError::Unsupported);
+    within(ab.request(SMALL, [0; 11]).into_future()).await.unwrap_err();
+    check(failed(&mut events).await, InboundError::TooLarge { max: 10 });
+    // More than comes at once.
+    within(ab.request(SMALL, [0; 500_000]).into_future()).await.unwrap_err();
+    check(failed(&mut events).await, InboundError::TooLarge { max: 10 });
+    // The handler does not permit it.
+    let asked = tokio::spawn(ab.request(SMALL, "may I?").into_future());
+    let inbound = within(small.next()).await.unwrap();
+    let id = inbound.id();
+    inbound.reject();
+    assert_eq!(check(failed(&mut events).await, InboundError::Rejected), id);
+    assert_eq!(within(asked).await.unwrap(), Err(RequestError::Rejected));
+    // The time of the asking side is over while the handler thinks.
+    let asked = ab.request(NEVER, "x").timeout(Duration::from_millis(100)).into_future();
+    let asked = tokio::spawn(asked);
+    let inbound = within(never.next()).await.unwrap();
+    assert!(matches!(within(asked).await.unwrap(), Err(RequestError::Timeout { .. })));
+    assert_eq!(check(failed(&mut events).await, InboundError::GivenUp), inbound.id());
+    // Too late, and no failure of its own.
+    inbound.answer("x");
+    // One that is answered is none.
+    let asked = tokio::spawn(ab.request(SMALL, "x").into_future());
+    within(small.next()).await.unwrap().answer("y");
+    assert_eq!(within(asked).await.unwrap(), Ok(Bytes::from("y")));
+    // The session ends.
+    let asked = tokio::spawn(ab.request(NEVER, "x").into_future());
+    let inbound = within(never.next()).await.unwrap();
+    ab.disconnect(Duration::ZERO).await;
+    assert_eq!(check(failed(&mut events).await, InboundError::Closed), inbound.id());
+    assert_eq!(within(asked).await.unwrap(), Err(RequestError::Disconnected));
+    assert_eq!(b.stats().await.unwrap().requests_failed, 6);
+    assert_eq!(a.stats().await.unwrap().requests_failed, 0);
+}
+
+#[tokio::test]
+async fn a_peer_that_asks_for_what_is_not_there_makes_no_reader_of_events_lose_any() {
+    const NOBODY: Protocol = Protocol::new("nobody/1");
+    let (_a, b, ab, _) = pair().await;
+    let mut events = b.events();
+    for _ in 0..600 {
+        assert_eq!(within(ab.request(NOBODY, "x").into_future()).await, Err(RequestError::Unsupported));
+    }
+    assert_eq!(b.stats().await.unwrap().requests_failed, 600);
+    let mut told = 0;
+    while let Some(event) = events.try_next() {
+        assert!(!matches!(event, SwarmEvent::Lagged(_)), "{event:?}");
+        told += usize::from(matches!(event, SwarmEvent::RequestFailed { .. }));
+    }
+    assert!((1..=128).contains(&told), "{told} of 600 were told of to a reader who did not read");
 }
 
 #[tokio::test]

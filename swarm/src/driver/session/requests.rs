@@ -10,11 +10,11 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::streams::{Came, hand_over, read_name, read_to};
 use super::{Opening, Session, Slot, Visit, earlier};
-use crate::RequestError;
 use crate::driver::bodies::Held;
 use crate::driver::limits::{BODIES_BYTES, KEPT_BYTES, PIPE_BYTES};
 use crate::driver::services::Responder;
 use crate::node::naming::{ANSWERED, Name};
+use crate::{InboundError, RequestError};
 
 /// A request that has come in part.
 #[derive(Debug)]
@@ -54,6 +54,7 @@ impl Session {
         }
         match answer {
             Err(code) => {
+                self.failed.push((stream, InboundError::Rejected));
                 let _ = peer.reset_stream(stream, code);
             }
             Ok(bytes) if bytes.len() < KEPT_BYTES => {
@@ -154,10 +155,11 @@ impl Session {
                         return;
                     }
                     Name::Complete(name, body) if !matches!(came, Came::Reset(_)) => (name, body),
-                    _ => return self.turn_away(stream, StreamCode::FAILED, peer),
+                    _ if matches!(came, Came::Reset(_)) => return self.refuse(stream, InboundError::GivenUp, peer),
+                    _ => return self.refuse(stream, InboundError::Unnamed, peer),
                 };
                 let Some(responder) = visit.services.responder(name) else {
-                    return self.turn_away(stream, StreamCode::UNKNOWN_PROTOCOL, peer);
+                    return self.refuse(stream, InboundError::Unsupported, peer);
                 };
                 if came == Came::All {
                     let held = visit.services.bodies.hold();
@@ -169,11 +171,15 @@ impl Session {
         };
         match read_to(&mut hearing.body, hearing.responder.max_request(), stream, peer) {
             Came::Some | Came::All if !self.has_room_for(&mut hearing) => {
-                self.turn_away(stream, StreamCode::REFUSED, peer);
+                self.refuse(stream, InboundError::Full, peer);
             }
             Came::Some => self.streams.insert(stream, Slot::Hearing(hearing)),
-            Came::TooMuch => self.turn_away(stream, StreamCode::TOO_LARGE, peer),
+            Came::TooMuch => {
+                let max = hearing.responder.max_request();
+                self.refuse(stream, InboundError::TooLarge { max }, peer);
+            }
             Came::Reset(_) => {
+                self.failed.push((stream, InboundError::GivenUp));
                 let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
             }
             Came::All => {
@@ -197,17 +203,24 @@ impl Session {
 
     /// A request is there in full.
     pub(super) fn heard(&mut self, stream: StreamId, responder: &Responder, body: Bytes, held: Held, peer: &mut Peer) {
-        let len = body.len();
-        let asked = match len > responder.max_request() {
-            true => Err(StreamCode::TOO_LARGE),
+        let (len, max) = (body.len(), responder.max_request());
+        let asked = match len > max {
+            true => Err(InboundError::TooLarge { max }),
             false => responder.ask(Arc::clone(&self.conn), stream, body),
         };
         match asked {
             Ok(()) => self.streams.insert(stream, Slot::Thinking { body: len, _held: held }),
-            Err(code) => {
-                let _ = peer.reset_stream(stream, code);
+            Err(cause) => {
+                self.failed.push((stream, cause));
+                let _ = peer.reset_stream(stream, refusal(cause));
             }
         }
+    }
+
+    /// Turns a request away that is not there in full.
+    fn refuse(&mut self, stream: StreamId, cause: InboundError, peer: &mut Peer) {
+        self.failed.push((stream, cause));
+        self.turn_away(stream, refusal(cause), peer);
     }
 
     /// Gives up requests whose time is over.
@@ -245,6 +258,17 @@ impl Session {
                 }
             }
         }
+    }
+}
+
+/// What the asking side is told.
+const fn refusal(cause: InboundError) -> StreamCode {
+    match cause {
+        InboundError::Unsupported => StreamCode::UNKNOWN_PROTOCOL,
+        InboundError::TooLarge { .. } => StreamCode::TOO_LARGE,
+        InboundError::Full => StreamCode::REFUSED,
+        InboundError::Rejected => StreamCode::REJECTED,
+        InboundError::GivenUp | InboundError::Unnamed | InboundError::Closed => StreamCode::FAILED,
     }
 }
 

@@ -26,6 +26,15 @@ pub(super) enum Slot {
 }
 
 impl Slot {
+    /// Whether it is a request of the other side.
+    pub(super) const fn is_asked(&self) -> bool {
+        match self {
+            Self::Naming { request, .. } => *request,
+            Self::Hearing { .. } | Self::Thinking { .. } | Self::Answering { .. } => true,
+            Self::Piped(_) | Self::Calling(_) => false,
+        }
+    }
+
     /// Of which of the two protocols its stream is.
     pub(super) fn is_request(&self) -> bool {
         match self {

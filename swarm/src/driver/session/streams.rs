@@ -8,7 +8,7 @@ use peer::mux::{self, ReadError, WriteError};
 
 use super::{Session, Slot, Visit};
 use crate::driver::pipe::{End, Pipe};
-use crate::{RequestError, StreamError};
+use crate::{InboundError, RequestError, StreamError};
 
 /// A stream that a handle has.
 #[derive(Debug)]
@@ -86,8 +86,11 @@ impl Session {
                 }
             }
             Some(Slot::Calling(_)) => self.fail_call(stream, RequestError::from(code), peer),
-            // Nobody waits for the answer.
-            Some(Slot::Answering { .. } | Slot::Thinking { .. } | Slot::Hearing(_) | Slot::Naming { .. }) => {
+            // Nobody waits for an answer, or for whoever takes the stream.
+            Some(slot) => {
+                if slot.is_asked() {
+                    self.failed.push((stream, InboundError::GivenUp));
+                }
                 self.streams.remove(stream);
                 let _ = peer.stop_stream(stream, StreamCode::CANCELLED);
             }
