@@ -249,9 +249,14 @@ impl Session {
         session
     }
 
+    /// The longest datagram that both sides take, in bytes of UDP payload.
+    pub(crate) fn most(&self, shared: &Shared) -> usize {
+        self.max_datagram.min(shared.config.max_datagram).into()
+    }
+
     /// What recovery is told of a path that nothing is known about.
     pub(crate) fn path_start(&self, path: &Path, shared: &Shared) -> PathStart {
-        let most = usize::from(self.max_datagram.min(shared.config.max_datagram));
+        let most = self.most(shared);
         let (mtu, max_mtu) = match Rank::of(path) {
             // It carries what every path does and no more (SPEC 14.4).
             Rank::Circuit => (MIN_DATAGRAM, MIN_DATAGRAM),

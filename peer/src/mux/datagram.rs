@@ -138,6 +138,16 @@ impl Mux {
         Ok(())
     }
 
+    /// The longest datagram that packets with `room` for frames carry, without a number those of the path that is taken now.
+    /// `None` until the other side has said what it takes.
+    pub(crate) fn datagram_limit(&self, protocol: ProtocolId, room: Option<usize>) -> Option<usize> {
+        let entry = self.lanes.get(protocol.index())?.entry?;
+        let cap = if self.has_datagrams(protocol) { self.datagram_cap() } else { 0 };
+        let theirs = usize::try_from(self.theirs.max_datagram_frame).unwrap_or(usize::MAX);
+        let frame = room.unwrap_or(self.packet_room).min(theirs);
+        Some(longest_datagram(entry, frame).min(Queue::longest(cap)))
+    }
+
     /// The oldest datagram.
     pub(crate) fn recv_datagram(&mut self, protocol: ProtocolId) -> Option<Bytes> {
         let len = self.next_datagram(protocol)?;

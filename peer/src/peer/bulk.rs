@@ -2,7 +2,8 @@
 
 use framing::{StreamCode, StreamId};
 
-use super::Peer;
+use super::{Peer, Phase};
+use crate::limits::OVERHEAD;
 use crate::mux::{Batch, ProtocolId, Read, ReadError, SendError, Urgency};
 
 impl Peer {
@@ -57,5 +58,19 @@ impl Peer {
     #[must_use]
     pub fn datagram_room(&self, protocol: ProtocolId) -> Option<usize> {
         self.mux.datagram_room(protocol)
+    }
+
+    /// The longest datagram that the path takes that is used now, which may change at any time. `None` until the other side has
+    /// said what it takes.
+    #[must_use]
+    pub fn max_datagram(&self, protocol: ProtocolId) -> Option<usize> {
+        self.mux.datagram_limit(protocol, None)
+    }
+
+    /// The longest datagram that any path of this session can ever take. `None` until the other side has said what it takes.
+    #[must_use]
+    pub fn datagram_ceiling(&self, protocol: ProtocolId) -> Option<usize> {
+        let Phase::Open(session) = &self.phase else { return None };
+        self.mux.datagram_limit(protocol, Some(session.most(&self.shared).saturating_sub(OVERHEAD)))
     }
 }

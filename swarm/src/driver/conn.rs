@@ -14,6 +14,7 @@ use bytes::Bytes;
 use framing::{StreamCode, StreamId, varint};
 use peer::Handle;
 use peer::mux::{Messages, push_message};
+use structs::TransmitBuf;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::limits::{CALLS, DATAGRAM_INBOX_BYTES, DATAGRAM_OUTBOX_BYTES, INBOX_BYTES, KEPT_BYTES, OUTBOX_BYTES};
@@ -115,6 +116,7 @@ struct State {
     waiting: bool,
     messages: Vec<u8>,
     datagrams: Vec<u8>,
+    /// The longest datagram that the session can ever carry, once that is known, or that its path carried last.
     max_datagram: Option<usize>,
     /// The longest message that the peer takes, once it has said so.
     their_max: Option<usize>,
@@ -245,7 +247,9 @@ impl Conn {
         if let Some(gone) = state.closed {
             return Err(self.gone(gone));
         }
-        if let Some(max) = state.max_datagram.filter(|max| datagram.len() > *max) {
+        // Until it is known better: what UDP carries.
+        let max = state.max_datagram.unwrap_or(TransmitBuf::MAX_BATCH);
+        if datagram.len() > max {
             return Err(SendError::TooLarge { len: datagram.len(), max });
         }
         let filled = state.datagrams.len();

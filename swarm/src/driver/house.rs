@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::command::Command;
 use super::limits::{INTERFACES_EVERY, RELAY_PATIENCE};
+use super::session::Session;
 use super::target::{DialTarget, Resolved};
 use super::{Driver, lan, relays};
 use crate::reach::Reach;
@@ -30,8 +31,10 @@ impl Driver {
                     session.tidy();
                 }
             }
-            for (handle, session) in self.sessions.iter_mut().filter(|(_, session)| session.streams() > 0) {
-                self.node.with(*handle, now, |peer, _| session.sweep(peer));
+            let messages = self.node.protocols().message;
+            let is_of_interest = |session: &Session| session.streams() > 0 || session.narrowed;
+            for (handle, session) in self.sessions.iter_mut().filter(|(_, session)| is_of_interest(session)) {
+                self.node.with(*handle, now, |peer, _| session.sweep(peer, messages));
                 // The next visit tells of it.
                 if !session.failed.is_empty() && !std::mem::replace(&mut session.listed, true) {
                     self.work.push(*handle);

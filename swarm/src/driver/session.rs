@@ -42,6 +42,8 @@ pub(crate) struct Session {
     messages_at: usize,
     datagrams: Vec<u8>,
     datagrams_at: usize,
+    /// A datagram was too long for the path: it is looked now and then whether it takes longer ones.
+    pub(crate) narrowed: bool,
     /// Messages that were accepted and that the other side does not take.
     pub(crate) dropped: u64,
     /// The channel of messages has no room.
@@ -99,6 +101,7 @@ impl Session {
             messages_at: 0,
             datagrams: Vec::new(),
             datagrams_at: 0,
+            narrowed: false,
             dropped: 0,
             blocked: false,
             readable: false,
@@ -191,6 +194,9 @@ impl Session {
             Event::Agreed => {
                 if let Some(max) = peer.max_message() {
                     self.conn.set_max_message(max);
+                }
+                if let Some(max) = peer.datagram_ceiling(visit.protocols.message) {
+                    self.conn.set_max_datagram(max);
                 }
             }
             Event::Message { protocol } if protocol == visit.protocols.message => {
@@ -322,8 +328,11 @@ impl Session {
     }
 
     /// Gives up what nobody waits for any more, and streams that have not said what for since a while: to be called now and
-    /// then.
-    pub(crate) fn sweep(&mut self, peer: &mut Peer) {
+    /// then. Learns whether the path takes longer datagrams by now.
+    pub(crate) fn sweep(&mut self, peer: &mut Peer, messages: ProtocolId) {
+        if let Some(max) = peer.max_datagram(messages).filter(|_| self.narrowed) {
+            self.conn.set_max_datagram(max);
+        }
         self.openings.retain(|opening| !opening.is_given_up());
         let given_up = |slot: &Slot| matches!(slot, Slot::Calling(calling) if calling.reply.is_closed());
         let calls = self.streams.iter().filter(|(_, slot)| given_up(slot)).map(|(stream, _)| stream);

@@ -122,9 +122,10 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// As those of [`send`](Self::send); too large is what no packet carries: about 1,150 bytes at first, 1,400 on most
-    /// networks once their MTU is known. One that was accepted and turns out too large for its path is dropped and
-    /// counted, as on the network. On the v12 wire it is sent as a message.
+    /// As those of [`send`](Self::send); [`SendError::TooLarge`] is for what no packet carries: always for more than both sides
+    /// ever take, some 9,000 bytes, and for what the path was found not to take, which is looked at again every five seconds:
+    /// about 1,150 bytes at first, 1,400 on most networks once their MTU is known. One that was accepted before and turns out
+    /// too large for its path is dropped and counted, as on the network. On the v12 wire it is sent as a message.
     ///
     /// # Cancel safety
     ///

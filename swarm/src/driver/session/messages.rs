@@ -55,6 +55,7 @@ impl Session {
             }
             if let Err(Refused::TooLarge { max, .. }) = peer.send_datagram(protocol, first) {
                 self.conn.set_max_datagram(max);
+                self.narrowed = true;
             }
             self.datagrams_at += len + prefix(len);
         }
