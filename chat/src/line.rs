@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -36,12 +37,17 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// How long what has been said may take to leave, after that.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Runs the chat until it is left. `broken` tells why messages cannot be shown any more.
+/// Runs the chat until it is left. `broken` tells why messages cannot be shown any more. The exit status is that of a failure if
+/// the time was over before what was said had somebody to read it.
 ///
 /// # Errors
 ///
 /// What keeps it from starting, with what to do about it.
-pub(crate) async fn run(options: Options, screen: &Screen, broken: oneshot::Receiver<io::Error>) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    options: Options,
+    screen: &Screen,
+    broken: oneshot::Receiver<io::Error>,
+) -> anyhow::Result<ExitCode> {
     let Started { swarm, targets } = network::start(&options, screen).await?;
     let topic = match &options.room {
         Place::Name(name) => swarm.join(TopicId::from_name(&format!("chat:{name}"))),
@@ -134,6 +140,8 @@ impl Held {
 enum Flow {
     Go,
     Quit,
+    /// The time after the end of input is over.
+    Late,
 }
 
 impl Chat<'_> {
@@ -144,7 +152,7 @@ impl Chat<'_> {
         mut events: TopicEvents,
         mut broken: oneshot::Receiver<io::Error>,
         linger: Option<Duration>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<ExitCode> {
         let mut input = Input::new(BufReader::new(tokio::io::stdin()));
         let mut signals = Signals::new()?;
         // Since the end of input.
@@ -153,7 +161,7 @@ impl Chat<'_> {
             self.send_next();
             if until.is_some() && linger.is_none() && self.sending.is_none() && self.held.lines.is_empty() {
                 // What was said has somebody to read it, and there will be no more.
-                return Ok(());
+                return Ok(ExitCode::SUCCESS);
             }
             let over = until.unwrap_or_else(Instant::now);
             let flow = tokio::select! {
@@ -201,12 +209,21 @@ impl Chat<'_> {
                     Err(_) => Flow::Quit,
                 },
                 () = signals.any() => Flow::Quit,
-                () = tokio::time::sleep_until(over), if until.is_some() => Flow::Quit,
+                () = tokio::time::sleep_until(over), if until.is_some() => Flow::Late,
             };
-            if let Flow::Quit = flow {
-                return Ok(());
+            match flow {
+                Flow::Go => {}
+                // Whoever leaves knows what he leaves behind.
+                Flow::Quit => return Ok(ExitCode::SUCCESS),
+                // A script that says something has to notice that nobody was told.
+                Flow::Late => return Ok(if self.waiting() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
             }
         }
+    }
+
+    /// Messages that were said and have not left.
+    fn waiting(&self) -> usize {
+        self.held.lines.len().saturating_add(usize::from(self.sending.is_some()))
     }
 
     /// Begins to send the line whose turn it is.
@@ -400,7 +417,8 @@ impl Chat<'_> {
     }
 
     async fn leave(mut self) {
-        let waiting = self.held.lines.len().saturating_add(usize::from(self.sending.take().is_some()));
+        let waiting = self.waiting();
+        self.sending = None;
         if waiting > 0 {
             let why = if self.room.is_empty() { "nobody came" } else { "there was no room" };
             self.notice(&format!("{why}: {} not delivered", count(waiting, "message")));

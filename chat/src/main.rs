@@ -43,7 +43,10 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// guessed; in the table of the chats also your id. With --lan nobody beyond the local network is contacted but
 /// whom another option names.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "exit status: 0 when you leave, 1 on failure, 2 on wrong usage")]
+#[command(
+    version,
+    after_help = "exit status: 0 when you leave, 1 on failure or if nobody came to read what a pipe said, 2 on wrong usage"
+)]
 pub(crate) struct Options {
     /// How others see you: 1 to 24 characters
     #[arg(value_parser = parse_nick)]
@@ -166,11 +169,12 @@ fn main() -> ExitCode {
         runtime.shutdown_background();
         result
     });
-    if let Err(error) = &result {
+    let code = result.unwrap_or_else(|error| {
         screen.notice(&format!("{error:#}"));
-    }
+        ExitCode::FAILURE
+    });
     screen.close(LAST_LINES);
-    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    code
 }
 
 fn parse_nick(text: &str) -> Result<String, String> {

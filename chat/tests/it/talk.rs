@@ -82,11 +82,32 @@ fn nobody_comes() {
     alone.tell("is anybody here?");
     alone.close();
     let (status, out, err) = alone.ended();
-    assert!(status.success() && out.is_empty());
+    // A script that says something has to notice that nobody was told, without reading notices.
+    assert!(status.code() == Some(1) && out.is_empty(), "{status}");
     assert!(err.contains(&"* nobody came: 1 message not delivered".to_owned()), "{err:?}");
     let mut empty = Chat::start("alone lobby");
     empty.close();
     assert!(empty.ended().0.success());
+}
+
+/// `echo hello | setowire-chat bob lobby --dial HOST:PORT`, where nobody answers.
+#[test]
+fn what_is_said_to_a_dead_address_alone_is_a_failure() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut bob = Chat::start(&format!("bob lobby --linger 0.5 --dial {}", silent.local_addr().unwrap()));
+    bob.tell("hello");
+    bob.close();
+    let (status, out, err) = bob.ended();
+    assert!(status.code() == Some(1) && out.is_empty(), "{status}");
+    assert!(err.contains(&"* nobody came: 1 message not delivered".to_owned()), "{err:?}");
+    // Who says nothing fails at nothing, and who leaves knows what he leaves.
+    let mut quiet = Chat::start(&format!("bob lobby --linger 0.5 --dial {}", silent.local_addr().unwrap()));
+    quiet.close();
+    assert!(quiet.ended().0.success());
+    let mut leaving = Chat::start(&format!("bob lobby --dial {}", silent.local_addr().unwrap()));
+    leaving.tell("hello");
+    leaving.tell("/quit");
+    assert!(leaving.ended().0.success());
 }
 
 #[cfg(unix)]

@@ -193,6 +193,9 @@ async fn datagrams_arrive_or_not_and_are_never_torn() {
     // More than any path of this session ever carries, or than UDP does.
     for len in [9_001, 70_000] {
         let refused = ab.send_datagram(vec![0; len]).await;
-        assert!(matches!(refused, Err(SendError::TooLarge { len: of, max }) if of == len && max < 9_000), "{refused:?}");
+        assert!(
+            matches!(refused, Err(SendError::TooLarge { len: of, max }) if of == len && max < 9_000),
+            "{refused:?}"
+        );
     }
 }
