@@ -29,6 +29,7 @@ mod mainline;
 mod mdns;
 mod messages;
 mod network;
+mod options;
 mod pex;
 mod process;
 mod relays;

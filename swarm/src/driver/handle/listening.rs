@@ -29,9 +29,9 @@ impl Swarm {
     }
 
     /// Listens on something more: 16 at most, relays aside, which [`add_relay`](Self::add_relay) adds. Returns where exactly,
-    /// which is what [`stop_listening`](Self::stop_listening) wants to know; [`SwarmEvent::Listening`](crate::SwarmEvent::Listening)
-    /// tells the addresses. How far the node goes to find others, and what it says of itself there, stays as its start decided:
-    /// one that began on loopback addresses stays on this machine.
+    /// which is what [`stop_listening`](Self::stop_listening) wants to know;
+    /// [`SwarmEvent::Listening`](crate::SwarmEvent::Listening) tells the addresses. How far the node goes to find others, and what
+    /// it says of itself there, stays as its start decided: one that began on loopback addresses stays on this machine.
     ///
     /// ```no_run
     /// # async fn example(swarm: swarm::Swarm) -> Result<(), Box<dyn std::error::Error>> {
