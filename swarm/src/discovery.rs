@@ -24,6 +24,8 @@ pub enum Source {
     Cache,
     /// Multicast DNS.
     Mdns,
+    /// A [`Strategy`](crate::Strategy) that the application brought.
+    Strategy,
 }
 
 impl fmt::Display for Source {
@@ -35,6 +37,7 @@ impl fmt::Display for Source {
             Self::Piping => "piping",
             Self::Cache => "cache",
             Self::Mdns => "mdns",
+            Self::Strategy => "strategy",
         })
     }
 }
@@ -61,13 +64,24 @@ pub enum Task {
     AnnounceNode,
     /// Looking for nodes of our own distributed hash table. No source is asked for it yet.
     LookupNodes,
+    /// Finding peers until enough are connected, as the application says: the number of the strategy, in the order in which the
+    /// builder was given them, from 0.
+    Strategy(u8),
 }
 
 impl Task {
     /// Whether it looks for others. Otherwise it makes others find us.
     #[must_use]
     pub const fn is_search(&self) -> bool {
-        matches!(self, Self::Lookup(_) | Self::Peer(_) | Self::Reconnect | Self::LookupNodes | Self::LookupRelays)
+        matches!(
+            self,
+            Self::Lookup(_)
+                | Self::Peer(_)
+                | Self::Reconnect
+                | Self::LookupNodes
+                | Self::LookupRelays
+                | Self::Strategy(_)
+        )
     }
 }
 
@@ -83,11 +97,11 @@ pub struct Progress {
     pub tried: u64,
     /// How many of these tries ended with an answer, be it that nobody is there.
     pub answered: u64,
-    /// Addresses that were found, repetitions included.
+    /// Addresses that were found, repetitions included; of a strategy, whom it named.
     pub found: u64,
     /// Why the last try failed, if it did.
     pub error: Option<SourceError>,
-    /// When it is tried next; `None` while it is being tried.
+    /// When it is tried next; `None` while it is being tried, and of a strategy while enough peers are connected.
     pub next: Option<Instant>,
     /// How long after the end of the last try that is, if there was one and it is the source that decides.
     pub pause: Option<Duration>,
@@ -170,7 +184,7 @@ pub enum SourceError {
         /// Bytes that it may have.
         max: usize,
     },
-    /// The source broke off; it is started anew.
+    /// The source broke off; it is started anew, unless it is a strategy of the application.
     #[error("the source broke off")]
     Broken,
 }

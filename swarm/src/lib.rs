@@ -40,8 +40,8 @@ pub use driver::Mainline;
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use driver::{
     AddressError, Addresses, Answer, Builder, Datagrams, Dht, DialTarget, Driver, Events, Inbound, Incoming, Message,
-    Messages, Mutable, Overflow, ParseTargetError, Peer, Published, Request, RequestId, Requests, Responding, Stats,
-    Stored, Stream, Swarm, SwarmEvent, Topic, TopicEvent, TopicEvents,
+    Messages, Mutable, Overflow, ParseTargetError, Peer, Published, RandomWalk, Request, RequestId, Requests, Responding,
+    Stats, Stored, Strategy, StrategyContext, Stream, Swarm, SwarmEvent, Topic, TopicEvent, TopicEvents,
 };
 pub use error::{
     BindError, Closed, DialError, FetchError, GetError, InboundError, JoinError, OpenError, PutError, RequestError,

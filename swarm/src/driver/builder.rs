@@ -25,9 +25,7 @@ use super::relays::Outward;
 use super::shared::Shared;
 #[cfg(feature = "mdns")]
 use super::source::MdnsSource;
-#[cfg(feature = "mainline")]
-use super::source::{self, Mainline, MainlineSource};
-use super::source::{Announcer, Sources};
+use super::source::{self, Announcer, GivenStrategy, Sources, Strategy};
 #[cfg(feature = "cache")]
 use super::source::{CacheSource, Keeper, PeerCache};
 #[cfg(feature = "http")]
@@ -36,6 +34,8 @@ use super::source::{
     piping::{PipingSource, Sealed},
     web::{Server, Web},
 };
+#[cfg(feature = "mainline")]
+use super::source::{Mainline, MainlineSource};
 use super::target::DialTarget;
 use crate::carrier::ListenAddr;
 use crate::clock;
@@ -65,6 +65,7 @@ pub struct Builder {
     pex: Option<bool>,
     bootstrap: Vec<DialTarget>,
     dht_cache: Option<PathBuf>,
+    strategies: Vec<GivenStrategy>,
     stun: Vec<String>,
     serve_stun: bool,
     direct: Option<bool>,
@@ -227,6 +228,13 @@ impl Builder {
     /// there is none, written every ten minutes and at the end, and whole at any moment.
     pub fn dht_cache(mut self, path: impl Into<PathBuf>) -> Self {
         self.dht_cache = Some(path.into());
+        self
+    }
+
+    /// Adds a way of the application's own to find peers: it is called every half second, or as often as it says, while fewer peers
+    /// are connected than `target`, and always without one. Whom it names is dialled. 8 of them, others are left out.
+    pub fn strategy(mut self, strategy: impl Strategy, target: Option<usize>) -> Self {
+        self.strategies.push(GivenStrategy::new(strategy, target));
         self
     }
 
@@ -447,10 +455,6 @@ impl Builder {
         let (commands, requests) = mpsc::channel(COMMANDS);
         let (outcome, ended) = watch::channel(None);
         let announcer = Announcer::new(Arc::clone(&identity), &local);
-        #[cfg_attr(
-            not(any(feature = "mainline", feature = "http", feature = "cache", feature = "mdns")),
-            expect(unused_mut, reason = "a source is started")
-        )]
         let mut sources = Sources::new(seed.fork("sources"));
         #[cfg(feature = "mainline")]
         if let (Some(settings), Some(bind)) = (self.mainline, source::ipv4(&local)) {
@@ -483,7 +487,8 @@ impl Builder {
             }
         }
         let (progress, of_table) = watch::channel(Vec::new());
-        let reports = sources.reports().into_iter().chain([of_table]).collect();
+        let (strategies, of_strategies) = source::plan(self.strategies);
+        let reports = sources.reports().into_iter().chain([of_table]).chain(of_strategies).collect();
         let (outward, of_outside) = watch::channel(Outward::default());
         #[cfg_attr(not(feature = "portmap"), expect(unused_mut, reason = "nothing is added"))]
         let mut shared = Shared::new(id, bound, commands, ended, reports, of_outside, seed.fork("handles").rng());
@@ -494,6 +499,7 @@ impl Builder {
             mapper.filter(|_| self.port_mapping)
         };
         let shared = Arc::new(shared);
+        sources.start_strategies(strategies, &shared);
         let epoch = clock::epoch();
         let mut node = Node::new(identity, config, epoch, &seed.fork("node"), epoch.instant);
         #[cfg(feature = "v12")]

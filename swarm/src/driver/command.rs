@@ -50,6 +50,11 @@ pub(crate) enum Command {
         permit: Option<OwnedSemaphorePermit>,
         reply: oneshot::Sender<Result<usize, SendError>>,
     },
+    /// Has a peer asked whom it knows. The reply gets how many it named, or is dropped: at the latest when the peer leaves.
+    AskForOthers {
+        peer: PeerId,
+        reply: oneshot::Sender<usize>,
+    },
     Peers(oneshot::Sender<Vec<PeerInfo>>),
     Stats(oneshot::Sender<Stats>),
     Disconnect {

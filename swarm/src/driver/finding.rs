@@ -20,6 +20,8 @@ pub(super) struct Searches {
     peers: BTreeMap<PeerId, Search>,
     /// Those who are being dialled, and when they are looked for too.
     dialled: BTreeMap<PeerId, Instant>,
+    /// Peers that were asked for others, and who waits for their answers.
+    asked: BTreeMap<PeerId, Vec<oneshot::Sender<usize>>>,
 }
 
 #[derive(Debug)]
@@ -45,6 +47,19 @@ impl Searches {
             self.dialled.entry(peer).or_insert(now.checked_add(BESIDE_DIAL.0).unwrap_or(now));
         }
     }
+
+    /// A peer that was asked for others named so many.
+    pub(super) fn answered(&mut self, peer: &PeerId, count: usize) {
+        for reply in self.asked.remove(peer).unwrap_or_default() {
+            // Whoever asked may have given up.
+            let _ = reply.send(count);
+        }
+    }
+
+    /// A peer will not answer any more.
+    pub(super) fn left(&mut self, peer: &PeerId) {
+        self.asked.remove(peer);
+    }
 }
 
 impl Driver {
@@ -68,6 +83,17 @@ impl Driver {
         };
         // Whoever asked may have given up, here and below.
         let _ = reply.send(Err(error));
+    }
+
+    /// Asks a peer for others.
+    pub(super) fn ask_for_others(&mut self, peer: PeerId, reply: oneshot::Sender<usize>, now: Instant) {
+        if self.node.ask_for_others(&peer, now) {
+            let waiting = self.searches.asked.entry(peer).or_default();
+            waiting.retain(|reply| !reply.is_closed());
+            if waiting.len() < SEARCHES {
+                waiting.push(reply);
+            }
+        }
     }
 
     /// A peer is connected: who looked for it has found it.

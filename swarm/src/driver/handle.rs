@@ -16,7 +16,7 @@ use super::addresses::Addresses;
 use super::builder::Builder;
 use super::command::Command;
 use super::events::Events;
-use super::limits::{BODY_BYTES, INCOMING, PATIENCE, RELAY_PATIENCE, RELAY_PATIENCE_ALONE, REQUESTS};
+use super::limits::{BODY_BYTES, INCOMING, PATIENCE, REQUESTS};
 use super::queue::Overflow;
 use super::request::{Requests, Responding, respond};
 use super::shared::{Ending, Shared};
@@ -28,8 +28,8 @@ use crate::discovery::Report;
 use crate::nat::Nat;
 use crate::node::naming::Protocol;
 use crate::{
-    BindError, Closed, DialError, DialWay, JoinError, PeerId, PeerInfo, RelayState, RelayStatus, SendError, Taken,
-    Ticket, TopicId, Unsent,
+    BindError, Closed, DialError, JoinError, PeerId, PeerInfo, RelayState, RelayStatus, SendError, Taken, Ticket,
+    TopicId, Unsent,
 };
 
 pub use self::peer::Peer;
@@ -180,18 +180,7 @@ impl Swarm {
     ///
     /// The dial goes on when the future is dropped; [`events`](Self::events) tells of the peer.
     pub async fn dial(&self, target: impl Into<DialTarget>) -> Result<Peer, DialError> {
-        let mut target = target.into();
-        let (relays, way) = (std::mem::take(&mut target.relays), target.way);
-        let Resolved { peer, mut addrs, streams } = target.resolve().await?;
-        if let Some(peer) = peer.filter(|_| way != DialWay::Relayed) {
-            let known = self.shared.with_book(|book| book.of(&peer));
-            addrs.extend(known.into_iter().filter(|addr| !addrs.contains(addr)).collect::<Vec<_>>());
-        }
-        let alone = addrs.is_empty() && streams.is_empty();
-        let patience = if alone { RELAY_PATIENCE_ALONE } else { RELAY_PATIENCE };
-        let relays = super::relays::learn_all(relays, patience, &self.shared.commands).await;
-        let answer = self.shared.ask(|reply| Command::Dial { peer, addrs, streams, relays, way, reply }).await;
-        answer.unwrap_or(Err(DialError::Closed)).map(|id| self.peer(&id))
+        self.shared.dial(target.into()).await.map(|id| self.peer(&id))
     }
 
     /// The addresses of peers that dials by their ids follow: to be added, removed, exported and imported.

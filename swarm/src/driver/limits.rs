@@ -92,8 +92,27 @@ pub(crate) const SEEDS: usize = 256;
 /// Candidates that wait for the net task, of all sources. Beyond it they wait in their sources.
 pub(crate) const CANDIDATES: usize = 64;
 
-/// Peers that are looked for by their id, and callers who wait for one of them. Beyond it they are refused.
+/// Peers that are looked for by their id, and callers who wait for one of them, or for a peer to tell of others. Beyond it they
+/// are refused.
 pub(crate) const SEARCHES: usize = 64;
+
+/// Strategies of the application. Those beyond are left out.
+pub(crate) const STRATEGIES: usize = 8;
+
+/// Dials of one strategy at a time. Whom it names beyond is dialled if it names him again.
+pub(crate) const STRATEGY_DIALS: usize = 16;
+
+/// How long whom a strategy named is left alone, whatever came of it, and how many it may have named in that time: beyond it those
+/// named first may be dialled again.
+pub(crate) const STRATEGY_REST: (Duration, usize) = (SEARCH, 256);
+
+/// Peers that a random walk asked and that have not answered, and how long that is waited for. Beyond it nobody is asked.
+pub(crate) const WALK_UNANSWERED: (usize, Duration) = (5, Duration::from_secs(3));
+
+/// How often a strategy is called, unless it says otherwise, and how often at most.
+pub(crate) const STRATEGY_TICK: Duration = Duration::from_millis(500);
+/// See [`STRATEGY_TICK`].
+pub(crate) const STRATEGY_SHORTEST_TICK: Duration = Duration::from_millis(10);
 
 /// How long a peer is looked for whom somebody waits for.
 pub(crate) const SEARCH: Duration = Duration::from_secs(30);

@@ -18,8 +18,7 @@
 //! | `handle.rs`, `topic.rs`, `stream.rs`, `request.rs`, `messages.rs`, `events.rs` | the handles |
 //! | `addresses.rs` | where peers are, as their owner says and dials have shown |
 //! | `builder.rs`, `bind.rs`, `target.rs` | how a node starts, whom it dials |
-//! | `lan.rs` | multicast |
-//! | `portmap.rs` | asking the router to forward a port |
+//! | `lan.rs`, `portmap.rs` | multicast; asking the router to forward a port |
 //! | `carrier/` | TCP, WebSockets and what the application brings, where UDP does not pass |
 //! | `hash_table.rs` | the distributed hash table: where it begins, what handles ask of it |
 //! | `relays.rs` | the relays that the owner names, and how it goes with all |
@@ -94,6 +93,7 @@ pub use self::queue::Overflow;
 pub use self::request::{Answer, Inbound, Request, RequestId, Requests, Responding};
 #[cfg(feature = "mainline")]
 pub use self::source::Mainline;
+pub use self::source::{RandomWalk, Strategy, StrategyContext};
 pub use self::stream::{Incoming, Stream};
 pub use self::target::{DialTarget, ParseTargetError};
 pub use self::topic::{Published, Topic, TopicEvent, TopicEvents};

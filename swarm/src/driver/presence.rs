@@ -99,6 +99,7 @@ impl Driver {
                 self.arrived = self.arrived.saturating_sub(1);
                 answer(&mut self.dials, &id, Ok(peer));
             }
+            Event::Others { peer, count, .. } => self.searches.answered(&peer, count),
             Event::RelaysChanged => self.relays.stale = true,
             Event::RelayRefused { relay, code } => {
                 self.relays.stale = true;
@@ -150,6 +151,7 @@ impl Driver {
             self.left_topic(topic, peer, reason);
         }
         self.roster.remove(&peer);
+        self.searches.left(&peer);
         self.pass(Some(SwarmEvent::Disconnected { peer, reason }));
     }
 

@@ -17,13 +17,13 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use super::addresses::Book;
 use super::command::Command;
 use super::conn::{Conn, Gone, Ready};
-use super::limits::{PUBLICATIONS, QUERIES, REMEMBERED, SEEDS, TOPICS};
+use super::limits::{PUBLICATIONS, QUERIES, RELAY_PATIENCE, RELAY_PATIENCE_ALONE, REMEMBERED, SEEDS, TOPICS};
 use super::listening::Bound;
-use super::relays::Outward;
+use super::relays::{Outward, learn_all};
 use super::services::Services;
 use super::source::Reports;
 use super::subscriber::Subscriber;
-use super::target::DialTarget;
+use super::target::{DialTarget, Resolved};
 use crate::discovery::Report;
 use crate::nat::Nat;
 use crate::{Closed, DialError, DialWay, JoinError, PeerId, RequestError, SendError, TopicId, Unsent};
@@ -224,6 +224,16 @@ impl Shared {
         self.state().conns.values().cloned().collect()
     }
 
+    /// How many sessions are open.
+    pub(crate) fn connected(&self) -> usize {
+        self.state().conns.len()
+    }
+
+    /// A random number below this one, or 0 if that is 0.
+    pub(crate) fn below(&self, limit: u64) -> u64 {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).below(limit)
+    }
+
     /// Puts sessions into a random order.
     pub(crate) fn shuffle(&self, conns: &mut [Arc<Conn>]) {
         let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
@@ -231,6 +241,21 @@ impl Shared {
             let other = usize::try_from(rng.below(last as u64 + 1)).unwrap_or(last);
             conns.swap(last, other);
         }
+    }
+
+    /// Connects to whom a target names, where that and the owner say that he is.
+    pub(crate) async fn dial(&self, mut target: DialTarget) -> Result<PeerId, DialError> {
+        let (relays, way) = (std::mem::take(&mut target.relays), target.way);
+        let Resolved { peer, mut addrs, streams } = target.resolve().await?;
+        if let Some(peer) = peer.filter(|_| way != DialWay::Relayed) {
+            let known = self.with_book(|book| book.of(&peer));
+            addrs.extend(known.into_iter().filter(|addr| !addrs.contains(addr)).collect::<Vec<_>>());
+        }
+        let alone = addrs.is_empty() && streams.is_empty();
+        let patience = if alone { RELAY_PATIENCE_ALONE } else { RELAY_PATIENCE };
+        let relays = learn_all(relays, patience, &self.commands).await;
+        let answer = self.ask(|reply| Command::Dial { peer, addrs, streams, relays, way, reply }).await;
+        answer.unwrap_or(Err(DialError::Closed))
     }
 
     /// Dials a peer that was connected before.

@@ -102,6 +102,7 @@ impl Driver {
             Command::Listen { at, reply } => drop(reply.send(self.listen(at, now))),
             Command::StopListening { at, reply } => self.stop_listening(at, reply, now),
             Command::Publish { topic, data, permit, reply } => self.publish((topic, data), permit, reply, now),
+            Command::AskForOthers { peer, reply } => self.ask_for_others(peer, reply, now),
             Command::Peers(reply) => drop(reply.send(self.peers())),
             Command::Stats(reply) => drop(reply.send(self.stats())),
             Command::Disconnect { peer, grace, reply } => {

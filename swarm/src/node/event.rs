@@ -100,6 +100,15 @@ pub enum Event {
         /// The content.
         data: Bytes,
     },
+    /// A peer that was [asked for others](super::Node::ask_for_others) has answered.
+    Others {
+        /// In this session.
+        session: Handle,
+        /// Who.
+        peer: PeerId,
+        /// How many it named.
+        count: usize,
+    },
     /// What became of a query in the distributed hash table.
     Table(dht::Event),
     /// A peer names the key that it has on the v12 wire.

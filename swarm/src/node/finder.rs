@@ -436,7 +436,9 @@ impl Finder {
                 Err(_not_a_key) => Err(Refusal::Stuck(SourceError::Broken)),
             },
             // Others announce nodes.
-            Task::Reconnect | Task::AnnounceNode | Task::LookupNodes => Err(Refusal::Stuck(SourceError::Broken)),
+            Task::Reconnect | Task::AnnounceNode | Task::LookupNodes | Task::Strategy(_) => {
+                Err(Refusal::Stuck(SourceError::Broken))
+            }
         };
         self.progressed = true;
         let Some(job) = self.jobs.get_mut(&task) else { return };

@@ -20,6 +20,7 @@ use peer::mux::Urgency;
 use structs::{Epoch, Link, TokenBucket};
 
 use super::Node;
+use super::event::Event;
 use super::topics::MAX_TOPICS;
 use crate::discovery::Reach;
 use crate::{PeerId, TopicId};
@@ -74,6 +75,12 @@ struct Known {
     said: Option<(u64, BTreeSet<TopicId>)>,
     /// What of the others it was told of, by topic.
     told: BTreeMap<TopicId, u64>,
+    /// What of the others it was shown last because it asked, by topic, and how often it may ask.
+    shown: BTreeMap<TopicId, u64>,
+    questions: TokenBucket,
+    /// It was asked and has not answered, and in which topic it was asked last.
+    asked: bool,
+    asked_in: Option<TopicId>,
     /// Records that it may still send in this minute.
     allowance: usize,
     allowance_until: Instant,
@@ -88,6 +95,10 @@ impl Known {
             passed_on_in: BTreeSet::new(),
             said: None,
             told: BTreeMap::new(),
+            shown: BTreeMap::new(),
+            questions: TokenBucket::new(QUESTIONS_PER_SECOND, QUESTIONS_AT_ONCE, now),
+            asked: false,
+            asked_in: None,
             allowance: RECORDS_PER_MINUTE,
             allowance_until: now + EVERY,
             dials: TokenBucket::new(1, DIALS * DIAL_COST, now),
@@ -254,41 +265,15 @@ impl Node {
 
     /// Tells a peer of up to twenty others in each topic who said something since it was told last.
     fn pass_peers_on(&mut self, to: Handle) {
-        let Some(reach) = self.reach_of(to) else { return };
         for topic in self.shared_with(to) {
-            let Some(tag) = self.pex_tag(to, &topic) else { return };
-            let unix = match &self.pex {
-                Some(pex) => pex.epoch.unix_at(self.now),
-                None => return,
-            };
-            let Some(pex) = &self.pex else { return };
+            let (Some(tag), Some(pex)) = (self.pex_tag(to, &topic), &self.pex) else { return };
             let told = pex.sessions.get(&to).and_then(|known| known.told.get(&topic)).copied().unwrap_or(0);
-            let mut news: Vec<(u64, &SignedRecord)> = self
-                .topics
-                .neighbours(&topic)
-                .filter(|other| *other != to)
-                .filter_map(|other| {
-                    let known = pex.sessions.get(&other)?;
-                    let (record, version) = known.record.as_ref()?;
-                    let addr = self.address_of(other)?;
-                    let is_there = record.addresses().any(|named| named == addr);
-                    let is_theirs = record.addresses().all(|addr| Reach::of(addr.ip()) >= Some(reach));
-                    let is_due = *version > told && known.passed_on_in.contains(&topic);
-                    (is_due && is_there && is_theirs && record.check(unix).is_ok()).then_some((*version, record))
-                })
-                .collect();
+            let mut news = self.others_for(to, &topic);
+            news.retain(|(version, _)| *version > told);
             news.sort_unstable_by_key(|(version, _)| *version);
             news.truncate(MAX_SHARED);
             let Some((version, _)) = news.last().copied() else { continue };
-            let (count, mut message) = (news.len(), Vec::new());
-            let mut writer = Writer::new(&mut message);
-            writer.u8(OTHERS);
-            writer.put(&tag);
-            writer.u8(u8::try_from(count).unwrap_or(u8::MAX));
-            for (_, record) in news {
-                writer.u16(u16::try_from(record.as_bytes().len()).unwrap_or(u16::MAX));
-                writer.put(record.as_bytes());
-            }
+            let (count, message) = (news.len(), others(&tag, &news));
             if self.send_pex(to, &message)
                 && let Some(pex) = &mut self.pex
                 && let Some(known) = pex.sessions.get_mut(&to)
@@ -296,6 +281,77 @@ impl Node {
                 known.told.insert(topic, version);
                 pex.counters.shared = pex.counters.shared.saturating_add(count as u64);
             }
+        }
+    }
+
+    /// Those of whom a peer may be told in a topic, and the number of what each said of itself.
+    fn others_for(&self, to: Handle, topic: &TopicId) -> Vec<(u64, &SignedRecord)> {
+        let (Some(reach), Some(pex)) = (self.reach_of(to), &self.pex) else { return Vec::new() };
+        let unix = pex.epoch.unix_at(self.now);
+        self.topics
+            .neighbours(topic)
+            .filter(|other| *other != to)
+            .filter_map(|other| {
+                let known = pex.sessions.get(&other)?;
+                let (record, version) = known.record.as_ref()?;
+                let addr = self.address_of(other)?;
+                let is_there = record.addresses().any(|named| named == addr);
+                let is_theirs = record.addresses().all(|addr| Reach::of(addr.ip()) >= Some(reach));
+                let may_be = known.passed_on_in.contains(topic) && record.check(unix).is_ok();
+                (may_be && is_there && is_theirs).then_some((*version, record))
+            })
+            .collect()
+    }
+
+    /// Asks a peer whom it knows in a topic that both are in and in which others are looked for: another one each time, where there
+    /// are more. Whom it names is dialled, as far as candidates are, and [`Event::Others`] says that it answered, which it need not.
+    ///
+    /// Says whether it was asked: not without such a topic, nor where [`Config::pex`](super::Config::pex) is off on either side.
+    pub fn ask_for_others(&mut self, peer: &PeerId, now: Instant) -> bool {
+        self.tick(now);
+        let (Some(session), Some(pex)) = (self.session(peer), &self.pex) else { return false };
+        let Some(last) = pex.sessions.get(&session).map(|known| known.asked_in) else { return false };
+        let mut topics = self.shared_with(session);
+        topics.retain(|topic| pex.wishes.get(topic).is_some_and(|wish| wish.lookup));
+        let next = topics.iter().find(|topic| Some(**topic) > last).or(topics.first()).copied();
+        let Some((topic, tag)) = next.and_then(|topic| Some((topic, self.pex_tag(session, &topic)?))) else {
+            return false;
+        };
+        let message = [&[WHO][..], &tag[..]].concat();
+        if !self.send_pex(session, &message) {
+            return false;
+        }
+        if let Some(known) = self.pex.as_mut().and_then(|pex| pex.sessions.get_mut(&session)) {
+            (known.asked, known.asked_in) = (true, Some(topic));
+        }
+        true
+    }
+
+    /// A peer asks whom we know in a topic: it is told of up to twenty, and of the next when it asks again.
+    fn on_who(&mut self, from: Handle, tag: &[u8; TAG]) {
+        let now = self.now;
+        // Before anything is looked for.
+        let known = self.pex.as_mut().and_then(|pex| pex.sessions.get_mut(&from));
+        let may_ask = known.is_some_and(|known| known.questions.try_take(1, now));
+        if !may_ask {
+            return;
+        }
+        let shared = self.shared_with(from);
+        let topic = shared.into_iter().find(|topic| self.pex_tag(from, topic).as_ref() == Some(tag));
+        let Some((topic, pex)) = topic.zip(self.pex.as_ref()) else { return };
+        let shown = pex.sessions.get(&from).and_then(|known| known.shown.get(&topic)).copied().unwrap_or(0);
+        let mut known = self.others_for(from, &topic);
+        // First those behind the last that it was shown, then from the beginning.
+        known.sort_unstable_by_key(|(version, _)| (*version <= shown, *version));
+        known.truncate(MAX_SHARED);
+        let last = known.last().map_or(0, |(version, _)| *version);
+        let (count, message) = (known.len(), others(tag, &known));
+        if self.send_pex(from, &message)
+            && let Some(pex) = &mut self.pex
+            && let Some(known) = pex.sessions.get_mut(&from)
+        {
+            known.shown.insert(topic, last);
+            pex.counters.shared = pex.counters.shared.saturating_add(count as u64);
         }
     }
 
@@ -362,6 +418,10 @@ impl Node {
                 }
                 self.on_others(from, &tag, &records);
             }
+            WHO => {
+                let tag = reader.array()?;
+                self.on_who(from, &tag);
+            }
             // Of a later version.
             _ => {}
         }
@@ -407,6 +467,11 @@ impl Node {
         if known.allowance_until <= now {
             (known.allowance, known.allowance_until) = (RECORDS_PER_MINUTE, now + EVERY);
         }
+        let has_answered = std::mem::take(&mut known.asked);
+        if has_answered {
+            // What we asked for ourselves takes no room from what we did not.
+            known.allowance = known.allowance.saturating_add(MAX_SHARED).min(RECORDS_PER_MINUTE);
+        }
         let mut dials = Vec::new();
         for record in records {
             if !is_wanted || known.allowance == 0 {
@@ -440,7 +505,24 @@ impl Node {
         for (peer, addrs) in dials {
             self.suggest_candidate(Some(peer), &addrs, now);
         }
+        if let Some(peer) = self.sessions.get(&from).filter(|_| has_answered).map(|session| session.peer) {
+            self.events.push_back(Event::Others { session: from, peer, count: records.len() });
+        }
     }
+}
+
+/// The message that tells of others.
+fn others(tag: &[u8; TAG], known: &[(u64, &SignedRecord)]) -> Vec<u8> {
+    let mut message = Vec::new();
+    let mut writer = Writer::new(&mut message);
+    writer.u8(OTHERS);
+    writer.put(tag);
+    writer.u8(u8::try_from(known.len()).unwrap_or(u8::MAX));
+    for (_, record) in known {
+        writer.u16(u16::try_from(record.as_bytes().len()).unwrap_or(u16::MAX));
+        writer.put(record.as_bytes());
+    }
+    message
 }
 
 /// It means nothing without the name of an interface, which each machine has its own of.
@@ -448,9 +530,10 @@ const fn is_link_local(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
-/// What a message says: where its sender is, or where others are.
+/// What a message says: where its sender is, where others are, or that the sender wants to know of others.
 const WHERE: u8 = 0;
 const OTHERS: u8 = 1;
+const WHO: u8 = 2;
 
 /// In the order of their numbers.
 const REACHES: [Reach; 3] = [Reach::Host, Reach::Network, Reach::World];
@@ -463,6 +546,9 @@ const RECORDS_PER_MINUTE: usize = 64;
 /// Records of others by one peer that are dialled at once, and the seconds until it may be one more.
 const DIALS: u32 = 20;
 const DIAL_COST: u32 = 15;
+/// Questions of one peer that are answered; those beyond are not.
+const QUESTIONS_PER_SECOND: u32 = 2;
+const QUESTIONS_AT_ONCE: u32 = 8;
 /// Addresses of one of them that are dialled: budget and patience are the node's.
 const MAX_DIALLED: usize = 4;
 /// Messages of one session read at a time.

@@ -38,6 +38,7 @@ mod rendezvous;
 mod requests;
 #[cfg(feature = "http")]
 mod servers;
+mod strategies;
 mod streams;
 mod stun;
 mod support;

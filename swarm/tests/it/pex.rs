@@ -10,7 +10,7 @@ use framing::record::Record;
 use peer::mux::Urgency;
 use structs::{Datagram, Epoch, Machine, TransmitBuf};
 use swarm::discovery::Reach;
-use swarm::node::{Config, Node};
+use swarm::node::{Config, Event, Node};
 use swarm::{PeerId, Swarm, Topic, TopicEvent, TopicId};
 
 use crate::support::{builder, within};
@@ -44,6 +44,8 @@ struct Net {
     now: Instant,
     /// What went to addresses of nobody.
     astray: BTreeMap<SocketAddr, usize>,
+    /// How many were named in answer to each question.
+    answers: Vec<usize>,
 }
 
 impl Net {
@@ -57,7 +59,7 @@ impl Net {
             node.set_addresses(&[], &[addr], now);
             (addr, node)
         };
-        Self { nodes: (1..).zip(addrs).map(node).collect(), now, astray: BTreeMap::new() }
+        Self { nodes: (1..).zip(addrs).map(node).collect(), now, astray: BTreeMap::new(), answers: Vec::new() }
     }
 
     fn id(&self, node: usize) -> PeerId {
@@ -88,7 +90,11 @@ impl Net {
                     }
                     out.clear();
                 }
-                while node.poll_event().is_some() {}
+                while let Some(event) = node.poll_event() {
+                    if let Event::Others { count, .. } = event {
+                        self.answers.push(count);
+                    }
+                }
             }
             self.now += Duration::from_millis(1);
             for (from, to, bytes) in sent {
@@ -116,6 +122,12 @@ impl Net {
         let session = node.session(&id).unwrap();
         let (_, _, peer) = node.sessions().find(|(handle, ..)| *handle == session).unwrap();
         member_tag(topic.as_bytes(), &peer.exporter(b"setowire pex v1").unwrap(), 0)
+    }
+
+    /// Asks for others, and says whether that could be.
+    fn ask(&mut self, from: usize, to: usize) -> bool {
+        let (id, now) = (self.id(to), self.now);
+        self.nodes[from].1.ask_for_others(&id, now)
     }
 
     fn join(&mut self, node: usize, topic: TopicId, announce: bool, lookup: bool) {
@@ -246,4 +258,64 @@ fn what_is_not_understood_ends_the_protocol_and_nothing_else() {
         assert!(net.is_connected(0, 1) && net.is_connected(1, 0));
         assert_eq!(net.nodes[1].1.neighbours(&lobby).count(), 1);
     }
+}
+
+#[test]
+fn who_is_asked_says_whom_it_knows_twenty_at_a_time() {
+    let addrs: Vec<String> = (20..45).map(|n| format!("{n}.8.8.8:1")).collect();
+    let addrs: Vec<&str> = addrs.iter().map(String::as_str).collect();
+    let (mut net, lobby) = (Net::new(&addrs), TopicId::from("lobby"));
+    // The first looks for others, the second knows all of them.
+    net.join(0, lobby, false, true);
+    net.join(1, lobby, true, true);
+    net.dial(0, 1);
+    for other in 2..25 {
+        net.join(other, lobby, true, false);
+        net.dial(other, 1);
+    }
+    net.run(SECOND * 2);
+    let met = |net: &Net| (2..25).filter(|other| net.is_connected(0, *other)).count();
+    assert!(net.answers.is_empty() && met(&net) <= 20, "{} without a question", met(&net));
+    for asked in 1..=2 {
+        assert!(net.ask(0, 1));
+        net.run(SECOND / 5);
+        assert_eq!(net.answers, vec![20; asked]);
+    }
+    net.run(SECOND * 2);
+    assert_eq!(met(&net), 23);
+}
+
+#[test]
+fn questions_are_answered_within_bounds_and_in_common_topics_only() {
+    let mut net = Net::new(&["9.9.9.1:1", "8.8.8.2:2", "7.7.7.3:3"]);
+    let lobby = TopicId::from("lobby");
+    // The first does not look for others.
+    net.join(0, lobby, true, false);
+    net.join(1, lobby, true, true);
+    net.join(2, lobby, true, true);
+    net.dial(0, 1);
+    net.dial(2, 1);
+    net.run(SECOND * 3);
+    assert!(!net.ask(0, 1), "whom it would be told of it would not dial");
+    assert!(net.ask(2, 1));
+    net.run(SECOND / 5);
+    assert_eq!(net.answers, [1]);
+    let shared = |net: &Net| net.nodes[1].1.stats().pex.shared;
+    let who = |tag: [u8; 16]| [&[2][..], &tag[..]].concat();
+    let (before, question) = (shared(&net), who(net.tag(2, 1, &lobby)));
+    for _ in 0..100 {
+        net.say(2, 1, &question);
+    }
+    net.run(SECOND / 5);
+    let answered = shared(&net) - before;
+    assert!((4..=8).contains(&answered), "{answered} of a hundred");
+    // When it may ask again, it is not told of those in topics that it has not proved.
+    net.run(SECOND * 5);
+    let before = shared(&net);
+    net.say(2, 1, &who([7; 16]));
+    net.run(SECOND / 5);
+    assert_eq!(shared(&net), before);
+    net.say(2, 1, &question);
+    net.run(SECOND / 5);
+    assert_eq!(shared(&net), before + 1);
 }

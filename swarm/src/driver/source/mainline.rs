@@ -225,7 +225,7 @@ impl Source for MainlineSource {
         match task {
             Task::Record => self.settings.record,
             Task::AnnounceRelay | Task::LookupRelays => false,
-            Task::Reconnect => false,
+            Task::Reconnect | Task::Strategy(_) => false,
             _ => true,
         }
     }
@@ -244,7 +244,7 @@ impl Source for MainlineSource {
             Task::Peer(peer) => self.find_record(peer, &mut found).await,
             // Relays are looked for in our own table.
             Task::AnnounceRelay | Task::LookupRelays => Err(SourceError::Broken),
-            Task::Reconnect => Err(SourceError::Broken),
+            Task::Reconnect | Task::Strategy(_) => Err(SourceError::Broken),
         };
         if result == Err(SourceError::NobodyAnswered) {
             // The names may have other addresses by now, and the system another network.

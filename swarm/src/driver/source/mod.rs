@@ -15,6 +15,7 @@
 //! | `mainline.rs` | the BitTorrent Mainline DHT |
 //! | `mdns.rs`, `service.rs` | multicast DNS, and what a service there says |
 //! | `cache.rs` | a file of peers of earlier runs |
+//! | `strategy.rs`, `walk.rs` | what the application brings, and asking random peers as one such |
 //! | `web.rs` | asking web servers |
 //! | `meeting.rs`, `http.rs`, `piping.rs` | what is left for others at bootstrap servers and piping servers |
 
@@ -36,7 +37,9 @@ mod run;
 mod schedule;
 #[cfg(any(feature = "mdns", feature = "fuzzing"))]
 mod service;
+mod strategy;
 mod us;
+mod walk;
 #[cfg(feature = "http")]
 pub(crate) mod web;
 
@@ -67,7 +70,10 @@ pub(crate) use self::meeting::{Meetings, Span};
 pub(crate) use self::schedule::Pace;
 #[cfg(feature = "fuzzing")]
 pub(crate) use self::service::Heard;
+pub(crate) use self::strategy::{Given as GivenStrategy, plan};
+pub use self::strategy::{Strategy, StrategyContext};
 pub(crate) use self::us::Announcer;
+pub use self::walk::RandomWalk;
 use super::limits::CANDIDATES;
 use super::shared::Wish;
 use crate::discovery::{self, Progress, SourceError, Task};
