@@ -14,7 +14,7 @@ use peer::{Handle, Target};
 use structs::{Deadline, Link, Path};
 
 use super::dials::any_local;
-use super::{Node, transport_link};
+use super::{LEAVING, Node, transport_link};
 use crate::carrier::{Carrier, StreamAddr};
 use crate::{DialError, DialId, PeerId, TransportAddr};
 
@@ -156,7 +156,7 @@ impl Node {
         self.tick(now);
         self.ways.transports.remove(&transport);
         let link = transport_link(transport);
-        self.lose_ways(|path| path.link == link, now);
+        self.lose_ways(|path| path.link == link);
     }
 
     /// Says which families there are UDP sockets for from now on. Where there are none any more, sessions go on by another path,
@@ -164,22 +164,28 @@ impl Node {
     pub fn set_families(&mut self, ipv4: bool, ipv6: bool, now: Instant) {
         self.tick(now);
         (self.ways.ipv4, self.ways.ipv6) = (ipv4, ipv6);
-        self.lose_ways(|path| path.link == Link::Udp && !(if path.remote.is_ipv4() { ipv4 } else { ipv6 }), now);
+        self.lose_ways(|path| path.link == Link::Udp && !(if path.remote.is_ipv4() { ipv4 } else { ipv6 }));
     }
 
     /// These paths lead nowhere any more.
-    fn lose_ways(&mut self, is_lost: impl Fn(&Path) -> bool, now: Instant) {
-        let on_it: Vec<(Handle, PeerId, Path)> = self
-            .sessions()
-            .flat_map(|(handle, peer, session)| session.paths().map(move |path| (handle, peer, path)))
-            .filter(|(_, _, path)| is_lost(path))
+    fn lose_ways(&mut self, is_lost: impl Fn(&Path) -> bool) {
+        let now = self.now;
+        // Those too that were opened by what came just now.
+        let on_it: Vec<(Handle, Path)> = self
+            .endpoint
+            .peers()
+            .flat_map(|(handle, session)| session.paths().map(move |path| (handle, path)))
+            .filter(|(_, path)| is_lost(path))
             .collect();
-        for (handle, peer, path) in on_it {
-            self.endpoint.lose_path(handle, &path, self.now);
+        for (handle, path) in on_it {
+            self.endpoint.lose_path(handle, &path, now);
             // The last of a session stays in it.
             let left = self.endpoint.peer(handle);
             if left.is_some_and(|session| session.paths().all(|path| is_lost(&path))) {
-                self.disconnect(&peer, Duration::ZERO, now);
+                if let Some(session) = self.sessions.get_mut(&handle) {
+                    session.ending = true;
+                }
+                self.endpoint.with(handle, now, |session, now| session.close(LEAVING, "", Duration::ZERO, now));
             }
         }
     }

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use swarm::{BindError, Carrier, DialError, DialTarget, Events, ListenAddr, Listener, SwarmEvent};
+use swarm::{BindError, Carrier, DialError, DialTarget, Events, ListenAddr, Listener, Swarm, SwarmEvent};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::relays::{V4, behind, places, relay};
-use crate::support::{node, within};
+use crate::support::{builder, node, within};
 
 /// What is told next of listeners, as text: `+` an address that is gained, `-` one that is lost, `x` the end.
 async fn told(events: &mut Events) -> (Listener, String) {
@@ -30,13 +30,18 @@ async fn lost(events: &mut Events, at: ListenAddr) {
     assert_eq!(told(events).await, (at.into(), String::from("x")));
 }
 
+/// A node that listens on one socket.
+async fn one() -> Swarm {
+    builder().listen(SocketAddr::from(([127, 0, 0, 1], 0))).bind().await.unwrap()
+}
+
 fn tcp() -> ListenAddr {
     "tcp://127.0.0.1:0".parse().unwrap()
 }
 
 #[tokio::test]
 async fn a_socket_that_is_added_is_dialled_and_one_that_is_stopped_is_silent() {
-    let (a, first) = (node().await, node().await);
+    let (a, first) = (one().await, node().await);
     let old = a.listeners()[0];
     let mut events = a.events();
     let new = a.listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
@@ -60,7 +65,7 @@ async fn a_socket_that_is_added_is_dialled_and_one_that_is_stopped_is_silent() {
 
 #[tokio::test]
 async fn connections_outlive_their_listener_whose_port_is_free_at_once() {
-    let (a, b) = (node().await, node().await);
+    let (a, b) = (one().await, one().await);
     let mut events = a.events();
     let at = a.listen(tcp()).await.unwrap();
     gained(&mut events, at).await;
@@ -79,7 +84,7 @@ async fn connections_outlive_their_listener_whose_port_is_free_at_once() {
 
 #[tokio::test]
 async fn what_cannot_be_listened_on_changes_nothing() {
-    let (a, b) = (node().await, node().await);
+    let (a, b) = (one().await, one().await);
     let taken = b.listeners()[0];
     assert_eq!(a.listen(taken).await, Err(BindError::AddrInUse { addr: taken.addr() }));
     let nowhere = SocketAddr::from(([192, 0, 2, 1], 0));
@@ -97,7 +102,7 @@ async fn what_cannot_be_listened_on_changes_nothing() {
 
 #[tokio::test]
 async fn all_listeners_stop_at_once_and_new_ones_may_follow() {
-    let (a, b) = (node().await, node().await);
+    let (a, b) = (one().await, one().await);
     let at = a.listen(tcp()).await.unwrap();
     let peer = within(b.dial((a.id(), a.local_addr()))).await.unwrap();
     let mut events = a.events();
