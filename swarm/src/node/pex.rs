@@ -96,7 +96,7 @@ impl Known {
             said: None,
             told: BTreeMap::new(),
             shown: BTreeMap::new(),
-            questions: TokenBucket::new(QUESTIONS_PER_SECOND, QUESTIONS_AT_ONCE, now),
+            questions: TokenBucket::new(1, QUESTIONS * SECONDS_PER_QUESTION, now),
             asked: false,
             asked_in: None,
             allowance: RECORDS_PER_MINUTE,
@@ -332,7 +332,7 @@ impl Node {
         let now = self.now;
         // Before anything is looked for.
         let known = self.pex.as_mut().and_then(|pex| pex.sessions.get_mut(&from));
-        let may_ask = known.is_some_and(|known| known.questions.try_take(1, now));
+        let may_ask = known.is_some_and(|known| known.questions.try_take(SECONDS_PER_QUESTION, now));
         if !may_ask {
             return;
         }
@@ -546,9 +546,10 @@ const RECORDS_PER_MINUTE: usize = 64;
 /// Records of others by one peer that are dialled at once, and the seconds until it may be one more.
 const DIALS: u32 = 20;
 const DIAL_COST: u32 = 15;
-/// Questions of one peer that are answered; those beyond are not.
-const QUESTIONS_PER_SECOND: u32 = 2;
-const QUESTIONS_AT_ONCE: u32 = 8;
+/// Questions of one peer that are answered at once; those beyond are not. An answer is up to 200 times as long as its question.
+const QUESTIONS: u32 = 8;
+/// How long it takes until one more is answered.
+const SECONDS_PER_QUESTION: u32 = 6;
 /// Addresses of one of them that are dialled: budget and patience are the node's.
 const MAX_DIALLED: usize = 4;
 /// Messages of one session read at a time.
