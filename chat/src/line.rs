@@ -20,7 +20,7 @@ use crate::network::{self, Started};
 use crate::room::{Room, Way};
 use crate::screen::Screen;
 use crate::signals::Signals;
-use crate::{Options, Place, identity, ways};
+use crate::{Options, Place, ways};
 
 /// Lines that wait for somebody to come. When full, no more are read.
 const HELD_LINES: usize = 256;
@@ -66,7 +66,7 @@ pub(crate) async fn run(
     let events = topic.events();
     let mut chat = Chat {
         screen,
-        writer: Writer::new(&options.nick, v12_id.clone(), identity::to_hex(&network::random::<4>()?)),
+        writer: Writer::new(&options.nick, v12_id.clone(), format!("{:08x}", u32::from_be_bytes(network::random()?))),
         dials: JoinSet::new(),
         room: Room::new(&options.nick, id, v12_id),
         swarm,

@@ -1,7 +1,6 @@
 //! Terminal chat between peers, with no server in the middle.
 
 mod hearsay;
-mod identity;
 mod input;
 mod line;
 mod message;

@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, anyhow};
 use swarm::v12;
-use swarm::{DialError, DialTarget, Mainline, PeerId, Preset, Swarm};
+use swarm::{DialError, DialTarget, IdentityFile, Mainline, PeerId, Preset, Swarm};
 
+use crate::Options;
 use crate::screen::Screen;
-use crate::{Options, identity};
 
 /// Addresses that are shown, so that another can dial one of them.
 const SHOWN_ADDRS: usize = 4;
@@ -111,16 +111,16 @@ pub(crate) async fn start(options: &Options, screen: &Screen) -> anyhow::Result<
         legacy = Some(v12::Swarm::builder().listen(addr).config(config).lan(!options.no_lan).seeds(seeds));
     }
     if let Some(path) = &options.identity {
-        let identity = identity::load_or_create(path, random)?;
-        if identity.created {
+        let file = IdentityFile::read_or_create(path)?;
+        if file.is_new() {
             screen.notice(&format!("made the identity file {}", path.display()));
         }
-        if identity.exposed {
+        if file.is_exposed() {
             screen.notice(&format!("others on this machine can read {0}: run `chmod 600 {0}`", path.display()));
         }
-        builder = builder.seed(identity.seed);
-        if identity.old {
-            legacy = legacy.map(|legacy| legacy.seed(&identity.seed));
+        builder = builder.identity(file.identity());
+        if let Some(seed) = file.v12_seed() {
+            legacy = legacy.map(|legacy| legacy.seed(seed));
         }
     }
     if let Some(legacy) = legacy {

@@ -39,9 +39,10 @@ pub use driver::Mainline;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
 pub use driver::{
-    AddressError, Addresses, Answer, Builder, Datagrams, Dht, DialTarget, Driver, Events, Inbound, Incoming, Message,
-    Messages, Mutable, Overflow, ParseTargetError, Peer, Published, RandomWalk, Request, RequestId, Requests, Responding,
-    Stats, Stored, Strategy, StrategyContext, Stream, Swarm, SwarmEvent, Topic, TopicEvent, TopicEvents,
+    AddressError, Addresses, Answer, Builder, Datagrams, Dht, DialTarget, Driver, Events, IdentityFile,
+    IdentityFileError, Inbound, Incoming, Message, Messages, Mutable, Overflow, ParseTargetError, Peer, Published,
+    RandomWalk, Request, RequestId, Requests, Responding, Stats, Stored, Strategy, StrategyContext, Stream, Swarm,
+    SwarmEvent, Topic, TopicEvent, TopicEvents, WrongIdentity,
 };
 pub use error::{
     BindError, Closed, DialError, FetchError, GetError, InboundError, JoinError, OpenError, PutError, RequestError,

@@ -111,8 +111,9 @@ fn a_file_that_is_no_identity_is_left_alone() {
         assert!(text.contains("is no identity file") && text.contains("move this one away"), "{text}");
         assert_eq!(fs::read_to_string(&path).unwrap(), content);
     }
-    fs::remove_file(&path).unwrap();
-    let (code, text) = run(&["alice", "--no-lan", "--identity", path.join("no/folder").to_str().unwrap()]);
+    // In a folder that is a file.
+    let (code, text) = run(&["alice", "--no-lan", "--identity", path.join("identity.json").to_str().unwrap()]);
     assert_eq!(code, 1);
-    assert!(text.contains("its folder must exist"), "{text}");
+    assert!(text.contains("the identity file") && text.contains("check"), "{text}");
+    fs::remove_file(&path).unwrap();
 }

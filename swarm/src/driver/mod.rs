@@ -17,7 +17,7 @@
 //! | `subscriber.rs`, `queue.rs` | streams of events |
 //! | `handle.rs`, `topic.rs`, `stream.rs`, `request.rs`, `messages.rs`, `events.rs` | the handles |
 //! | `addresses.rs` | where peers are, as their owner says and dials have shown |
-//! | `builder.rs`, `bind.rs`, `target.rs` | how a node starts, whom it dials |
+//! | `builder.rs`, `identity_file.rs`, `bind.rs`, `target.rs` | how a node starts, who it is, whom it dials |
 //! | `lan.rs`, `portmap.rs` | multicast; asking the router to forward a port |
 //! | `carrier/` | TCP, WebSockets and what the application brings, where UDP does not pass |
 //! | `hash_table.rs` | the distributed hash table: where it begins, what handles ask of it |
@@ -41,6 +41,7 @@ mod finding;
 mod handle;
 mod hash_table;
 mod house;
+mod identity_file;
 mod lan;
 mod limits;
 mod listening;
@@ -88,6 +89,7 @@ pub use self::builder::Builder;
 pub(crate) use self::builder::{MAX_SERVERS, servers};
 pub use self::events::{Events, Message, SwarmEvent};
 pub use self::handle::{Dht, Mutable, Peer, Stored, Swarm};
+pub use self::identity_file::{IdentityFile, IdentityFileError, WrongIdentity};
 pub use self::messages::{Datagrams, Messages};
 pub use self::queue::Overflow;
 pub use self::request::{Answer, Inbound, Request, RequestId, Requests, Responding};
