@@ -292,7 +292,7 @@ pub enum BindError {
     #[cfg(feature = "http")]
     #[error("{url:?} is no URL of a server: expected https://host or http://host:port")]
     Url {
-        /// What was given.
+        /// What was given, without the user and the password in it, if any.
         url: String,
     },
     /// The number of a transport is 0, or of two transports, or there are more than 8.

@@ -52,9 +52,43 @@ pub fn listed(answer: &[u8]) -> impl Iterator<Item = &[u8]> {
     .take(MAX_LISTED)
 }
 
+/// The URL of a server, or what was meant to be one, as it may be shown: `...` takes the place of a user and a password.
+#[must_use]
+pub fn without_secrets(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_port = |text: &str| text.ends_with(']') || text.bytes().all(|byte| byte.is_ascii_digit());
+    let hidden = match (authority.rfind('@'), authority.rsplit_once(':')) {
+        // A password with a slash in it makes this no URL, and it goes on to who knows where.
+        (None, Some((_, end))) if !is_port(end) => rest.rfind('@'),
+        (found, _) => found,
+    };
+    match hidden.and_then(|at| rest.get(at..)) {
+        Some(shown) if scheme.is_empty() => format!("...{shown}"),
+        Some(shown) => format!("{scheme}://...{shown}"),
+        None => url.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_of_urls_are_not_shown() {
+        for (url, shown) in [
+            ("https://user:secret@host.example/a", "https://...@host.example/a"),
+            ("https://user@host.example:1", "https://...@host.example:1"),
+            ("https://user:se@cret@host.example", "https://...@host.example"),
+            ("https://user:sec/ret@host.example", "https://...@host.example"),
+            ("user:secret@host.example", "...@host.example"),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
+        for harmless in ["https://host.example/@a", "https://host.example:80/@a", "http://[::1]/@a", "ppng.io", ""] {
+            assert_eq!(without_secrets(harmless), harmless);
+        }
+    }
 
     #[test]
     fn what_is_listed_is_read_and_what_is_cut_off_is_not() {

@@ -558,7 +558,9 @@ fn numbered(transports: Vec<(u16, Box<dyn Transport>)>) -> Result<Brought, BindE
 /// Reads the URLs of servers.
 #[cfg(feature = "http")]
 pub(crate) fn servers(urls: &[String]) -> Result<Vec<Server>, BindError> {
-    urls.iter().map(|url| Server::parse(url).ok_or_else(|| BindError::Url { url: url.clone() })).collect()
+    urls.iter()
+        .map(|url| Server::parse(url).ok_or_else(|| BindError::Url { url: crate::rendezvous::without_secrets(url) }))
+        .collect()
 }
 
 /// Servers of one kind.
