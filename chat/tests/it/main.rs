@@ -12,6 +12,8 @@
 mod lan;
 mod named;
 mod program;
+#[cfg(target_os = "linux")]
+mod quiet;
 #[cfg(unix)]
 mod stuck;
 mod talk;
