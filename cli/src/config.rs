@@ -11,6 +11,8 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use swarm::{DialTarget, ListenAddr};
 
 use crate::exit::Failure;
@@ -31,6 +33,7 @@ pub(crate) struct Config {
     pub(crate) bind: Vec<ListenAddr>,
     /// Whether the router is asked to forward a port.
     pub(crate) port_mapping: Option<bool>,
+    #[serde(deserialize_with = "discovery")]
     pub(crate) discovery: Discovery,
     pub(crate) limits: Limits,
     pub(crate) relay: Relay,
@@ -79,6 +82,8 @@ pub(crate) struct Discovery {
     pub(crate) mdns: Option<bool>,
     /// The BitTorrent Mainline DHT, at its public nodes.
     pub(crate) mainline: Option<bool>,
+    /// Asking random peers in common topics whom they know.
+    pub(crate) random_walk: Option<bool>,
     /// STUN servers: `host:port`.
     pub(crate) stun: Vec<String>,
     /// URLs of HTTP bootstrap servers.
@@ -223,6 +228,37 @@ fn text(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
+/// A table, or a list of the sources that are on while the other switches are off: `discovery = ["lan", "random-walk"]`.
+fn discovery<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Discovery, D::Error> {
+    struct TableOrList;
+
+    impl<'de> Visitor<'de> for TableOrList {
+        type Value = Discovery;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table, or a list of sources")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Discovery, A::Error> {
+            Discovery::deserialize(MapAccessDeserializer::new(map))
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Discovery, A::Error> {
+            const KNOWN: [&str; 4] = ["lan", "mdns", "mainline", "random-walk"];
+            let mut on = [Some(false); KNOWN.len()];
+            while let Some(name) = names.next_element::<String>()? {
+                let known = on.iter_mut().zip(KNOWN).find(|(_, known)| *known == name);
+                let (switch, _) = known.ok_or_else(|| serde::de::Error::unknown_variant(&name, &KNOWN))?;
+                *switch = Some(true);
+            }
+            let [lan, mdns, mainline, random_walk] = on;
+            Ok(Discovery { lan, mdns, mainline, random_walk, ..Discovery::default() })
+        }
+    }
+
+    deserializer.deserialize_any(TableOrList)
+}
+
 /// A list of what is written as text.
 fn texts<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
@@ -269,6 +305,15 @@ mod tests {
         assert_eq!(config.relay.max_rate, Some(Rate(2 << 20)));
         assert_eq!(config.serve.http, Some(([127, 0, 0, 1], 8080).into()));
         assert!(config.serve.behind_proxy && config.serve.bootstrap && config.serve.piping.is_none());
+    }
+
+    #[test]
+    fn sources_are_a_list_where_there_is_no_more_to_say() {
+        let listed: Config = toml::from_str("discovery = [\"lan\", \"random-walk\"]").unwrap();
+        let written = "[discovery]\nlan = true\nmdns = false\nmainline = false\nrandom-walk = true\n";
+        assert_eq!(listed, toml::from_str(written).unwrap());
+        let error = toml::from_str::<Config>("discovery = [\"randomwalk\"]").unwrap_err().to_string();
+        assert!(error.contains("randomwalk") && error.contains("random-walk"), "{error}");
     }
 
     #[test]

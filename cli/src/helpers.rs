@@ -21,14 +21,16 @@ pub(crate) struct Helpers {
 }
 
 impl Helpers {
-    /// A node that asks these.
+    /// A node that asks these and nobody else.
     pub(crate) fn builder(&self) -> Builder {
-        Swarm::builder()
-            .preset(Preset::Public)
-            .lan(false)
+        self.add_to(Swarm::builder().preset(Preset::Public).lan(false).dht(!self.bootstrap.is_empty()))
+    }
+
+    /// A node that asks these too.
+    pub(crate) fn add_to(&self, builder: Builder) -> Builder {
+        builder
             .stun(self.stun.iter().cloned())
             .bootstrap(self.bootstrap.iter().cloned())
-            .dht(!self.bootstrap.is_empty())
             .relays(self.relay.iter().cloned())
     }
 }

@@ -7,12 +7,15 @@ mod exit;
 mod helpers;
 mod http;
 mod identity;
+mod join;
 mod output;
 mod ping;
 mod reach;
 mod serve;
 mod settings;
 mod signals;
+mod table;
+mod text;
 
 use std::process::ExitCode;
 
@@ -46,6 +49,12 @@ enum Command {
     /// Reach a peer, and tell how long its answers take and by which way they come
     #[command(after_help = exit::HELP)]
     Ping(ping::Options),
+    /// Join a topic: tell who is there and what they say, and publish what is on standard input
+    #[command(after_help = exit::HELP)]
+    Join(join::Options),
+    /// Get and put values in the distributed hash table, announce this machine there, and look for others
+    #[command(subcommand, after_help = exit::HELP)]
+    Dht(table::Action),
     /// Check a configuration, or show what is in force
     #[command(subcommand, after_help = exit::HELP)]
     Config(config::Action),
@@ -70,6 +79,8 @@ fn run(options: Options) -> Result<(), Failure> {
         Command::Id(options) => identity::run(&options),
         Command::Config(action) => config::run(&action),
         Command::Doctor(options) => in_runtime(doctor::run(options)),
+        Command::Join(options) => in_runtime(join::run(options)),
+        Command::Dht(action) => in_runtime(table::run(action)),
         Command::Ping(options) => in_runtime(ping::run(options)),
         Command::Serve(options) => in_runtime(serve::run(options)),
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::json;
-use swarm::{ListenAddr, Mainline, PeerId, ServeRelay, Swarm};
+use swarm::{ListenAddr, PeerId, ServeRelay, Swarm};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Without a word about what to serve it does all that a node can: others begin at it, are relayed by it, and ask it by
 /// STUN where it sees them. Each part is told by a line on standard output: its
 /// name, a tab, and what to give to others, those addresses first that are of the internet. Both HTTP servers speak plain HTTP; a server in front of them adds TLS.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Options {
     /// Where the node listens: IP:PORT for UDP, with TCP at the same port if no other kind is named, or tcp://IP:PORT or
     /// ws://IP:PORT; repeat for more. Without it 0.0.0.0:7400 and, where there is IPv6, `[::]:7400`
@@ -156,33 +156,15 @@ async fn listeners(settings: &Settings) -> anyhow::Result<Vec<(Vec<&'static str>
 /// Starts the node.
 async fn node(settings: &Settings, out: Output) -> anyhow::Result<Swarm> {
     let file = identity::path(settings.identity.value.as_deref())?;
-    let mut builder = Swarm::builder()
-        .preset(settings.preset.value.into())
+    let mut builder = settings
+        .builder()
         .agent(concat!("setowire/", env!("CARGO_PKG_VERSION")))
         .identity(identity::load_or_create(&file, out)?)
-        .lan(settings.lan.value)
-        .mdns(settings.mdns.value)
-        .stun(settings.stun_servers.value.iter().cloned())
-        .http_bootstrap(settings.http_servers.value.iter().cloned())
-        .piping(settings.piping_servers.value.iter().cloned())
-        .port_mapping(settings.port_mapping.value)
-        .max_peers(settings.peers.value)
         .dht(settings.bootstrap.value || settings.relay.value)
-        .bootstrap(settings.dht_bootstrap.value.iter().cloned())
-        .relays(settings.relays.value.iter().cloned())
         .serve_relay(if settings.relay.value { ServeRelay::Always } else { ServeRelay::Never })
         .serve_stun(settings.stun.value);
     for addr in &settings.bind.value {
         builder = builder.listen_on(*addr);
-    }
-    if settings.mainline.value {
-        builder = builder.mainline(Mainline::default());
-    }
-    if let Some(cache) = &settings.cache.value {
-        builder = builder.peer_cache(cache);
-    }
-    if let Some(cache) = &settings.dht_cache.value {
-        builder = builder.dht_cache(cache);
     }
     if let Some(Rate(rate)) = settings.relay_rate.value {
         // A second's worth at once, as without a word.

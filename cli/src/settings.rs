@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args as _, FromArgMatches as _};
 use serde_json::{Map, Value, json};
-use swarm::{DialTarget, ListenAddr, RelayLimits, RelayNetworks};
+use swarm::rendezvous::without_secrets;
+use swarm::{Builder, DialTarget, ListenAddr, Mainline, RandomWalk, RelayLimits, RelayNetworks, Swarm};
 
 use crate::config::{self, Config, Preset, Rate};
 use crate::exit::Failure;
@@ -18,6 +19,9 @@ use crate::serve;
 
 /// Peers of a server, and of another node: what [`swarm::Builder::max_peers`] is without a word.
 const PEERS: [NonZeroUsize; 2] = [NonZeroUsize::new(65_536).unwrap(), NonZeroUsize::new(256).unwrap()];
+
+/// With so many peers a random walk rests.
+const WALK_TARGET: usize = 20;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +75,7 @@ pub(crate) struct Settings {
     pub(crate) lan: Setting<bool>,
     pub(crate) mdns: Setting<bool>,
     pub(crate) mainline: Setting<bool>,
+    pub(crate) random_walk: Setting<bool>,
     pub(crate) stun_servers: Setting<Vec<String>>,
     pub(crate) http_servers: Setting<Vec<String>>,
     pub(crate) piping_servers: Setting<Vec<String>>,
@@ -115,6 +120,7 @@ impl Settings {
             lan: Setting::of(discovery.lan, !is_server),
             mdns: Setting::of(discovery.mdns, false),
             mainline: Setting::of(discovery.mainline, false),
+            random_walk: Setting::of(discovery.random_walk, false),
             stun_servers: Setting::of(some(&discovery.stun), Vec::new()),
             http_servers: Setting::of(some(&discovery.http_bootstrap), Vec::new()),
             piping_servers: Setting::of(some(&discovery.piping), Vec::new()),
@@ -141,6 +147,35 @@ impl Settings {
         self.bootstrap.value || self.relay.value || self.stun.value
     }
 
+    /// A node as they say, but for who it is, where it listens and what it serves.
+    pub(crate) fn builder(&self) -> Builder {
+        let mut builder = Swarm::builder()
+            .preset(self.preset.value.into())
+            .lan(self.lan.value)
+            .mdns(self.mdns.value)
+            .stun(self.stun_servers.value.iter().cloned())
+            .http_bootstrap(self.http_servers.value.iter().cloned())
+            .piping(self.piping_servers.value.iter().cloned())
+            .port_mapping(self.port_mapping.value)
+            .max_peers(self.peers.value)
+            .bootstrap(self.dht_bootstrap.value.iter().cloned())
+            .relays(self.relays.value.iter().cloned());
+        if self.mainline.value {
+            builder = builder.mainline(Mainline::default());
+        }
+        if self.random_walk.value {
+            let walk = RandomWalk::new().bootstrap(self.dht_bootstrap.value.iter().cloned());
+            builder = builder.strategy(walk, Some(WALK_TARGET));
+        }
+        if let Some(cache) = &self.cache.value {
+            builder = builder.peer_cache(cache);
+        }
+        if let Some(cache) = &self.dht_cache.value {
+            builder = builder.dht_cache(cache);
+        }
+        builder
+    }
+
     /// What a relay gives away without a word about it.
     pub(crate) fn relay_limits(&self) -> RelayLimits {
         // Within one network nobody has many addresses.
@@ -149,7 +184,7 @@ impl Settings {
     }
 
     /// Each by its key in the file: its value, `None` where there is none, and its origin.
-    fn all(&self) -> [(&'static str, Option<Value>, Origin); 22] {
+    fn all(&self) -> [(&'static str, Option<Value>, Origin); 23] {
         fn row<T>(
             key: &'static str,
             setting: &Setting<T>,
@@ -171,9 +206,10 @@ impl Settings {
             switch("discovery.lan", &self.lan),
             switch("discovery.mdns", &self.mdns),
             switch("discovery.mainline", &self.mainline),
+            switch("discovery.random-walk", &self.random_walk),
             row("discovery.stun", &self.stun_servers, |items| list(items)),
-            row("discovery.http-bootstrap", &self.http_servers, |items| list(items)),
-            row("discovery.piping", &self.piping_servers, |items| list(items)),
+            row("discovery.http-bootstrap", &self.http_servers, |urls| list(&shown(urls))),
+            row("discovery.piping", &self.piping_servers, |urls| list(&shown(urls))),
             file("discovery.cache", &self.cache),
             row("discovery.dht.bootstrap", &self.dht_bootstrap, |items| list(items)),
             file("discovery.dht.cache", &self.dht_cache),
@@ -189,6 +225,11 @@ impl Settings {
             file("serve.identity", &self.identity),
         ]
     }
+}
+
+/// URLs without the passwords in them: who shows his configuration to others shows no more.
+fn shown(urls: &[String]) -> Vec<String> {
+    urls.iter().map(|url| without_secrets(url)).collect()
 }
 
 /// Shows what is in force without options.

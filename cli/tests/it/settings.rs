@@ -47,6 +47,22 @@ fn what_is_in_force_is_shown_with_where_it_comes_from() {
 }
 
 #[test]
+fn passwords_are_shown_to_nobody() {
+    let content = "[discovery]\nhttp-bootstrap = [\"https://me:secret@boot.example/a\"]\npiping = [\"https://me:secret@piping.example\", \"https://open.example/@x\"]\n";
+    let path = file("secret.toml", content);
+    let (code, out, err) = run(&format!("config show {}", path.display()));
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(line(&out, "discovery.http-bootstrap"), (r#"["https://...@boot.example/a"]"#, "file"));
+    assert_eq!(line(&out, "discovery.piping"), (r#"["https://...@piping.example","https://open.example/@x"]"#, "file"));
+    let (_, json, _) = run(&format!("config show --json {}", path.display()));
+    assert!(json.contains("https://...@boot.example/a"), "{json}");
+    // They cannot be used, which is told without them.
+    let (code, said, told) = run(&format!("serve --bootstrap --listen 127.0.0.1:0 --config {}", path.display()));
+    assert!(code == 1 && told.contains("https://...@boot.example/a"), "{told}");
+    assert!([out, json, said, told].iter().all(|text| !text.contains("secret@") && !text.contains("me:")));
+}
+
+#[test]
 fn programs_read_what_is_in_force_as_an_object() {
     let mut shown = command("config show --json");
     shown.env("SETOWIRE_PIPING", "127.0.0.1:4");
