@@ -281,6 +281,13 @@ fn who_is_asked_says_whom_it_knows_twenty_at_a_time() {
         net.run(SECOND / 5);
         assert_eq!(net.answers, vec![20; asked]);
     }
+    // Of all that one peer names twenty are dialled at once.
+    net.run(SECOND * 2);
+    assert_eq!(met(&net), 20);
+    for _ in 0..3 {
+        net.run(SECOND * 16);
+        assert!(net.ask(0, 1) && net.ask(0, 1));
+    }
     net.run(SECOND * 2);
     assert_eq!(met(&net), 23);
 }
