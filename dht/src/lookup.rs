@@ -246,27 +246,31 @@ impl Lookup {
         if contact.id == self.own {
             return;
         }
-        let distance = self.subnets.key_of(&contact).distance(&self.target);
-        // One node may be named at several addresses, which are as far away as each other.
-        let order = (distance, contact.addr);
-        let place = self.candidates.partition_point(|candidate| (candidate.distance, candidate.contact.addr) < order);
-        let known = self.candidates.get(place).filter(|candidate| candidate.contact == contact);
-        let named = known.and_then(|known| known.named.get(path).copied().flatten());
+        // Most of those that are named are known, and to compare them costs less than their keys.
+        let known = self.candidates.iter().position(|candidate| candidate.contact == contact);
+        let named = known.and_then(|known| self.candidates.get(known)?.named.get(path).copied().flatten());
         // Who was named by somebody doubtful has a chance if somebody else knows him, too.
         let better = |named: usize| self.sources.get(named).is_some_and(|source| source.is_suspect());
         if named.is_some_and(|named| !better(named)) || (known.is_none() && self.crowded(path, contact.addr)) {
             return;
         }
-        if known.is_none() {
-            let candidate = Candidate { distance, contact, named: [None; PATHS], hops, state: State::New };
-            self.candidates.insert(place, candidate);
-        }
+        let place = known.unwrap_or_else(|| self.insert(contact, hops));
         // What became of those that were asked is noted with those that had named them then.
         let candidate = self.candidates.get_mut(place).filter(|candidate| candidate.state == State::New);
         if let Some(named) = candidate.and_then(|candidate| candidate.named.get_mut(path)) {
             *named = Some(source);
             self.trim(path);
         }
+    }
+
+    /// Puts somebody new in his place.
+    fn insert(&mut self, contact: Contact, hops: u8) -> usize {
+        let distance = self.subnets.key_of(&contact).distance(&self.target);
+        // One node may be named at several addresses, which are as far away as each other.
+        let order = (distance, contact.addr);
+        let place = self.candidates.partition_point(|candidate| (candidate.distance, candidate.contact.addr) < order);
+        self.candidates.insert(place, Candidate { distance, contact, named: [None; PATHS], hops, state: State::New });
+        place
     }
 
     /// Lets a path forget the farthest that it may still ask if it knows too many.

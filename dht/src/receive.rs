@@ -78,8 +78,9 @@ impl Dht {
         if !self.guard.may_ask(from.addr.ip(), now) {
             return Err(Rejected::LimitReached);
         }
-        let proven = self.tokens.is_valid(token, &from.id, from.addr, now);
-        let message = if self.keyring.knows(&from.id, now) {
+        let known = self.keyring.knows(&from.id, now);
+        let mut proven = !known && self.tokens.is_valid(token, &from.id, from.addr, now);
+        let message = if known {
             let keys = self.keyring.with(&from.id, now).or(Err(Rejected::WeakKey))?;
             Message::decode(message::open(keys, datagram).or(Err(Rejected::Unauthentic))?)
         } else {
@@ -97,6 +98,7 @@ impl Dht {
             if !self.server {
                 return Err(Rejected::Forbidden);
             }
+            proven = proven || known && self.tokens.is_valid(token, &from.id, from.addr, now);
             if !proven && !self.guard.may_ask_unproven(&from, now) {
                 return Err(Rejected::LimitReached);
             }
