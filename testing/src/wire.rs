@@ -36,8 +36,11 @@ pub fn watch() {
     }
 }
 
+/// An address, the protocol and the port there.
+type Receiver = (IpAddr, u8, u16);
+
 /// Whom an Ethernet frame goes to, if there is a packet of IP in it, and what is in it if that is UDP.
-fn receiver(frame: &[u8]) -> Option<((IpAddr, u8, u16), &[u8])> {
+fn receiver(frame: &[u8]) -> Option<(Receiver, &[u8])> {
     let packet = frame.get(14..)?;
     let (addr, protocol, inner) = match frame.get(12..14)? {
         [0x08, 0x00] => {

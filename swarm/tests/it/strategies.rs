@@ -83,9 +83,12 @@ async fn a_strategy_is_called_until_its_target_is_met_and_again_when_somebody_le
     assert!(progress(&a, 0).tried > before);
 }
 
+/// Who the node is, how many are wanted, and who is there.
+type Seen = (PeerId, Option<usize>, Vec<PeerId>);
+
 /// Says what it sees.
 #[derive(Debug)]
-struct Watching(watch::Sender<Option<(PeerId, Option<usize>, Vec<PeerId>)>>);
+struct Watching(watch::Sender<Option<Seen>>);
 
 impl Strategy for Watching {
     async fn step(&mut self, around: &StrategyContext) -> Named {
