@@ -20,7 +20,7 @@ const TABLES: [(&str, &str); 3] =
     [("setowire", "bench-dht-ours"), ("mainline", "bench-dht-mainline"), ("libp2p", "bench-dht-libp2p")];
 
 /// Figures of a run, with what they are called in the table, and decimals.
-const FIGURES: [(&str, &str, usize); 8] = [
+const FIGURES: [(&str, &str, usize); 11] = [
     ("announce_ms", "announce, ms", 2),
     ("announce_cpu_ms", "CPU of it, ms", 2),
     ("announce_datagrams", "datagrams", 0),
@@ -28,6 +28,9 @@ const FIGURES: [(&str, &str, usize); 8] = [
     ("lookup_ms", "lookup, ms", 2),
     ("lookup_cpu_ms", "CPU of it, ms", 2),
     ("lookup_datagrams", "datagrams", 0),
+    ("connect_ms", "connect by key, first answer, ms", 2),
+    ("connect_cpu_ms", "CPU of it, ms", 2),
+    ("connect_datagrams", "datagrams", 0),
     ("start_ms", "start, ms", 0),
 ];
 
@@ -55,18 +58,13 @@ pub(crate) fn run(flags: &flags::Bench) -> anyhow::Result<bool> {
             runs.entry(name).or_default().push(figures);
         }
     }
-    let medians: Vec<(&str, Vec<f64>)> = chosen
+    let medians: Vec<(&str, Vec<Option<f64>>)> = chosen
         .iter()
-        .filter_map(|(name, _)| {
-            Some((
-                *name,
-                FIGURES.map(|(figure, ..)| median(runs.get(name)?, figure)).into_iter().collect::<Option<_>>()?,
-            ))
-        })
+        .filter_map(|(name, _)| Some((*name, FIGURES.map(|(figure, ..)| median(runs.get(name)?, figure)).to_vec())))
         .collect();
     say(&markdown(&medians));
     for (name, figures) in &medians {
-        let named: BTreeMap<&str, f64> =
+        let named: BTreeMap<&str, Option<f64>> =
             FIGURES.iter().map(|(figure, ..)| *figure).zip(figures.iter().copied()).collect();
         log.write(&json!({ "medians": name, "figures": named }))?;
     }
@@ -100,6 +98,7 @@ fn once(network: &Network, programs: &Path, name: &str, quick: bool) -> anyhow::
     }
 }
 
+/// `None` for what a library does not do.
 fn median(runs: &[Value], figure: &str) -> Option<f64> {
     let mut values: Vec<f64> = runs.iter().filter_map(|run| run[figure].as_f64()).collect();
     values.sort_by(f64::total_cmp);
@@ -107,7 +106,7 @@ fn median(runs: &[Value], figure: &str) -> Option<f64> {
 }
 
 /// Ours, the others, and how ours stand to the best of the others: below 1 is better.
-fn markdown(medians: &[(&str, Vec<f64>)]) -> String {
+fn markdown(medians: &[(&str, Vec<Option<f64>>)]) -> String {
     let mut text = String::from("| 50 nodes, medians |");
     for (name, _) in medians {
         text += &format!(" {name} |");
@@ -116,12 +115,12 @@ fn markdown(medians: &[(&str, Vec<f64>)]) -> String {
     text += &"---|".repeat(medians.len() + 1);
     for (at, (_, title, decimals)) in FIGURES.iter().enumerate() {
         text += &format!("\n| {title} |");
-        let of = |(_, figures): &(&str, Vec<f64>)| figures.get(at).copied().unwrap_or(f64::NAN);
+        let of = |(_, figures): &(&str, Vec<Option<f64>>)| figures.get(at).copied().flatten();
         for median in medians {
-            text += &format!(" {:.decimals$} |", of(median));
+            text += &of(median).map_or_else(|| " |".to_owned(), |figure| format!(" {figure:.decimals$} |"));
         }
-        let best = medians.iter().filter(|(name, _)| *name != "setowire").map(of).min_by(f64::total_cmp);
-        let ours = medians.iter().find(|(name, _)| *name == "setowire").map(of);
+        let best = medians.iter().filter(|(name, _)| *name != "setowire").filter_map(of).min_by(f64::total_cmp);
+        let ours = medians.iter().find(|(name, _)| *name == "setowire").and_then(of);
         text += &match (ours, best) {
             (Some(ours), Some(best)) if best > 0.0 => format!(" {:.2} |", ours / best),
             _ => " |".to_owned(),
@@ -136,9 +135,12 @@ mod tests {
 
     #[test]
     fn ratios_are_to_the_best_of_the_others() {
-        let text = markdown(&[("setowire", vec![1.0; 8]), ("a", vec![4.0; 8]), ("b", vec![2.0; 8])]);
+        let all = |figure: f64| vec![Some(figure); 7];
+        let text = markdown(&[("setowire", [all(1.0), all(3.0)].concat()), ("a", all(4.0)), ("b", all(2.0))]);
         assert!(text.contains("| announce, ms | 1.00 | 4.00 | 2.00 | 0.50 |"), "{text}");
+        assert!(text.contains("| connect by key, first answer, ms | 3.00 | | | |"), "{text}");
         assert_eq!(median(&[json!({"x": 3}), json!({"x": 1}), json!({"x": 2})], "x"), Some(2.0));
+        assert_eq!(median(&[json!({"x": null})], "x"), None);
         assert!(chosen(Some("mainline,nobody")).is_err() && chosen(None).unwrap().len() == 3);
     }
 }

@@ -1,5 +1,7 @@
 //! `setowire-dht`, each node driven by a task with a socket: the state machine and nothing else, as the others are the table and
-//! nothing else.
+//! nothing else. Connections are of whole nodes, [`nodes`].
+
+mod nodes;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,6 +14,7 @@ use crypto::envelope::NodeKey;
 use crypto::{Identity, Seed};
 use dht::{Announcer, Contact, Dht, Event, Family, Key, QueryId, Subnets};
 use harness::table::Table;
+use nodes::Nodes;
 use structs::{Datagram, Epoch, Machine as _, Path, TransmitBuf};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
 
 struct Setowire {
     nodes: Vec<mpsc::Sender<Command>>,
+    whole: Option<Nodes>,
 }
 
 enum Command {
@@ -66,7 +70,7 @@ impl Table for Setowire {
             tokio::spawn(drive(Node { node, socket, addr, identity, running: BTreeMap::new() }, receiver));
             senders.push(sender);
         }
-        let (table, begun) = (Self { nodes: senders }, Instant::now());
+        let (table, begun) = (Self { nodes: senders, whole: None }, Instant::now());
         // Every node looks around as one does that has run for a while: those that came first met few others when they began.
         for round in 0..LOOKS {
             for node in 0..nodes {
@@ -88,6 +92,17 @@ impl Table for Setowire {
 
     async fn lookup(&mut self, node: usize, topic: [u8; 32]) -> Result<Instant> {
         self.ask(node, |done| Command::Lookup(topic, done)).await?
+    }
+
+    async fn start_nodes(&mut self, nodes: usize) -> Result<bool> {
+        // These have ended then.
+        self.nodes.clear();
+        self.whole = Some(Nodes::start(nodes).await?);
+        Ok(true)
+    }
+
+    async fn connect(&mut self, node: usize, to: usize) -> Result<()> {
+        self.whole.as_ref().context("there are no whole nodes")?.connect(node, to).await
     }
 }
 

@@ -1,8 +1,9 @@
 //! Distributed hash tables at the same work: nodes in one process, on loopback, with tables that are warm.
 //!
 //! A library implements [`Table`] in a program of its own and calls [`run`], which prints one line of JSON with the
-//! figures. Nodes take turns: node `i` announces topic `i`, and one far from it in the list looks for it. CPU time is that of the process,
-//! so of all nodes; datagrams are those that left this network namespace, which nothing else should use.
+//! figures. Nodes take turns: node `i` announces topic `i`, and one far from it in the list looks for it; where there are whole nodes,
+//! one connects to another one that it never met. CPU time is that of the process, so of all nodes; datagrams are those that left this
+//! network namespace, which nothing else should use.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ const NODES: usize = 50;
 /// Topics, each announced once and looked for once; a tenth as many before that are not measured.
 const TOPICS: usize = 50;
 const QUICK_TOPICS: usize = 20;
+/// How far from a node in the list is who it connects to.
+const STRANGER: usize = 7;
 
 /// A library's table.
 #[expect(async_fn_in_trait, reason = "only used by the programs of this folder, generically")]
@@ -42,6 +45,23 @@ pub trait Table: Sized {
     /// # Errors
     /// When there was none.
     async fn lookup(&mut self, node: usize, topic: [u8; 32]) -> Result<Instant>;
+
+    /// Starts as many whole nodes, with tables that are warm, if the library has nodes that connect by key alone.
+    ///
+    /// # Errors
+    /// When they do not find each other.
+    async fn start_nodes(&mut self, _nodes: usize) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Connects one of the whole nodes to another one of which it knows the key and nothing else, and asks it something; returns
+    /// with the answer.
+    ///
+    /// # Errors
+    /// When it is not found, or does not answer.
+    async fn connect(&mut self, _node: usize, _to: usize) -> Result<()> {
+        anyhow::bail!("there are no whole nodes")
+    }
 }
 
 /// Runs the work on a table, and prints the figures.
@@ -88,7 +108,22 @@ fn figures<T: Table>() -> Result<Value> {
                 run.end(&mut all)?;
             }
         }
+        let mut connect = Series::default();
+        if table.start_nodes(NODES).await.context("whole nodes do not find each other")? {
+            for number in 0..warm + topics {
+                // No two have met before.
+                let (node, to) = (number % NODES, (number + STRANGER + number / NODES) % NODES);
+                let run = Run::begin()?;
+                table.connect(node, to).await.with_context(|| format!("connection {number}"))?;
+                if number >= warm {
+                    run.end(&mut connect)?;
+                }
+            }
+        }
+        let figure = |value: f64| Some(value).filter(|_| !connect.times.is_empty());
         Ok(json!({
+            "connect_ms": figure(median(&connect.times)), "connect_cpu_ms": figure(connect.cpu()),
+            "connect_datagrams": figure(connect.datagrams()),
             "nodes": NODES, "topics": topics, "start_ms": millis(start),
             "announce_ms": median(&announce.times), "announce_cpu_ms": announce.cpu(), "announce_datagrams": announce.datagrams(),
             "first_ms": median(&first), "lookup_ms": median(&all.times), "lookup_cpu_ms": all.cpu(),
