@@ -93,7 +93,9 @@ fn votes(input: &mut Input<'_>) {
     while !input.is_empty() {
         match input.below(8) {
             0 => now += input.pause() * 20,
-            1 => observed.sent_to(address(input), now),
+            1 => {
+                let _ = observed.sent_to(address(input), now);
+            }
             2 => observed.heard_from(address(input), now),
             3 => observed.set_blocked(),
             _ => {
