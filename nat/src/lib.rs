@@ -3,7 +3,6 @@
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 pub mod candidate;
-mod lifetime;
 pub mod limits;
 pub mod message;
 mod observe;
@@ -21,7 +20,6 @@ pub mod stun;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub use candidate::{Candidate, CandidateKind};
-pub use lifetime::Lifetime;
 pub use observe::{Change, Observation, Observations, Scope};
 pub use pace::Pace;
 pub use plan::{Method, Plan, Role};

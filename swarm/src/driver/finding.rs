@@ -168,7 +168,9 @@ impl Driver {
             };
             if is_wanted && self.ending.is_none() {
                 match (candidate.task, candidate.peer) {
-                    (Task::Peer(_), Some(peer)) => self.node.suggest_wanted(peer, &candidate.addrs, now),
+                    (Task::Peer(_), Some(peer)) => {
+                        self.node.suggest_found(peer, &candidate.addrs, &candidate.relays, true, now)
+                    }
                     (_, peer) => self.node.suggest_candidate(peer, &candidate.addrs, now),
                 };
             }
@@ -184,7 +186,8 @@ impl Driver {
         let bound: Vec<SocketAddr> = self.sockets.iter().map(Udp::local).collect();
         // Where others see us comes first: it is the only one that counts behind a NAT.
         let interfaces = lan::interfaces(&bound).into_iter().map(|interface| interface.addr);
-        let mut us = self.announcer.us(self.node.told(), interfaces, clock::epoch());
+        let vouchers: Vec<_> = self.node.vouchers().cloned().collect();
+        let mut us = self.announcer.us(self.node.told(), interfaces, &vouchers, clock::epoch());
         us.addrs = self.node.seen().into_iter().chain(lan::addresses(&bound)).collect();
         let mut known = BTreeSet::new();
         us.addrs.retain(|addr| known.insert(*addr));

@@ -11,6 +11,7 @@ use super::Driver;
 use super::conn::{Conn, Gone};
 use super::events::{Message, SwarmEvent};
 use super::session::Session;
+use super::shared::Last;
 use crate::clock;
 use crate::node::Event;
 use crate::{DisconnectReason, PeerId, Security, TopicId};
@@ -118,7 +119,12 @@ impl Driver {
     }
 
     /// A session goes by the address of a peer, not by that of a relay or of a connection.
-    fn reached(&self, handle: Handle) {
+    fn reached(&mut self, handle: Handle) {
+        let relay = self.node.relay_of(handle);
+        if let Some(session) = self.sessions.get_mut(&handle) {
+            let addr = session.connection.addr;
+            session.last = relay.map_or(Last::At(addr), |relay| Last::Behind(relay, addr));
+        }
         let path = self.node.path(handle).filter(|path| matches!(path.link, Link::Udp | Link::Custom(_)));
         if let (Some(path), Some(session)) = (path, self.sessions.get(&handle)) {
             self.shared.with_book(|book| book.reached(&session.connection.peer, path.remote));
@@ -134,7 +140,7 @@ impl Driver {
         let pending = session.pending();
         self.unsent += pending;
         self.dropped += pending + session.dropped;
-        self.shared.disconnect(&session.conn, session.connection.addr);
+        self.shared.disconnect(&session.conn, session.last);
         let failed = session.unanswered();
         session.end(if self.shared.is_closed() { Gone::Closed } else { Gone::Disconnected });
         self.pass_failed(handle, peer, failed);

@@ -23,6 +23,7 @@ use super::conn::{Call, Conn, Gone, Task, tidy};
 use super::limits::{CALLS, OPENINGS, UNNAMED_SWEEPS};
 use super::pipe::{End, Pipe};
 use super::services::Services;
+use super::shared::Last;
 use super::stream::Stream;
 use crate::node::{Connection, ProtocolIds};
 use crate::{InboundError, OpenError, RequestError, StreamError};
@@ -32,6 +33,8 @@ use crate::{InboundError, OpenError, RequestError, StreamError};
 pub(crate) struct Session {
     pub(crate) conn: Arc<Conn>,
     pub(crate) connection: Connection,
+    /// Where the peer is, as far as that is known.
+    pub(crate) last: Last,
     /// What happened in it since it was visited last.
     pub(crate) events: Vec<Event>,
     /// It is to be visited.
@@ -95,6 +98,7 @@ impl Session {
         Self {
             conn,
             connection,
+            last: Last::At(connection.addr),
             events: Vec::new(),
             listed: false,
             messages: Vec::new(),

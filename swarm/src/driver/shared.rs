@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crypto::Rng;
+use relay::client::Named;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::addresses::Book;
@@ -64,7 +65,7 @@ struct State {
     seeds: Vec<DialTarget>,
     conns: BTreeMap<PeerId, Arc<Conn>>,
     /// Where peers were last, who are not connected any more.
-    remembered: BTreeMap<PeerId, SocketAddr>,
+    remembered: BTreeMap<PeerId, Last>,
     /// Where they are, as the owner says.
     book: Book,
 }
@@ -263,16 +264,21 @@ impl Shared {
         if self.is_closed() {
             return Err(RequestError::Closed);
         }
-        let addrs: Vec<SocketAddr> = {
+        let (addrs, relays) = {
             let state = self.state();
-            let last = state.remembered.get(&peer).copied();
+            let (last, relay) = match state.remembered.get(&peer) {
+                Some(Last::At(addr)) => (Some(*addr), None),
+                Some(Last::Behind(relay, addr)) => (None, named(*relay, *addr)),
+                None => (None, None),
+            };
             let known = state.book.of(&peer).into_iter().filter(|addr| Some(*addr) != last);
-            last.into_iter().chain(known).collect()
+            let addrs: Vec<SocketAddr> = last.into_iter().chain(known).collect();
+            (addrs, Vec::from_iter(relay))
         };
-        if addrs.is_empty() {
+        if addrs.is_empty() && relays.is_empty() {
             return Err(RequestError::Dial(DialError::NoAddress));
         }
-        let (streams, relays, way) = (Vec::new(), Vec::new(), DialWay::Any);
+        let (streams, way) = (Vec::new(), DialWay::Any);
         let dialled = self.ask(|reply| Command::Dial { peer: Some(peer), addrs, streams, relays, way, reply }).await;
         dialled.or(Err(RequestError::Closed))?.map_err(RequestError::Dial)?;
         self.conn(&peer).ok_or(RequestError::Disconnected)
@@ -319,14 +325,14 @@ impl Shared {
     }
 
     /// Forgets a session, unless a newer one has replaced it, and remembers where the peer was.
-    pub(crate) fn disconnect(&self, conn: &Arc<Conn>, addr: SocketAddr) {
+    pub(crate) fn disconnect(&self, conn: &Arc<Conn>, last: Last) {
         let mut state = self.state();
         if state.conns.get(&conn.peer).is_some_and(|known| Arc::ptr_eq(known, conn)) {
             state.conns.remove(&conn.peer);
             if state.remembered.len() >= REMEMBERED {
                 state.remembered.pop_first();
             }
-            state.remembered.insert(conn.peer, addr);
+            state.remembered.insert(conn.peer, last);
         }
     }
 
@@ -343,4 +349,18 @@ impl Shared {
             drop(conn.close(Gone::Closed));
         }
     }
+}
+
+/// Where a peer was when its session ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Last {
+    /// At this address.
+    At(SocketAddr),
+    /// Behind this relay, which is at the address.
+    Behind(PeerId, SocketAddr),
+}
+
+fn named(relay: PeerId, addr: SocketAddr) -> Option<Named> {
+    let relay = crypto::PeerId::try_from(relay).ok()?;
+    Some(Named { relay, addrs: vec![addr] })
 }

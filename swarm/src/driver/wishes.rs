@@ -112,7 +112,7 @@ impl Driver {
                     self.visit(now);
                     if let Some(session) = self.sessions.get(&handle) {
                         session.conn.refuse();
-                        self.shared.disconnect(&session.conn, session.connection.addr);
+                        self.shared.disconnect(&session.conn, session.last);
                     }
                     self.node.disconnect(&peer, grace, now);
                 }

@@ -26,10 +26,8 @@ pub(super) struct Asking {
     helpers: BTreeSet<Handle>,
     /// Who looks for a peer for us.
     searches: BTreeMap<PeerId, Search>,
-    /// The number of our record, and who was asked to publish it.
-    record: Option<(u64, BTreeSet<Handle>)>,
-    /// Who does publish one.
-    keepers: BTreeSet<Handle>,
+    /// What is to be published.
+    put: Option<Put>,
     /// Who had no room for a question.
     blocked: BTreeSet<Handle>,
     pub(super) readable: BTreeSet<Handle>,
@@ -42,6 +40,69 @@ struct Search {
     newest: Option<u64>,
     /// Records that were said to be of the peer: each costs a check of its signature.
     heard: u8,
+}
+
+/// Our record, and who publishes it. It is done when each of two does, or nobody is left to ask: one alone may say that he does
+/// and not do it.
+#[derive(Debug)]
+struct Put {
+    record: SignedRecord,
+    asked: BTreeSet<Handle>,
+    /// Who says that it is published.
+    keepers: BTreeSet<Handle>,
+    /// Who cannot, or has not said anything for too long.
+    passed: BTreeSet<Handle>,
+}
+
+impl Put {
+    const fn new(record: SignedRecord) -> Self {
+        Self { record, asked: BTreeSet::new(), keepers: BTreeSet::new(), passed: BTreeSet::new() }
+    }
+
+    /// It is time to ask again: those who are silent make room for others, and are asked once more when there are none.
+    fn pass_silent(&mut self, helpers: &BTreeSet<Handle>) {
+        self.passed.extend(self.asked.difference(&self.keepers));
+        self.asked.retain(|helper| self.keepers.contains(helper));
+        if self.asked.is_empty() && helpers.is_subset(&self.passed) {
+            self.passed.clear();
+        }
+    }
+
+    /// Somebody says at how many nodes the record is. Whoever was given up may still say that he did it.
+    fn hear(&mut self, from: Handle, count: u8) -> bool {
+        if !self.asked.contains(&from) && !self.passed.contains(&from) {
+            return false;
+        }
+        if count > 0 {
+            self.passed.remove(&from);
+            self.asked.insert(from);
+            self.keepers.insert(from);
+        } else {
+            self.asked.remove(&from);
+            self.keepers.remove(&from);
+            self.passed.insert(from);
+        }
+        true
+    }
+
+    /// Whether somebody who was asked to publish it did so, and is no more.
+    fn forget(&mut self, helper: Handle) -> bool {
+        self.asked.remove(&helper);
+        self.passed.remove(&helper);
+        self.keepers.remove(&helper)
+    }
+
+    /// Who is asked next, if anybody: the first of these who was not.
+    fn next(&self, helpers: &[Handle]) -> Option<Handle> {
+        let fresh = |helper: &&Handle| !self.asked.contains(helper) && !self.passed.contains(helper);
+        helpers.iter().find(fresh).copied().filter(|_| self.asked.len() < ASKED)
+    }
+
+    /// Whether it is published, once that is known.
+    fn outcome(&self) -> Option<bool> {
+        let known = self.asked.iter().all(|helper| self.keepers.contains(helper));
+        known.then_some(!self.asked.is_empty())
+    }
 }
 
 /// What a message says.
@@ -118,10 +179,8 @@ impl Node {
         self.asking.readable.remove(&session);
         self.asking.helpers.remove(&session);
         self.asking.blocked.remove(&session);
-        if let Some((_, asked)) = &mut self.asking.record {
-            asked.remove(&session);
-        }
-        let was_kept = self.asking.keepers.remove(&session) && self.asking.keepers.is_empty();
+        let put = self.asking.put.as_mut();
+        let was_kept = put.is_some_and(|put| put.forget(session) && put.keepers.is_empty());
         for peer in self.asking.searches.keys().copied().collect::<Vec<_>>() {
             self.search_over(peer, session);
         }
@@ -153,34 +212,64 @@ impl Node {
 
     /// Asks up to two peers. Whoever does not speak the protocol is not asked again, and the next one is.
     pub(super) fn ask_helpers(&mut self, question: &Question) {
-        let message = match question {
-            Question::Peer(peer) => Message::Get(*peer.as_bytes()).encode(),
-            Question::Publish(record) => Message::Put(record.as_bytes()).encode(),
-        };
-        let mut asked = BTreeSet::new();
-        for helper in self.chosen_helpers() {
-            if asked.len() >= ASKED {
-                break;
-            }
-            match self.send_find(helper, &message) {
-                Some(Ok(())) => drop(asked.insert(helper)),
-                // It is asked when it has room, or has said what it speaks.
-                Some(Err(SendError::Blocked)) => drop(self.asking.blocked.insert(helper)),
-                _ => drop(self.asking.helpers.remove(&helper)),
-            }
-        }
         match question {
-            Question::Peer(peer) if !asked.is_empty() => {
-                let newest = self.asking.searches.get(peer).and_then(|search| search.newest);
-                self.asking.searches.insert(*peer, Search { asked, newest, heard: 0 });
+            Question::Peer(peer) => self.ask_for_peer(peer),
+            Question::Publish(record) => {
+                let same = self.asking.put.take().filter(|put| put.record.sequence() == record.sequence());
+                let mut put = same.unwrap_or_else(|| Put::new(record.clone()));
+                put.pass_silent(&self.asking.helpers);
+                self.asking.put = Some(put);
+                self.put_on();
             }
-            Question::Peer(_) => {}
-            Question::Publish(record) => self.asking.record = Some((record.sequence(), asked)),
         }
         // If nobody is left, the finder goes back to who it knows itself.
         if self.asking.helpers.is_empty() {
             self.helpers_changed();
         }
+    }
+
+    fn ask_for_peer(&mut self, peer: &PeerId) {
+        let message = Message::Get(*peer.as_bytes()).encode();
+        let mut asked = BTreeSet::new();
+        for helper in self.chosen_helpers() {
+            if asked.len() >= ASKED {
+                break;
+            }
+            if self.ask_helper(helper, &message) {
+                asked.insert(helper);
+            }
+        }
+        if !asked.is_empty() {
+            let newest = self.asking.searches.get(peer).and_then(|search| search.newest);
+            self.asking.searches.insert(*peer, Search { asked, newest, heard: 0 });
+        }
+    }
+
+    /// Has our record published by as many as there should be, and says so when they do it.
+    fn put_on(&mut self) {
+        let (helpers, now) = (self.chosen_helpers(), self.now);
+        let Some(mut put) = self.asking.put.take() else { return };
+        let message = Message::Put(put.record.as_bytes()).encode();
+        while let Some(helper) = put.next(&helpers) {
+            let asked = self.ask_helper(helper, &message);
+            if asked { &mut put.asked } else { &mut put.passed }.insert(helper);
+        }
+        let outcome = put.outcome();
+        self.asking.put = Some(put);
+        if let Some((finder, kept)) = self.finder.as_mut().zip(outcome) {
+            finder.published_by_others(kept, now);
+        }
+    }
+
+    /// Says whether it could be asked.
+    fn ask_helper(&mut self, helper: Handle, message: &[u8]) -> bool {
+        match self.send_find(helper, message) {
+            Some(Ok(())) => return true,
+            // It is asked when it has room, or has said what it speaks.
+            Some(Err(SendError::Blocked)) => drop(self.asking.blocked.insert(helper)),
+            _ => drop(self.asking.helpers.remove(&helper)),
+        }
+        false
     }
 
     pub(super) fn send_find(&mut self, session: Handle, message: &[u8]) -> Option<Result<(), SendError>> {
@@ -192,6 +281,9 @@ impl Node {
     pub(super) fn find_writable(&mut self, session: Handle) {
         if !self.asking.blocked.remove(&session) {
             return;
+        }
+        if let Some(put) = &mut self.asking.put {
+            put.passed.remove(&session);
         }
         if let Some(finder) = &mut self.finder {
             finder.ask_again(self.now);
@@ -264,20 +356,9 @@ impl Node {
     }
 
     fn on_kept(&mut self, from: Handle, sequence: u64, count: u8) {
-        let now = self.now;
-        let Some((number, asked)) = &mut self.asking.record else { return };
-        if *number != sequence || !asked.contains(&from) {
-            return;
-        }
-        if count > 0 {
-            self.asking.keepers.insert(from);
-        } else {
-            asked.remove(&from);
-            self.asking.keepers.remove(&from);
-        }
-        let (kept, over) = (!self.asking.keepers.is_empty(), asked.is_empty());
-        if let Some(finder) = self.finder.as_mut().filter(|_| kept || over) {
-            finder.published_by_others(kept, now);
+        let put = self.asking.put.as_mut().filter(|put| put.record.sequence() == sequence);
+        if put.is_some_and(|put| put.hear(from, count)) {
+            self.put_on();
         }
     }
 }
@@ -299,6 +380,51 @@ const MESSAGES: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_who_says_that_he_publishes_is_not_enough_as_long_as_there_are_others() {
+        let record = framing::record::Record::default().sign(&crypto::Identity::from_seed([1; 32])).unwrap();
+        let [liar, refuses, silent, honest] = handles();
+        let all = [liar, refuses, silent, honest];
+        let mut put = Put::new(record);
+        let ask = |put: &mut Put| {
+            while let Some(next) = put.next(&all) {
+                put.asked.insert(next);
+            }
+            put.asked.clone()
+        };
+        assert_eq!(ask(&mut put), BTreeSet::from([liar, refuses]));
+        assert!(put.hear(liar, 9) && put.outcome().is_none());
+        // Who has not been asked has nothing to say.
+        assert!(!put.hear(honest, 1) && put.hear(refuses, 0));
+        assert_eq!(ask(&mut put), BTreeSet::from([liar, silent]));
+        assert_eq!(put.outcome(), None);
+        put.pass_silent(&BTreeSet::from(all));
+        assert_eq!(ask(&mut put), BTreeSet::from([liar, honest]));
+        assert!(put.hear(honest, 3));
+        assert_eq!(put.outcome(), Some(true));
+        // Late, and nevertheless.
+        assert!(put.hear(silent, 1) && put.outcome() == Some(true));
+        // With nobody left to ask, one is enough.
+        assert!(put.hear(honest, 0) && put.hear(silent, 0));
+        assert_eq!((ask(&mut put), put.outcome()), (BTreeSet::from([liar]), Some(true)));
+        // None is not, and then all are asked again.
+        assert!(put.forget(liar) && put.outcome() == Some(false));
+        put.pass_silent(&BTreeSet::from([refuses, silent, honest]));
+        assert_eq!(put.next(&all[1..]), Some(refuses));
+    }
+
+    /// Of four sessions.
+    fn handles() -> [Handle; 4] {
+        let now = sim::clock::base();
+        let epoch = structs::Epoch { instant: now, unix: std::time::Duration::ZERO };
+        let (identity, seed) = (crypto::Identity::from_seed([2; 32]), crypto::Seed::fixed(1));
+        let mut endpoint = peer::Endpoint::new(identity, peer::Config::default(), epoch, &seed, now);
+        [1, 2, 3, 4].map(|port| {
+            let path = structs::Path::udp(([127, 0, 0, 1], 9).into(), ([127, 0, 0, 1], port).into());
+            endpoint.dial(peer::Target::Anyone, path, now).unwrap()
+        })
+    }
 
     #[test]
     fn messages_are_read_as_they_are_written() {

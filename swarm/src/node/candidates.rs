@@ -101,7 +101,7 @@ impl Node {
     }
 
     /// As [`suggest_candidate`](Self::suggest_candidate), with somebody who may also be reached through relays.
-    pub(super) fn suggest_found(
+    pub(crate) fn suggest_found(
         &mut self,
         peer: PeerId,
         addrs: &[SocketAddr],

@@ -5,8 +5,10 @@
 //! goes on, until a direct path is found again.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use nat::scope::Subnet;
 use peer::Handle;
 use relay::client::Named;
 
@@ -54,6 +56,7 @@ impl Silence {
         known.retain(|old| relays.iter().all(|new| new.relay != old.relay));
         known.splice(0..0, relays);
         known.truncate(MAX_RELAYS);
+        thin_out(known);
     }
 
     pub(super) fn forget(&mut self, peer: &PeerId) {
@@ -109,10 +112,32 @@ impl Node {
         // The relay that the silent path goes through is asked last.
         let through = self.relays.client.circuit(path.link).map(|(_, relay)| relay);
         relays.sort_by_key(|named| Some(named.relay) == through);
+        // Others named them: those that would have to be dialled are dialled as rarely as addresses that others name.
+        let is_near = |named: &Named| self.session(&PeerId::from(named.relay)).is_some();
+        let strange: Vec<SocketAddr> =
+            relays.iter().filter(|named| !is_near(named)).flat_map(|named| &named.addrs).copied().collect();
+        if !strange.is_empty() && !self.may_dial_relay(&strange) {
+            relays.retain(|named| self.session(&PeerId::from(named.relay)).is_some());
+        }
+        if relays.is_empty() {
+            return again;
+        }
         // What comes of it is one more path, or none.
         let _attempt = self.connect_via(peer, &relays, way != DialWay::Relayed);
         self.drive_relays();
         again
+    }
+}
+
+/// Leaves two addresses in each network (IPv4 /24, IPv6 /48), whoever is said to be there.
+fn thin_out(relays: &mut [Named]) {
+    let mut networks: BTreeMap<Subnet, usize> = BTreeMap::new();
+    for named in relays {
+        named.addrs.retain(|addr| {
+            let count = networks.entry(Subnet::of(addr.ip())).or_default();
+            *count += 1;
+            *count <= ADDRESSES_OF_NETWORK
+        });
     }
 }
 
@@ -123,3 +148,36 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs
 /// Peers whose relays are remembered, and relays of each.
 const MAX_PEERS: usize = 1024;
 const MAX_RELAYS: usize = 4;
+/// Addresses of those in one network.
+const ADDRESSES_OF_NETWORK: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relays_that_a_peer_names_are_few_and_few_of_them_in_one_network() {
+        let key = |seed| crypto::Identity::from_seed([seed; 32]).peer_id();
+        let named = |seed: u8| Named {
+            relay: key(seed),
+            addrs: (1..=8).map(|host| ([203, 0, if seed < 3 { 113 } else { seed }, host], 4000).into()).collect(),
+        };
+        let (mut silence, peer) = (Silence::default(), PeerId::from(key(99)));
+        silence.remember(peer, (1..=8).map(named).collect());
+        let kept: Vec<usize> = silence.relays[&peer].relays.iter().map(|named| named.addrs.len()).collect();
+        assert_eq!(kept, [2, 0, 2, 2]);
+    }
+
+    #[test]
+    fn a_peer_that_is_silent_again_and_again_causes_few_dials() {
+        let (mut known, mut now) = (Known::default(), sim::clock::base());
+        let end = now + Duration::from_mins(1);
+        let mut opened = 0;
+        while now < end {
+            known.open(now);
+            opened += 1;
+            now = known.may_open_at().unwrap();
+        }
+        assert_eq!(opened, 4);
+    }
+}

@@ -1,10 +1,12 @@
 //! Nodes that cannot reach each other, one having IPv4 only and the other IPv6 only, and those that relay for them.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use swarm::{
-    Builder, DialError, DialTarget, Events, Peer, PeerId, RelayCode, RelayState, ServeRelay, Swarm, SwarmEvent,
+    Builder, DialError, DialTarget, Events, Peer, PeerId, Protocol, RelayCode, RelayState, ServeRelay, Swarm,
+    SwarmEvent,
 };
 
 use crate::support::{builder, connected, node, within};
@@ -111,6 +113,26 @@ async fn an_id_is_enough_where_relays_are_found_in_the_table() {
     let there = within(a.dial(b.id())).await.unwrap();
     let back = come(&mut events, &a.id()).await;
     talk(&there, &back).await;
+    assert_eq!(through(&a, &b.id()).await, Some(relay.id()));
+}
+
+#[tokio::test]
+async fn who_was_reached_through_a_relay_is_asked_through_it_again() {
+    const ECHO: Protocol = Protocol::new("test/echo/1");
+    let relay = relay().await;
+    let (a, b) = (on(V4).bind().await.unwrap(), behind(V6, &[&relay]).await);
+    let _echoes = b.respond(ECHO, |_from, body| async move { Ok::<_, Infallible>(body) }).unwrap();
+    places(&b, 1).await;
+    let there = within(a.dial(b.ticket())).await.unwrap();
+    there.disconnect(Duration::ZERO).await;
+    within(async {
+        while through(&a, &b.id()).await.is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // The address of the session was that of the relay, where B is not.
+    assert_eq!(within(there.request(ECHO, "again").into_future()).await.unwrap(), "again");
     assert_eq!(through(&a, &b.id()).await, Some(relay.id()));
 }
 

@@ -18,10 +18,12 @@ use std::time::Duration;
 use crypto::topic::{mainline_key, mainline_nodes_key};
 use crypto::{Context, Identity};
 use framing::record::SignedRecord;
+use framing::voucher::Voucher;
 use futures_core::Stream;
 use mainline::async_dht::AsyncDht;
 use mainline::errors::{PutMutableError, PutQueryError};
 use mainline::{Dht, Id, MutableItem};
+use relay::client::Named;
 use tokio::sync::Mutex;
 
 use super::{Found, Outcome, Pace, Source, Us};
@@ -186,7 +188,12 @@ impl MainlineSource {
                 best = Some(record.sequence());
                 // He says it himself: his local addresses are worth a try where all of this is local.
                 let addrs = record.addresses().filter(|addr| Reach::of(addr.ip()) == Some(self.reach)).collect();
-                found.push(Some(peer), addrs).await;
+                let of_reach = |voucher: Voucher| {
+                    let addrs = voucher.addresses().filter(|addr| Reach::of(addr.ip()) == Some(self.reach)).collect();
+                    Named { relay: voucher.relay(), addrs }
+                };
+                let relays = record.vouchers().filter(|voucher| voucher.holds_at(unix)).map(of_reach).collect();
+                found.push_via(Some(peer), addrs, relays).await;
             }
         }
         self.was_answered(&dht, best.is_some()).await

@@ -52,6 +52,7 @@ use std::time::Duration;
 
 use crypto::Seed;
 use framing::record::SignedRecord;
+use relay::client::Named;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -129,7 +130,7 @@ pub(crate) struct Us {
 /// How a try ended that was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Outcome {
-    /// Addresses found.
+    /// Addresses and relays found.
     pub(crate) found: u64,
 }
 
@@ -144,6 +145,8 @@ pub(crate) struct Candidate {
     pub(crate) peer: Option<PeerId>,
     /// Where, 16 addresses at most.
     pub(crate) addrs: Vec<SocketAddr>,
+    /// Relays that have a place for it.
+    pub(crate) relays: Vec<Named>,
 }
 
 /// Where an attempt puts whom it finds.
@@ -157,15 +160,20 @@ pub(crate) struct Found {
 
 impl Found {
     /// Hands over one candidate. Waits while the node has as many as it takes. Addresses above 16 are left out.
-    pub(crate) async fn push(&mut self, peer: Option<PeerId>, mut addrs: Vec<SocketAddr>) {
+    pub(crate) async fn push(&mut self, peer: Option<PeerId>, addrs: Vec<SocketAddr>) {
+        self.push_via(peer, addrs, Vec::new()).await;
+    }
+
+    /// The same for one who may also be reached through relays.
+    pub(crate) async fn push_via(&mut self, peer: Option<PeerId>, mut addrs: Vec<SocketAddr>, relays: Vec<Named>) {
         addrs.truncate(CANDIDATE_ADDRS);
-        if addrs.is_empty() {
+        if addrs.is_empty() && relays.is_empty() {
             return;
         }
-        self.count += addrs.len() as u64;
+        self.count += (addrs.len() + relays.len()) as u64;
         let (source, task) = (self.source, self.task);
         // An error means that the node has ended, and this task with it.
-        let _ = self.candidates.send(Candidate { source, task, peer, addrs }).await;
+        let _ = self.candidates.send(Candidate { source, task, peer, addrs, relays }).await;
     }
 
     /// What the attempt comes to.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crypto::Identity;
-use framing::limits::MAX_RECORD_ADDRESSES;
+use framing::limits::{MAX_RECORD_ADDRESSES, MAX_RECORD_VOUCHERS};
 use framing::record::{Record, SignedRecord};
+use framing::voucher::Voucher;
 use structs::Epoch;
 
 use super::{Reach, Us};
@@ -34,13 +35,13 @@ impl Announcer {
         if sockets.iter().all(|addr| addr.ip().is_loopback()) { Reach::Host } else { Reach::World }
     }
 
-    /// What is to be said, given where others see us and the addresses of this machine. The record is signed anew only if
-    /// they have changed, or an hour later. The caller
-    /// adds what else it knows of our addresses.
+    /// What is to be said, given where others see us, the addresses of this machine, and the relays that have a place for us. The
+    /// record is signed anew only if they have changed, or an hour later. The caller adds what else it knows of our addresses.
     pub(crate) fn us(
         &mut self,
         seen: &[SocketAddr],
         interfaces: impl IntoIterator<Item = SocketAddr>,
+        vouchers: &[Voucher],
         epoch: Epoch,
     ) -> Us {
         let mut interfaces: Vec<SocketAddr> = interfaces.into_iter().collect();
@@ -54,18 +55,23 @@ impl Announcer {
         }
         // A NAT may have given the socket another port.
         let port = addresses.iter().find(|addr| addr.is_ipv4()).map_or(self.port, SocketAddr::port);
-        if addresses.is_empty() {
+        let now = epoch.unix;
+        let vouchers: Vec<Voucher> =
+            vouchers.iter().filter(|voucher| voucher.holds_at(now)).take(MAX_RECORD_VOUCHERS).cloned().collect();
+        if addresses.is_empty() && vouchers.is_empty() {
             self.record = None;
             return Us { port, ..Us::default() };
         }
-        let now = epoch.unix;
         let known = self.record.as_ref();
-        let is_true = known.is_some_and(|record| record.addresses().eq(addresses.iter().copied()));
+        let is_true = known.is_some_and(|record| {
+            record.addresses().eq(addresses.iter().copied()) && record.vouchers().eq(vouchers.iter().cloned())
+        });
         if !is_true || now.abs_diff(self.signed_at) >= SIGNED_EVERY {
             let last = known.map_or(0, SignedRecord::sequence);
             let unix = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
             let sequence = unix.max(last.saturating_add(1));
-            let record = Record { sequence, expires: now.saturating_add(HOLDS), addresses, ..Record::default() };
+            let record =
+                Record { sequence, expires: now.saturating_add(HOLDS), addresses, vouchers, ..Record::default() };
             // All that could be wrong with an address was left out above.
             self.record = record.sign(&self.identity).ok();
             self.signed_at = now;
@@ -93,18 +99,18 @@ mod tests {
         let instant = Instant::now();
         let at = |seconds: u64| Epoch { instant, unix: Duration::from_secs(1_700_000_000 + seconds) };
         let private = [addr("10.0.0.1:4000"), addr("127.0.0.1:4000"), addr("1.2.3.4:0")];
-        assert_eq!(announcer.us(&[], private, at(0)), Us { port: 4000, ..Us::default() });
-        let first = announcer.us(&[], [addr("10.0.0.1:4000"), addr("1.2.3.4:4000")], at(0)).record.unwrap();
+        assert_eq!(announcer.us(&[], private, &[], at(0)), Us { port: 4000, ..Us::default() });
+        let first = announcer.us(&[], [addr("10.0.0.1:4000"), addr("1.2.3.4:4000")], &[], at(0)).record.unwrap();
         assert_eq!(first.addresses().collect::<Vec<_>>(), [addr("1.2.3.4:4000")]);
         assert!(first.check(at(0).unix).is_ok() && first.check(at(7200).unix).is_err());
-        assert_eq!(announcer.us(&[], [addr("1.2.3.4:4000")], at(3599)).record.as_ref(), Some(&first));
-        let second = announcer.us(&[], [addr("1.2.3.4:4000")], at(3600)).record.unwrap();
+        assert_eq!(announcer.us(&[], [addr("1.2.3.4:4000")], &[], at(3599)).record.as_ref(), Some(&first));
+        let second = announcer.us(&[], [addr("1.2.3.4:4000")], &[], at(3600)).record.unwrap();
         assert!(second.supersedes(&first));
         // Also when the clock goes back.
-        let third = announcer.us(&[], [addr("1.2.3.5:4000")], at(10)).record.unwrap();
+        let third = announcer.us(&[], [addr("1.2.3.5:4000")], &[], at(10)).record.unwrap();
         assert!(third.supersedes(&second));
         // Behind a NAT the address that others see counts, and the port of that.
-        let us = announcer.us(&[addr("5.6.7.8:99"), addr("10.0.0.1:4000")], [addr("10.0.0.1:4000")], at(20));
+        let us = announcer.us(&[addr("5.6.7.8:99"), addr("10.0.0.1:4000")], [addr("10.0.0.1:4000")], &[], at(20));
         assert_eq!((us.port, us.record.unwrap().addresses().collect::<Vec<_>>()), (99, vec![addr("5.6.7.8:99")]));
         assert_eq!(Announcer::reach(&[addr("127.0.0.1:7"), addr("[::1]:7")]), Reach::Host);
     }
