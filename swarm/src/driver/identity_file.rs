@@ -4,6 +4,7 @@
 //! the existing nodes, and stays so: whoever knows its owner on that wire goes on knowing it. Since version 1 the identity there
 //! belongs to the native one ([`Builder::v12`](crate::Builder::v12)).
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,6 @@ const VERSION: u64 = 1;
 const MAX_BYTES: u64 = 4096;
 
 /// An identity that lasts, and what is to be known of its file.
-#[derive(Debug)]
 pub struct IdentityFile {
     seed: [u8; 32],
     version: u64,
@@ -114,6 +114,15 @@ impl IdentityFile {
     #[must_use]
     pub const fn is_new(&self) -> bool {
         self.created
+    }
+}
+
+/// Without the secret.
+impl fmt::Debug for IdentityFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed: _, version, exposed, created } = self;
+        let mut shown = f.debug_struct("IdentityFile");
+        shown.field("version", version).field("exposed", exposed).field("created", created).finish_non_exhaustive()
     }
 }
 
@@ -231,6 +240,7 @@ mod tests {
         let made = IdentityFile::read_or_create(&path).unwrap();
         let read = IdentityFile::read_or_create(&path).unwrap();
         assert_eq!((made.is_new(), read.is_new(), read.is_exposed()), (true, false, false));
+        assert!(!format!("{made:?}{read:?}").contains("seed"));
         assert_eq!(made.identity().peer_id(), read.identity().peer_id());
         assert_eq!(IdentityFile::create(&path).unwrap_err(), IdentityFileError::Exists { path });
         fs::remove_dir_all(folder).unwrap();
