@@ -4,6 +4,7 @@ use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use crypto::Seed;
+use serde_json::{Value, json};
 use sim::clock;
 use sim::conformance::{Reply, Subject, check_all};
 use structs::{Datagram, Machine, Path, Rejected, TransmitBuf};
@@ -138,6 +139,68 @@ fn a_stranger_gets_no_more_than_he_sent_and_replaces_nothing_of_ours() {
     assert_eq!(world.find(0, "where").as_deref(), Some("here"));
     let full = (0..100).map(|at| world.nodes[0].1.put(&at.to_string(), "x", world.now)).find_map(Result::err);
     assert_eq!(full, Some(StoreError::Full { limit: 64 }));
+}
+
+/// What an existing node says to one of ours, and what it is told.
+struct Stranger<'a> {
+    node: &'a mut Dht,
+    addr: SocketAddrV4,
+    now: Instant,
+}
+
+impl Stranger<'_> {
+    const ID: &'static str = "00112233445566778899aabbccddeeff00112233";
+
+    fn say(&mut self, message: &Value) -> Vec<Value> {
+        let path = Path::udp(([10, 0, 0, 1], 4000).into(), self.addr.into());
+        let mut bytes = message.to_string().into_bytes();
+        assert_eq!(self.node.handle_datagram(Datagram::new(path, &mut bytes), self.now), Ok(()), "{message}");
+        let (mut out, mut answers) = (TransmitBuf::new(1), Vec::new());
+        while let Some(transmit) = self.node.poll_transmit(&mut out, self.now) {
+            assert_eq!(transmit.path.remote, self.addr.into());
+            answers.push(serde_json::from_slice(out.bytes()).unwrap());
+            out.clear();
+        }
+        answers
+    }
+}
+
+#[test]
+fn existing_nodes_are_asked_and_answered_as_they_ask_and_answer() {
+    let mut world = World::new(5);
+    world.meet();
+    world.nodes[0].1.put("where", "here", world.now).unwrap();
+    world.run();
+    let id = world.nodes[0].1.id();
+    let mut them =
+        Stranger { addr: SocketAddrV4::new([10, 0, 9, 9].into(), 9), now: world.now, node: &mut world.nodes[0].1 };
+    let from = Stranger::ID;
+    let find_node = json!({"type": 4, "from": from, "target": from, "rpcId": "0a0b0c0d"});
+    // Asked by an address that proved nothing, it pings that before it answers.
+    let asked = them.say(&find_node);
+    let rpc = asked[0]["rpcId"].clone();
+    assert_eq!(asked, [json!({"type": 1, "from": id, "rpcId": rpc})]);
+    assert!(rpc.as_str().is_some_and(|rpc| rpc.len() == 8 && rpc.bytes().all(|digit| digit.is_ascii_hexdigit())));
+    let named = them.say(&json!({"type": 2, "from": from, "rpcId": rpc}));
+    let nodes = named[0]["nodes"].as_array().unwrap().clone();
+    assert_eq!(named, [json!({"type": 5, "from": id, "nodes": nodes, "rpcId": "0a0b0c0d"})]);
+    assert!(nodes.len() == 5 && nodes.iter().all(|node| node["id"].as_str().is_some_and(|id| id.len() == 40)));
+    assert!(nodes.contains(&json!({"id": from, "ip": "10.0.9.9", "port": 9})), "who answered is known");
+    let ping = json!({"type": 1, "from": from, "rpcId": "01020304"});
+    assert_eq!(them.say(&ping), [json!({"type": 2, "from": id, "rpcId": "01020304"})]);
+
+    let find = |key: &str| json!({"type": 6, "from": from, "key": key, "rpcId": "05060708"});
+    let found = |value: Value| [json!({"type": 7, "from": id, "value": value, "rpcId": "05060708"})];
+    assert_eq!(them.say(&find("d16d74303205ee1884bba2395511c1f66af12d14"))[0]["type"], 5, "nobody has it");
+    assert_eq!(them.say(&find("46148cc3b4d2b3ac8073f14b0cba7f25ffff54bd")), found(json!("here")));
+    // Nobody confirms a STORE. As among themselves, one takes the place of the one before; what we put stays.
+    let store = |key: &str, value: Value| json!({"type": 3, "from": from, "key": key, "value": value});
+    for value in [json!("first"), json!({"id": from, "ip": null, "port": [1, 2]})] {
+        assert_eq!(them.say(&store("d16d74303205ee1884bba2395511c1f66af12d14", value.clone())), [Value::Null; 0]);
+        assert_eq!(them.say(&find("d16d74303205ee1884bba2395511c1f66af12d14")), found(value));
+    }
+    assert_eq!(them.say(&store("46148cc3b4d2b3ac8073f14b0cba7f25ffff54bd", json!("elsewhere"))), [Value::Null; 0]);
+    assert_eq!(them.say(&find("46148cc3b4d2b3ac8073f14b0cba7f25ffff54bd")), found(json!("here")));
 }
 
 /// Two nodes, of which the first meets the second.
