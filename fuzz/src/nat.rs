@@ -172,6 +172,25 @@ fn asking(input: &mut Input<'_>) {
     }
 }
 
+/// What somebody says of his NAT.
+pub(crate) fn report(input: &mut Input<'_>) -> Report {
+    Report {
+        mapping: input.pick(&[
+            Mapping::Unknown,
+            Mapping::EndpointIndependent,
+            Mapping::AddressDependent,
+            Mapping::Sequential,
+            Mapping::Random,
+            Mapping::Blocked,
+        ]),
+        filtering: input.pick(&[Filtering::Unknown, Filtering::AddressDependent, Filtering::AddressAndPort]),
+        strays: input.pick(&[Strays::Unknown, Strays::Ignored, Strays::Recorded]),
+        delta: i16::from(input.u8()) - 128,
+        next: input.u16(),
+        ..Report::default()
+    }
+}
+
 struct Side {
     punch: Punch,
     addr: SocketAddr,
@@ -196,21 +215,7 @@ impl Attempt {
         let now = clock::base();
         let addrs: [SocketAddr; 2] = [([203, 0, 113, 1], 5000).into(), ([198, 51, 100, 1], 5000).into()];
         let setups = [0, 1].map(|side: usize| {
-            let report = Report {
-                mapping: input.pick(&[
-                    Mapping::Unknown,
-                    Mapping::EndpointIndependent,
-                    Mapping::AddressDependent,
-                    Mapping::Sequential,
-                    Mapping::Random,
-                    Mapping::Blocked,
-                ]),
-                filtering: input.pick(&[Filtering::Unknown, Filtering::AddressDependent, Filtering::AddressAndPort]),
-                strays: input.pick(&[Strays::Unknown, Strays::Ignored, Strays::Recorded]),
-                delta: i16::from(input.u8()) - 128,
-                next: input.u16(),
-                ..Report::default()
-            };
+            let report = report(input);
             let kinds = [CandidateKind::Reflexive, CandidateKind::Mapped, CandidateKind::Host, CandidateKind::Relayed];
             let more = Candidate { kind: input.pick(&kinds), addr: address(input) };
             let max_sockets = u16::from(input.u8()) * 2;

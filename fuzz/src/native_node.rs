@@ -1,35 +1,36 @@
 //! Three native nodes, two of which reach each other through the third: what they tell each other of addresses, NATs, relays and
 //! topics is changed and invented, and strangers say anything.
 
+mod places;
+mod words;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crypto::Seed;
 use crypto::topic::member_tag;
-use crypto::{Identity, Seed};
-use framing::record::Record;
-use nat::message::{Message as Punching, Proposal};
 use nat::stun::{self, Change, Transaction};
-use nat::{AttemptId, Candidate, CandidateKind, Filtering, Mapping, Report, Secret, Strays};
-use peer::mux::Urgency;
+use peer::mux::{ProtocolId, Urgency};
+use relay::Networks;
 use relay::client::Named;
-use relay::message::{Notice, Request};
-use relay::{CircuitId, Code, Networks};
 use sim::clock;
 use structs::{Datagram, Epoch, Link, Machine, Path, TransmitBuf};
 use swarm::discovery::Reach;
-use swarm::node::{Config, Event, Interface, LAN_LINK, Node};
-use swarm::{PeerId, TopicId};
+use swarm::node::{Config, Event, Interface, LAN_LINK, Node, ProtocolIds, Ways};
+use swarm::{TopicId, TransportAddr};
 
+use self::places::{PORT, any, asker, bystander, home, id, identity, mover, stranger, stranger_with, stun_server};
 use crate::input::Input;
 
-/// Whatever is said: no panic, timers that make progress, no more bytes to strangers than they are owed, few to those who are
-/// only named, and silence after the end.
+/// Whatever is said: no panic, timers that make progress, no more bytes to strangers than came from them but for answers by STUN
+/// (SPEC 15.1), at most three times as many to where a session seems to have moved (SPEC 9.3), few to those who are only named, none
+/// to places of transports, and silence after the end.
 pub fn node(data: &[u8]) {
     let mut input = Input::new(data);
     let mut world = World::new(&mut input);
     for _ in 0..STEPS {
-        if input.is_empty() || world.budget == 0 {
+        if input.is_empty() || world.budget == 0 || world.woken > BUDGET {
             break;
         }
         world.step(&mut input);
@@ -39,12 +40,14 @@ pub fn node(data: &[u8]) {
 }
 
 const STEPS: usize = 120;
-/// Datagrams and wake-ups of one input.
+/// Datagrams of one input, and of its end, and wake-ups after which it ends.
 const BUDGET: usize = 6000;
 const LATENCY: Duration = Duration::from_millis(20);
 const NODES: usize = 3;
-const PORT: u16 = 4000;
-/// Bytes that one bystander, who is only named, gets in one input: SPEC 15.6, and dials on the word of strangers.
+/// Wake-ups of all nodes in a second, of which an attempt that takes its time over its probes needs most.
+const WAKES: usize = 2000;
+/// Bytes that one bystander, who is only named, gets in a minute: an attempt to punch (SPEC 15.6), or dials on the word of strangers
+/// (SPEC 9.1).
 const NAMED_BYTES: usize = 64_000;
 
 struct Host {
@@ -69,7 +72,10 @@ struct World {
     now: Instant,
     hosts: Vec<Host>,
     pending: Vec<Packet>,
-    history: Vec<(SocketAddr, Vec<u8>)>,
+    /// What was taken, and who says so.
+    taken: Vec<(SocketAddr, Vec<u8>)>,
+    /// The last question to the STUN server.
+    asked: Option<Vec<u8>>,
     beacons: Vec<(SocketAddr, Vec<u8>)>,
     /// Whether the two reach each other directly.
     direct: bool,
@@ -77,33 +83,7 @@ struct World {
     sockets: u16,
     out: TransmitBuf,
     budget: usize,
-}
-
-fn identity(node: usize) -> Identity {
-    Identity::from_seed([node as u8 + 1; 32])
-}
-
-fn id(node: usize) -> PeerId {
-    PeerId::from(identity(node).peer_id())
-}
-
-fn home(node: usize) -> SocketAddr {
-    ([20 + node as u8, 0, 0, 1], PORT).into()
-}
-
-/// They send, and never answer.
-fn stranger(number: u8) -> SocketAddr {
-    ([40 + number % 2, 0, 0, number % 4], PORT).into()
-}
-
-/// They are named, and never send.
-fn bystander(number: u8) -> SocketAddr {
-    ([50, 0, 0, number % 4], PORT + u16::from(number / 64)).into()
-}
-
-/// A server that is asked where it sees a node.
-fn stun_server() -> SocketAddr {
-    ([60, 0, 0, 1], 3478).into()
+    woken: usize,
 }
 
 fn topic() -> TopicId {
@@ -125,6 +105,7 @@ impl World {
                 .pex(Some(Reach::World))
                 .dht(flag(0).then_some(Reach::World))
                 .find_relays(flag(1))
+                .ways(Ways { transports: [places::TRANSPORT].into(), ..Ways::default() })
                 .relays(relay::client::Config::default().networks(Networks::Off));
             let epoch = Epoch { instant: now, unix: UNIX };
             let mut node = Node::new(identity(number), config, epoch, &Seed::fixed(number as u64), now);
@@ -144,12 +125,14 @@ impl World {
             now,
             hosts: hosts.collect(),
             pending: Vec::new(),
-            history: Vec::new(),
+            taken: Vec::new(),
+            asked: None,
             beacons: Vec::new(),
             direct: flag(4),
             sockets: 300,
             out: TransmitBuf::new(8),
             budget: BUDGET,
+            woken: 0,
         };
         world.hosts[2].node.add_relay(id(0), &[home(0)], now);
         world.drain_all();
@@ -163,7 +146,7 @@ impl World {
     }
 
     fn step(&mut self, input: &mut Input<'_>) {
-        let (operation, at) = (input.below(24), input.below(NODES));
+        let (operation, at) = (input.below(25), input.below(NODES));
         let now = self.now;
         match operation {
             0..=3 => self.run(input.pause()),
@@ -180,19 +163,19 @@ impl World {
             }
             8 => {
                 if let Some(packet) = self.pick(input) {
-                    self.deliver(stranger(input.u8()), packet.to, packet.bytes);
+                    self.deliver(mover(input.u8()), packet.to, packet.bytes);
                 }
             }
             9 => {
-                if let Some(last) = self.history.len().checked_sub(1) {
-                    let (to, bytes) = self.history[last - input.below(64).min(last)].clone();
-                    self.deliver(stranger(input.u8()), to, bytes);
+                if let Some(last) = self.taken.len().checked_sub(1) {
+                    let (to, bytes) = self.taken[last - input.below(64).min(last)].clone();
+                    self.deliver(stranger_with(&bytes, input.u8()), to, bytes);
                 }
             }
             10 => {
                 let kinds = [0x00, 0x01, 0xc8, 0xc9, 0xd0, 0xd1, 0xd2, 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xde, 0xe0];
                 let bytes = [&[input.pick(&kinds)], input.bytes()].concat();
-                self.deliver(stranger(input.u8()), home(at), bytes);
+                self.deliver(stranger_with(&bytes, input.u8()), home(at), bytes);
             }
             11 => self.ask_by_stun(at, input),
             12 => self.answer_by_stun(at, input),
@@ -224,12 +207,17 @@ impl World {
             16 => self.sockets = input.u16() % 300,
             17 => {
                 let peer = input.flip().then(|| id(input.below(NODES)));
-                self.hosts[at].node.suggest_candidate(peer, &[bystander(input.u8()), any(input)], now);
+                // What sources name has been looked at before.
+                let addrs = [bystander(input.u8()), any(input)].map(|addr| (addr, TransportAddr::of(addr)));
+                let addrs: Vec<_> =
+                    addrs.into_iter().filter(|(_, place)| place.is_none()).map(|(addr, _)| addr).collect();
+                self.hosts[at].node.suggest_candidate(peer, &addrs, now);
             }
-            18 => self.say(at, input, |input, _| (Protocol::pick(input), input.bytes().to_vec())),
-            19 | 20 => self.say(at, input, |input, _| (Protocol::Punch, punching(input))),
-            21 => self.say(at, input, |input, _| (Protocol::Relay, relaying(input))),
-            22 => self.say(at, input, |input, tag| (Protocol::Pex, exchange(at, input, tag))),
+            18 => self.say(at, input, |input, _, ids| words::noise(ids, input)),
+            19 | 20 => self.say(at, input, |input, _, ids| (ids.punch, words::punching(input))),
+            21 => self.say(at, input, |input, _, ids| (ids.relay, words::relaying(input))),
+            22 => self.say(at, input, |input, tag, ids| (ids.pex.expect("it is on"), words::exchange(at, input, tag))),
+            23 => self.say(at, input, |input, _, ids| (ids.find, words::finding(at, input))),
             _ => {
                 let bytes = [&[0xc9], &input.array::<8>()[..], input.bytes()].concat();
                 self.deliver(home(0), home(at), bytes);
@@ -242,22 +230,14 @@ impl World {
         &mut self,
         at: usize,
         input: &mut Input<'_>,
-        what: impl FnOnce(&mut Input<'_>, [u8; 16]) -> (Protocol, Vec<u8>),
+        what: impl FnOnce(&mut Input<'_>, [u8; 16], ProtocolIds) -> (ProtocolId, Vec<u8>),
     ) {
         let sessions: Vec<_> = self.hosts[at].node.sessions().map(|(handle, ..)| handle).collect();
         let Some(session) = sessions.get(input.below(sessions.len().max(1))).copied() else { return };
         let (node, now) = (&mut self.hosts[at].node, self.now);
         let exporter = node.with(session, now, |session, _| session.exporter(b"setowire pex v1")).flatten();
         let tag = exporter.map(|exporter| member_tag(topic().as_bytes(), &exporter, 0)).unwrap_or_default();
-        let (protocol, message) = what(input, tag);
-        let ids = node.protocols();
-        let protocol = match protocol {
-            Protocol::Topic => ids.topic,
-            Protocol::Relay => ids.relay,
-            Protocol::Pex => ids.pex.expect("it is on"),
-            Protocol::Punch => ids.punch,
-            Protocol::Stream => ids.stream,
-        };
+        let (protocol, message) = what(input, tag, node.protocols());
         let _ = node.with(session, now, |session, _| session.send(protocol, &message, Urgency::Normal));
     }
 
@@ -266,7 +246,7 @@ impl World {
         let request =
             stun::Message::Request { transaction: Transaction(input.array()), change, fingerprint: input.flip() };
         let bytes = request.encode(input.flip());
-        let (from, now, mut bytes) = (stranger(input.u8()), self.now, bytes);
+        let (from, now, mut bytes) = (asker(input.u8()), self.now, bytes);
         let host = &mut self.hosts[at];
         host.owed.entry(from).or_default().0 += bytes.len();
         let _ = host.node.handle_datagram(Datagram::new(Path::udp(home(at), from), &mut bytes), now);
@@ -274,8 +254,7 @@ impl World {
 
     /// The server answers what it was asked, or what it was not, with any address.
     fn answer_by_stun(&mut self, at: usize, input: &mut Input<'_>) {
-        let asked = self.history.iter().rev().find(|(to, _)| *to == stun_server());
-        let asked = asked.and_then(|(_, bytes)| stun::Message::decode(bytes).ok());
+        let asked = self.asked.as_ref().and_then(|bytes| stun::Message::decode(bytes).ok());
         let transaction = match asked {
             Some(asked) if input.below(4) > 0 => asked.transaction(),
             _ => Transaction(input.array()),
@@ -291,7 +270,11 @@ impl World {
         (count > 0).then(|| self.pending.remove(input.below(count.min(255))))
     }
 
-    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, mut bytes: Vec<u8>) {
+    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        if self.budget == 0 {
+            return;
+        }
+        self.budget -= 1;
         let Some(at) = self.hosts.iter().position(|host| IpAddr::from(host.ip) == to.ip()) else { return };
         let host = &mut self.hosts[at];
         let link = match host.sockets.iter().find(|(_, port)| **port == to.port()) {
@@ -299,16 +282,21 @@ impl World {
             None => Link::Udp,
         };
         host.owed.entry(from).or_default().0 += bytes.len();
-        self.budget = self.budget.saturating_sub(1);
         let path = Path { link, ..Path::udp(to, from) };
-        let _ = host.node.handle_datagram(Datagram::new(path, &mut bytes), self.now);
+        let mut opened = bytes.clone();
+        if host.node.handle_datagram(Datagram::new(path, &mut opened), self.now).is_ok() {
+            self.taken.push((to, bytes));
+            let old = self.taken.len().saturating_sub(256);
+            self.taken.drain(..old);
+        }
         self.drain(at);
     }
 
     /// Lets the network and the clocks work.
     fn run(&mut self, span: Duration) {
         let end = self.now + span;
-        while self.budget > 0 {
+        let mut wakes = span.as_secs() as usize * WAKES + WAKES;
+        loop {
             let packet = self.pending.iter().enumerate().min_by_key(|(_, packet)| packet.at).map(|(at, p)| (p.at, at));
             let timer = (0..NODES).filter_map(|at| Some((self.hosts[at].node.poll_timeout()?.at, at))).min();
             match (packet, timer) {
@@ -319,7 +307,8 @@ impl World {
                 }
                 (_, Some((at, which))) if at <= end => {
                     self.now = self.now.max(at);
-                    self.budget -= 1;
+                    wakes = wakes.checked_sub(1).expect("it spins");
+                    self.woken += 1;
                     self.hosts[which].node.handle_timeout(self.now);
                     self.drain(which);
                     let next = self.hosts[which].node.poll_timeout();
@@ -358,6 +347,10 @@ impl World {
                         self.beacons.drain(..old);
                         continue;
                     }
+                    Link::Custom(_) => {
+                        assert!(TransportAddr::of(to).is_none(), "the owner named no place of a transport");
+                        continue;
+                    }
                     // Nobody listens there.
                     _ => continue,
                 };
@@ -365,21 +358,28 @@ impl World {
                     let (came, went) = host.owed.entry(to).or_default();
                     *went += bytes.len();
                     if (0..4).any(|number| to.ip() == stranger(number).ip()) {
+                        assert!(*went <= *came, "{went} bytes to {to}, which sent {came}");
+                    }
+                    if (0..4).any(|number| to.ip() == asker(number).ip()) {
+                        assert!(*went * 5 <= *came * 8, "{went} bytes to {to}, which asked with {came}");
+                    }
+                    if (0..4).any(|number| to.ip() == mover(number).ip()) {
                         assert!(*went <= 3 * *came, "{went} bytes to {to}, which sent {came}");
                     }
-                    if to.ip() == bystander(0).ip() || to.ip().to_string().starts_with("50.") {
+                    if (0..4).any(|number| to.ip() == bystander(number).ip()) {
                         let got = host.named.entry(to.ip()).or_default();
                         *got += bytes.len();
-                        assert!(*got <= NAMED_BYTES, "{to} was only named");
+                        let minutes = self.now.saturating_duration_since(clock::base()).as_secs() as usize / 60;
+                        assert!(*got <= NAMED_BYTES * (2 + minutes), "{to} was only named");
                     }
-                    self.history.push((to, bytes.clone()));
+                    if to == stun_server() {
+                        self.asked = Some(bytes.clone());
+                    }
                     let reaches = self.direct || [from, to].iter().any(|addr| addr.ip() == home(0).ip());
                     if reaches && self.pending.len() < 1024 {
                         self.pending.push(Packet { at: self.now + LATENCY, from, to, bytes });
                     }
                 }
-                let old = self.history.len().saturating_sub(256);
-                self.history.drain(..old);
             }
             while let Some(event) = host.node.poll_event() {
                 busy = true;
@@ -406,7 +406,7 @@ impl World {
         }
     }
 
-    /// The network is good from here on, and all end.
+    /// The network is good from here on, unless it has carried enough, and all end.
     fn finish(mut self) {
         self.budget = BUDGET;
         self.run(Duration::from_secs(5));
@@ -416,105 +416,8 @@ impl World {
         self.drain_all();
         self.run(Duration::from_secs(60));
         for host in &self.hosts {
-            assert!(self.budget == 0 || host.node.is_closed(), "it does not end: {:?}", host.node.poll_timeout());
-            assert!(self.budget == 0 || host.node.poll_timeout().is_none(), "{:?}", host.node.poll_timeout());
+            assert!(host.node.is_closed(), "it does not end: {:?}", host.node.poll_timeout());
+            assert!(host.node.poll_timeout().is_none(), "{:?}", host.node.poll_timeout());
         }
     }
-}
-
-#[derive(Clone, Copy)]
-enum Protocol {
-    Topic,
-    Relay,
-    Pex,
-    Punch,
-    Stream,
-}
-
-impl Protocol {
-    fn pick(input: &mut Input<'_>) -> Self {
-        input.pick(&[Self::Topic, Self::Relay, Self::Pex, Self::Punch, Self::Stream])
-    }
-}
-
-/// Anywhere.
-fn any(input: &mut Input<'_>) -> SocketAddr {
-    match input.below(6) {
-        0 => home(input.below(NODES)),
-        1 => ([127, 0, 0, 1], PORT).into(),
-        2 => ([10, 0, 0, input.u8()], PORT).into(),
-        3 => ([0x2a01, 0, 0, 0, 0, 0, 0, u16::from(input.u8())], PORT).into(),
-        _ => bystander(input.u8()),
-    }
-}
-
-fn punching(input: &mut Input<'_>) -> Vec<u8> {
-    let attempt = AttemptId([input.u8() % 4; 8]);
-    let kinds = [CandidateKind::Reflexive, CandidateKind::Mapped, CandidateKind::Host, CandidateKind::Relayed];
-    match input.below(5) {
-        kind @ 0..=2 => {
-            let report = Report {
-                mapping: input.pick(&[
-                    Mapping::EndpointIndependent,
-                    Mapping::AddressDependent,
-                    Mapping::Sequential,
-                    Mapping::Random,
-                    Mapping::Blocked,
-                ]),
-                filtering: input.pick(&[Filtering::Unknown, Filtering::AddressDependent, Filtering::AddressAndPort]),
-                strays: input.pick(&[Strays::Unknown, Strays::Ignored, Strays::Recorded]),
-                delta: i16::from(input.u8()) - 128,
-                next: input.u16(),
-                ..Report::default()
-            };
-            let count = input.below(17);
-            let candidates = (0..count).map(|_| Candidate { kind: input.pick(&kinds), addr: any(input) }).collect();
-            let secret = Secret::from_bytes(input.array());
-            let proposal = Proposal { attempt, round: input.u8() % 4, secret, report, candidates };
-            if kind == 2 { Punching::Answer(proposal).encode() } else { Punching::Offer(proposal).encode() }
-        }
-        3 => [&[3][..], &attempt.0, input.bytes()].concat(),
-        _ => [&[4][..], &attempt.0, &[input.u8()]].concat(),
-    }
-}
-
-fn relaying(input: &mut Input<'_>) -> Vec<u8> {
-    let circuit = CircuitId::from_bytes([input.u8() % 8; 8]);
-    let (code, addr) = (Code(input.u8()), input.flip().then(|| any(input)));
-    match input.below(10) {
-        0 => Notice::Incoming { circuit, peer: identity(input.below(4)).peer_id(), addr }.encode(),
-        1 => Notice::Opened { request: input.u32() % 8, circuit, addr }.encode(),
-        2 => Notice::Closed { circuit, code }.encode(),
-        3 => Notice::Refused { code, wait: Duration::from_secs(input.u8().into()) }.encode(),
-        4 => Notice::NotOpened { request: input.u32() % 8, code }.encode(),
-        5 => Notice::Relays((0..input.below(6)).map(|n| (identity(n + 4).peer_id(), any(input))).collect()).encode(),
-        6 => Request::Reserve { show: input.flip() }.encode(),
-        7 => Request::Connect { request: input.u32(), show: input.flip(), target: identity(input.below(4)).peer_id() }
-            .encode(),
-        8 => Request::Close { circuit, code }.encode(),
-        _ => Request::Relays.encode(),
-    }
-}
-
-/// Where one is, or where others are, signed by whoever it is.
-fn exchange(at: usize, input: &mut Input<'_>, tag: [u8; 16]) -> Vec<u8> {
-    let mut record = |who: usize| {
-        let addresses = (0..input.below(5)).map(|_| any(input)).collect();
-        let sequence = u64::from(input.u8()) + 1;
-        let expires = UNIX + Duration::from_secs(u64::from(input.u16()));
-        let signed = Record { sequence, expires, addresses, ..Record::default() }.sign(&identity(who));
-        signed.map(|record| record.as_bytes().to_vec()).unwrap_or_default()
-    };
-    let own = record(at);
-    let others = [record(4), record(5), record(0)];
-    if input.flip() {
-        return [&[0, 1][..], &tag, &own].concat();
-    }
-    let count = input.below(4);
-    let mut message = [&[1][..], &tag, &[count as u8]].concat();
-    for other in others.iter().take(count) {
-        message.extend((other.len() as u16).to_be_bytes());
-        message.extend(other);
-    }
-    message
 }

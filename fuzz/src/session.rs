@@ -1,21 +1,22 @@
 //! Two endpoints over a network that the input commands: datagrams late, lost, repeated, changed and invented, addresses
 //! that change, machines that sleep and restart, and what applications ask of them.
 
+mod application;
+mod laws;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use crypto::{Identity, PeerId, Seed};
-use framing::{Role, StreamCode, StreamId};
 use peer::congestion::Algorithm;
-use peer::endpoint::Event;
-use peer::mux::{Protocol, ProtocolId, Protocols, Read, SendError, Urgency, WriteError};
-use peer::{Closed, Config, DialError, Endpoint, Handle, Idle, Peer, Reason, SubnetLimits, Target};
+use peer::mux::{Protocol, Protocols, Urgency};
+use peer::{Closed, Config, DialError, Endpoint, Handle, Idle, Peer, SubnetLimits, Target};
 use sim::clock;
 use structs::{Datagram, Deadline, Ecn, Epoch, Machine, Path, TransmitBuf};
 
-use crate::input::{Input, pattern};
+use crate::input::Input;
 
 /// Runs conversations as the input commands.
 ///
@@ -331,165 +332,10 @@ impl World {
         self.ends[end].endpoint.with(handle, self.now, command)
     }
 
-    fn send(&mut self, end: usize, which: u8, protocol: u16, urgency: Urgency, input: &mut Input<'_>) {
-        let (Some(handle), len, now) = (self.handle(end, which), input.len(), self.now) else { return };
-        for _ in 0..=input.u8() / 16 {
-            let state = &mut self.ends[end];
-            let sent = state.flows.entry(handle).or_default().sent.entry((protocol, urgency)).or_default();
-            let message = message(end, (protocol, urgency), *sent, len);
-            let result =
-                state.endpoint.with(handle, now, |peer, _| peer.send(protocol_id(protocol), &message, urgency));
-            match result.expect("it is there") {
-                Ok(number) => {
-                    assert_eq!(number.0, *sent, "messages are numbered as they are accepted");
-                    *sent += 1;
-                }
-                Err(SendError::TooLarge { max, .. }) => assert!(message.len() > max),
-                Err(SendError::Blocked | SendError::Stopped { .. }) => break,
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-
-    fn send_datagram(&mut self, end: usize, which: u8, protocol: u16, len: usize) {
-        let (Some(handle), now) = (self.handle(end, which), self.now) else { return };
-        let state = &mut self.ends[end];
-        let flow = state.flows.entry(handle).or_default();
-        let data = message(end, (protocol, Urgency::Normal), flow.datagrams, len);
-        let sent = state.endpoint.with(handle, now, |peer, _| peer.send_datagram(protocol_id(protocol), &data));
-        flow.datagrams += u64::from(sent.is_some_and(|sent| sent.is_ok()));
-    }
-
-    fn open(&mut self, end: usize, which: u8, protocol: u16) {
-        let (Some(handle), now) = (self.handle(end, which), self.now) else { return };
-        let state = &mut self.ends[end];
-        let opened = state.endpoint.with(handle, now, |peer, _| peer.open_stream(protocol_id(protocol)));
-        if let Some(Ok(id)) = opened {
-            let flow = state.flows.entry(handle).or_default();
-            let (written, read) = (&mut flow.written, &mut flow.read);
-            assert!(written.insert(name(end, id), (0, false)).is_none(), "{id:?} was opened before");
-            read.insert(name(end, id), (0, false));
-        }
-    }
-
-    /// One of the streams that are known in a session.
-    fn stream(&self, end: usize, which: u8, input: &mut Input<'_>) -> Option<(Handle, Stream)> {
-        let handle = self.handle(end, which)?;
-        let known = &self.ends[end].flows.get(&handle)?.written;
-        let at = input.below(256).checked_rem(known.len())?;
-        Some((handle, *known.keys().nth(at)?))
-    }
-
-    fn write(&mut self, end: usize, which: u8, input: &mut Input<'_>) {
-        let (Some((handle, stream)), now) = (self.stream(end, which, input), self.now) else { return };
-        let state = &mut self.ends[end];
-        let Some(flow) = state.flows.get_mut(&handle) else { return };
-        let Some((written, finished)) = flow.written.get_mut(&stream) else { return };
-        let data: Vec<u8> = (*written..).take(input.len()).map(|at| byte(end, stream, at)).collect();
-        let result = state.endpoint.with(handle, now, |peer, _| peer.write(stream_id(end, stream), &data));
-        match result.expect("it is there") {
-            Ok(taken) => {
-                assert!(!*finished && taken <= data.len());
-                *written += taken as u64;
-            }
-            Err(WriteError::Blocked | WriteError::Closed) => {}
-            Err(_) => drop(flow.given_up.insert(stream)),
-        }
-    }
-
-    fn end_stream(&mut self, end: usize, which: u8, how: usize) {
-        let (Some(handle), now) = (self.handle(end, which), self.now) else { return };
-        let state = &mut self.ends[end];
-        let Some(flow) = state.flows.get_mut(&handle) else { return };
-        let Some(stream) = flow.written.keys().nth(usize::from(which) % flow.written.len().max(1)).copied() else {
-            return;
-        };
-        let id = stream_id(end, stream);
-        let code = StreamCode::application(1);
-        let done = state.endpoint.with(handle, now, |peer, _| match how {
-            0 => peer.finish_stream(id).is_ok(),
-            1 => peer.reset_stream(id, code).is_ok(),
-            _ => peer.stop_stream(id, code).is_ok(),
-        });
-        match (done, how) {
-            (Some(true), 0) => flow.written.entry(stream).or_default().1 = true,
-            (Some(true), _) => drop(flow.given_up.insert(stream)),
-            _ => {}
-        }
-    }
-
-    /// Takes everything that came.
-    fn read_all(&mut self, end: usize) {
-        let handles: Vec<Handle> = self.ends[end].endpoint.peers().map(|(handle, _)| handle).collect();
-        for handle in handles {
-            self.read_messages(end, handle);
-            self.read_streams(end, handle);
-        }
-    }
-
     /// What the other end did in the same session.
     fn opposite(&self, end: usize, handle: Handle) -> Option<&Flow> {
         let handles = self.sessions.get(self.names.get(&(end, handle))?)?;
         self.ends[1 - end].flows.get(&handles[1 - end]?)
-    }
-
-    fn read_messages(&mut self, end: usize, handle: Handle) {
-        let (now, mut out) = (self.now, Vec::new());
-        for protocol in 0..2 {
-            let id = protocol_id(protocol);
-            while self.ends[end].endpoint.with(handle, now, |peer, _| peer.recv(id, &mut out)).flatten().is_some() {
-                let urgency = if out.first() == Some(&0) { Urgency::Normal } else { Urgency::Urgent };
-                let channel = (protocol, urgency);
-                let flow = self.ends[end].flows.entry(handle).or_default();
-                let number = flow.received.entry(channel).or_default();
-                assert_eq!(out, message(1 - end, channel, *number, out.len()), "not message {number} of {channel:?}");
-                *number += 1;
-                let number = *number;
-                if let Some(other) = self.opposite(end, handle) {
-                    let sent = other.sent.get(&channel).copied().unwrap_or(0);
-                    assert!(number <= sent, "{number} messages came, {sent} were sent");
-                }
-            }
-            while let Some(data) = self.ends[end].endpoint.with(handle, now, |peer, _| peer.recv_datagram(id)).flatten()
-            {
-                let number = data.get(1..9).and_then(|number| number.try_into().ok()).map_or(0, u64::from_be_bytes);
-                assert_eq!(data, message(1 - end, (protocol, Urgency::Normal), number, data.len()));
-            }
-        }
-    }
-
-    fn read_streams(&mut self, end: usize, handle: Handle) {
-        let now = self.now;
-        let Some(flow) = self.ends[end].flows.get(&handle) else { return };
-        let streams: Vec<Stream> = flow.read.keys().copied().collect();
-        let mut out = vec![0; 20_000];
-        for stream in streams {
-            let id = stream_id(end, stream);
-            while let Some(Ok(read)) = self.ends[end].endpoint.with(handle, now, |peer, _| peer.read(id, &mut out)) {
-                let flow = self.ends[end].flows.entry(handle).or_default();
-                let (at, ended) = flow.read.entry(stream).or_default();
-                match read {
-                    Read::Bytes(len) => {
-                        let expected = (*at..).map(|at| byte(1 - end, stream, at));
-                        assert!(
-                            out[..len].iter().copied().eq(expected.take(len)),
-                            "not what was written to {stream:?}"
-                        );
-                        *at += len as u64;
-                    }
-                    Read::End => *ended = true,
-                }
-                let (at, ended) = (*at, *ended);
-                if let Some(other) = self.opposite(end, handle) {
-                    let (written, finished) = other.written.get(&stream).copied().unwrap_or_default();
-                    assert!(at <= written, "{at} bytes came, {written} were written");
-                    assert!(!ended || (finished && at == written), "an end that was not set");
-                }
-                if ended {
-                    break;
-                }
-            }
-        }
     }
 
     fn take_pending(&mut self, which: u8) -> Option<Packet> {
@@ -598,190 +444,6 @@ impl World {
         self.check(end);
         active
     }
-
-    /// Notes which sessions belong together.
-    fn learn_names(&mut self, end: usize) {
-        for (handle, peer) in self.ends[end].endpoint.peers() {
-            if !self.names.contains_key(&(end, handle))
-                && let Some(name) = peer.exporter(LABEL)
-            {
-                self.names.insert((end, handle), name);
-                let handles = self.sessions.entry(name).or_default();
-                assert!(handles[end].replace(handle).is_none(), "a secret of two sessions");
-            }
-        }
-    }
-
-    fn on_sent(&mut self, end: usize, path: Path, bytes: &[u8]) {
-        self.budget = self.budget.saturating_sub(1);
-        let state = &mut self.ends[end];
-        assert!(!state.silent, "an endpoint that has ended sends {bytes:02x?}");
-        assert_eq!(path.local, home(end));
-        let (received, sent) = state.owed.entry(path.remote).or_default();
-        *sent += bytes.len() as u64;
-        let trusted = !is_stranger(path.remote) || state.proved.contains(&path.remote);
-        assert!(trusted || *sent <= 3 * *received, "{} gets {sent} bytes for {received}", path.remote);
-        if bytes.first().is_some_and(|first| *first >= 0xe0) {
-            assert!(self.sealed.insert(bytes.to_vec()), "a packet is sent twice");
-        }
-        let packet = Packet { from: state.address, to: path.remote, at: self.now + LATENCY, bytes: bytes.to_vec() };
-        if self.history.len() == 256 {
-            self.history.pop_front();
-        }
-        self.history.push_back(packet.clone());
-        if bytes.len() <= MTU && self.pending.len() < 1024 {
-            self.pending.push_back(packet);
-        }
-    }
-
-    fn on_event(&mut self, end: usize, Event { peer: handle, event }: Event) {
-        self.learn_names(end);
-        let state = &mut self.ends[end];
-        let flow = state.flows.entry(handle).or_default();
-        assert!(flow.ended.is_none(), "{event:?} after the end");
-        match event {
-            peer::Event::Connected(connected) => {
-                assert_eq!(connected.peer, id(1 - end), "nobody else has a key");
-                state.proved.insert(connected.path.remote);
-            }
-            peer::Event::PathChanged(path) => {
-                let proved = !is_stranger(path.remote) || state.proved.contains(&path.remote);
-                assert!(proved, "{} answered nothing", path.remote);
-            }
-            peer::Event::Mux(peer::mux::Event::Opened { stream, .. }) => {
-                let stream = name(end, stream);
-                flow.written.entry(stream).or_default();
-                flow.read.entry(stream).or_default();
-            }
-            peer::Event::Mux(peer::mux::Event::Stopped { stream, .. }) => {
-                flow.given_up.insert(name(end, stream));
-            }
-            peer::Event::Mux(event @ peer::mux::Event::ProtocolFailed { .. }) => panic!("{event:?}"),
-            peer::Event::Closed(closed) => self.on_closed(end, handle, closed),
-            _ => {}
-        }
-    }
-
-    fn on_closed(&mut self, end: usize, handle: Handle, closed: Closed) {
-        let innocent = match &closed.reason {
-            Reason::Violation(_) | Reason::KeyLimit | Reason::NoCommonVersion => false,
-            // What the other side found wrong with us.
-            Reason::Remote { code, .. } => !matches!(code, 1..=5 | 9..=11),
-            Reason::WrongPeer { obtained } => *obtained == id(1 - end),
-            _ => true,
-        };
-        assert!(innocent, "the network alone did this: {:?}", closed.reason);
-        for unfinished in &closed.unfinished {
-            let account = unfinished.account;
-            assert_eq!(account.accepted, account.acked + account.unknown + account.unsent);
-            let channel = (u16::try_from(unfinished.protocol.index()).unwrap_or(u16::MAX), unfinished.urgency);
-            let sent = self.ends[end].flows.get(&handle).and_then(|flow| flow.sent.get(&channel).copied());
-            assert_eq!(account.accepted, sent.unwrap_or(0));
-            if let Some(other) = self.opposite(end, handle) {
-                let received = other.received.get(&channel).copied().unwrap_or(0);
-                assert!(received <= account.acked + account.unknown, "{received} messages came: {account:?}");
-            }
-        }
-        self.ends[end].flows.entry(handle).or_default().ended = Some(closed);
-    }
-
-    fn check(&self, end: usize) {
-        let endpoint = &self.ends[end].endpoint;
-        let held = endpoint.buffered_bytes();
-        assert!(held <= MAX_PEERS * BUFFERS + STRANGERS, "{held} bytes are held");
-        assert!(endpoint.peers().count() <= 2 * MAX_PEERS, "more peers than are allowed");
-    }
-
-    /// Over a good network everything arrives; after the end there is silence.
-    fn finish(&mut self) {
-        for seconds in [1, 4, 12, 12] {
-            self.budget = BUDGET;
-            (0..2).for_each(|end| self.read_all(end));
-            self.ends.iter_mut().for_each(|end| end.dirty = true);
-            self.run(Duration::from_secs(seconds));
-        }
-        (0..2).for_each(|end| self.read_all(end));
-        if self.budget > 0 {
-            self.check_whole();
-        }
-        self.budget = BUDGET;
-        (0..2).for_each(|end| self.close(end));
-        self.ends.iter_mut().for_each(|end| end.dirty = true);
-        self.run(Duration::from_secs(12));
-        for _ in 0..100 {
-            self.drain_all();
-            self.pending.clear();
-            let Some(next) = self.deadline() else { break };
-            self.now = self.now.max(next.at);
-        }
-        for end in 0..2 {
-            let endpoint = &self.ends[end].endpoint;
-            assert!(endpoint.is_closed(), "a hundred wake-ups in silence: {endpoint:?}");
-            assert_eq!((endpoint.peers().count(), endpoint.buffered_bytes()), (0, 0), "held after the end");
-        }
-    }
-
-    /// Sessions that are open at both ends have delivered all there was.
-    fn check_whole(&self) {
-        let open = |end: usize, handle: Option<Handle>| {
-            let peer = self.ends[end].endpoint.peer(handle?)?;
-            (!peer.is_closed()).then_some(peer)
-        };
-        for handles in self.sessions.values() {
-            let [Some(a), Some(b)] = [open(0, handles[0]), open(1, handles[1])] else { continue };
-            for (end, peer) in [(0, a), (1, b)] {
-                let [Some(from), Some(to)] = [(end, handles[end]), (1 - end, handles[1 - end])]
-                    .map(|(end, handle)| self.ends[end].flows.get(&handle?))
-                else {
-                    continue;
-                };
-                for (&(protocol, urgency), &sent) in &from.sent {
-                    let account = peer.account(protocol_id(protocol), urgency);
-                    let received = to.received.get(&(protocol, urgency)).copied().unwrap_or(0);
-                    assert_eq!(
-                        (received, account.acked),
-                        (sent, sent),
-                        "messages of {protocol} {urgency:?}: {account:?}"
-                    );
-                }
-                for (stream, &(written, finished)) in &from.written {
-                    let given_up = from.given_up.contains(stream) || to.given_up.contains(stream);
-                    let read = to.read.get(stream).copied().unwrap_or_default();
-                    assert!(given_up || read == (written, finished), "{stream:?}: {read:?} of {written}, {finished}");
-                }
-            }
-        }
-    }
-}
-
-fn protocol_id(protocol: u16) -> ProtocolId {
-    let name = if protocol == 0 { "a" } else { "b" };
-    protocols().id(name).expect("it is registered")
-}
-
-/// The name of a stream as an end has it: there, its own are those of a dialler.
-fn name(end: usize, id: StreamId) -> Stream {
-    (if id.opener() == Role::Dialler { end } else { 1 - end }, id.index())
-}
-
-fn stream_id(end: usize, (opener, index): Stream) -> StreamId {
-    StreamId::new(index, if opener == end { Role::Dialler } else { Role::Responder })
-}
-
-fn byte(writer: usize, (opener, index): Stream, at: u64) -> u8 {
-    let [low, high, ..] = (at.wrapping_mul(7) ^ at >> 8).to_le_bytes();
-    let [salt, ..] = (index * 4 + opener as u64 * 2 + writer as u64).wrapping_mul(29).to_le_bytes();
-    low ^ high.rotate_left(3) ^ salt
-}
-
-/// Urgency, number, where it is from, and some bytes.
-fn message(from: usize, (protocol, urgency): (u16, Urgency), number: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![u8::from(urgency == Urgency::Urgent)];
-    bytes.extend(number.to_be_bytes());
-    bytes.extend(protocol.to_be_bytes());
-    bytes.push(u8::from(from == 1));
-    bytes.extend(pattern(0, len.saturating_sub(bytes.len())));
-    bytes
 }
 
 fn change(bytes: &mut Vec<u8>, input: &mut Input<'_>) {
