@@ -1,11 +1,15 @@
 //! Nodes that find each other through a Mainline DHT of the loopback interface.
 
+use std::future::poll_fn;
 use std::net::{Ipv4Addr, UdpSocket};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use framing::record::SignedRecord;
+use futures_core::Stream as _;
 use mainline::Testnet;
 use swarm::discovery::{Source, SourceError, Task};
-use swarm::{DialError, Mainline, Swarm, Topic, TopicEvent, TopicId};
+use swarm::{DialError, Mainline, ServeRelay, Swarm, Topic, TopicEvent, TopicId};
 
 use crate::support::{builder, within};
 
@@ -45,6 +49,37 @@ async fn joined(topic: &Topic, by: &Swarm) {
             return;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_is_enough_for_one_behind_a_relay() {
+    let testnet = testnet();
+    let listen = |at: &str| alone().listen(at.parse().unwrap());
+    let relay = listen("127.0.0.1:0").listen("[::1]:0".parse().unwrap()).serve_relay(ServeRelay::Always);
+    let relay = relay.bind().await.unwrap();
+    let at = |v4: bool| *relay.local_addrs().iter().find(|addr| addr.is_ipv4() == v4).unwrap();
+    let b = |on: &str, v4: bool| listen(on).seed([77; 32]).relays([at(v4)]);
+    // It says where it is, and behind which relay, and is then only behind the relay.
+    let first = b("127.0.0.1:0", true).mainline(settings(&testnet)).bind().await.unwrap();
+    let client = mainline::Dht::builder().bootstrap(&testnet.bootstrap).bind_address(Ipv4Addr::LOCALHOST).build();
+    let (client, key) = (client.unwrap().as_async(), *first.id().as_bytes());
+    // What changes in the first half minute is told after it.
+    let told = async {
+        loop {
+            let mut items = pin!(client.get_mutable(&key, Some(b"setowire addr 1"), None));
+            while let Some(item) = poll_fn(|cx| items.as_mut().poll_next(cx)).await {
+                if SignedRecord::decode(item.value()).is_ok_and(|record| record.vouchers().next().is_some()) {
+                    return;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(90), told).await.unwrap();
+    first.shutdown(Duration::from_millis(100)).await;
+    let second = b("[::1]:0", false).bind().await.unwrap();
+    let a = listen("127.0.0.1:0").use_relays(true).mainline(settings(&testnet)).bind().await.unwrap();
+    let there = within(a.dial(second.id())).await.unwrap();
+    assert_eq!(there.info().await.unwrap().relay, Some(relay.id()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
