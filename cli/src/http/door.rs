@@ -43,6 +43,12 @@ impl Door {
         Some(Pass { door: self.clone(), origin })
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        let inside = self.lock();
+        inside.all == 0 && inside.shares.is_empty()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }

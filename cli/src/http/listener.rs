@@ -1,7 +1,7 @@
 //! One socket that takes HTTP connections, within limits.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -87,7 +88,8 @@ impl Listener {
         };
         let (site, ending) = (Arc::clone(&self.site), ending.clone());
         connections.spawn(async move {
-            serve(site, stream, remote, ending).await;
+            watch_over(&stream);
+            serve(site, stream, remote.ip(), ending).await;
             drop(pass);
         });
     }
@@ -107,14 +109,18 @@ fn watch_over(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
-/// Serves one connection.
-async fn serve(site: Arc<Site>, stream: TcpStream, remote: SocketAddr, mut ending: watch::Receiver<bool>) {
-    watch_over(&stream);
+/// Serves one connection, whatever carries it, with somebody at this address.
+pub(super) async fn serve(
+    site: Arc<Site>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    from: IpAddr,
+    mut ending: watch::Receiver<bool>,
+) {
     let life = Life::new(limits::LIFE);
     let of_answer = life.clone();
     let service = service_fn(move |request| {
         let (site, life) = (Arc::clone(&site), of_answer.clone());
-        async move { site.answer(request, remote.ip(), life).await }
+        async move { site.answer(request, from, life).await }
     });
     let mut http = http1::Builder::new();
     // One request each: whoever asks now and then gains nothing from keeping it, and a life that ends cuts no second one short.

@@ -1,6 +1,8 @@
 //! HTTP servers for those who know no peer yet: lists of addresses, and a place for two to meet.
 
 mod door;
+#[cfg(test)]
+mod hostile;
 mod life;
 pub(crate) mod limits;
 mod listener;
