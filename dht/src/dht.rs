@@ -24,6 +24,7 @@ use structs::{
     Datagram, Deadline, Deadlines, Ecn, Epoch, Lru, Machine, Path, Rejected, RejectedCounts, Transmit, TransmitBuf,
 };
 
+use crate::gather::Sake;
 use crate::guard::Guard;
 use crate::keyring::Keyring;
 use crate::lookup::Lookup;
@@ -342,7 +343,7 @@ impl Dht {
             {
                 request = write;
             }
-            if !self.ask(contact, request, Purpose::Lookup(id), now)
+            if !(self.may_approach(&contact, goal, now) && self.ask(contact, request, Purpose::Lookup(id), now))
                 && let Some(Search { lookup, .. }) = self.lookups.get_mut(&id)
             {
                 lookup.on_failure(&contact);
@@ -359,6 +360,17 @@ impl Dht {
             }
             self.on_lookup_done(id, lookup.family, closest, now);
         }
+    }
+
+    /// Whether a lookup may send to somebody: whoever has us search has us send little to whom liars name.
+    fn may_approach(&mut self, contact: &Contact, goal: Goal, now: Instant) -> bool {
+        let Goal::Part(task, _) = goal else { return true };
+        if self.tasks.get(&task).is_none_or(|task| task.sake() == Sake::Owner) {
+            return true;
+        }
+        let is_known = self.keyring.token(contact, now) != Token::NONE
+            || self.table(Family::of(&contact.addr)).get(contact).is_some();
+        is_known || self.guard.may_ask_stranger(contact.addr.ip(), now)
     }
 
     /// Lets all lookups and tasks ask: those that found no room for their requests before.

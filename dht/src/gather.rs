@@ -156,7 +156,7 @@ pub(crate) struct Fetch {
     /// Somebody who is reached from everywhere has the best.
     is_public: bool,
     /// For whom it is looked for.
-    sake: Sake,
+    pub(crate) sake: Sake,
     /// The closest of those that have none.
     lacks: Option<Contact>,
 }

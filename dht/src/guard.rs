@@ -28,6 +28,8 @@ pub(crate) struct Guard {
     writes: Shared,
     writers: Lru<Subnet, TokenBucket>,
     verified: TokenBucket,
+    /// Addresses that others had us ask.
+    asked: Lru<u128, TokenBucket>,
 }
 
 /// A rate for all together, of which those of no public address have half beside those who have one: they have no shares by subnet.
@@ -63,6 +65,8 @@ impl Guard {
             writes: Shared::new(limits::WRITES_PER_SECOND, now),
             writers: Lru::new(most).time_to_live(limits::COUNTED_FOR),
             verified: TokenBucket::new(limits::VERIFIED_PER_SECOND, limits::VERIFIED_PER_SECOND, now),
+            asked: Lru::new(NonZeroUsize::MIN.saturating_add(limits::MAX_ASKED_COUNTED - 1))
+                .time_to_live(limits::ASKED_COUNTED_FOR),
         }
     }
 
@@ -73,6 +77,7 @@ impl Guard {
         self.unproven.remove_expired(now);
         self.agreers.remove_expired(now);
         self.writers.remove_expired(now);
+        self.asked.remove_expired(now);
     }
 
     /// Whether an address may ask once more.
@@ -124,6 +129,13 @@ impl Guard {
         self.verified.try_take(1, now)
     }
 
+    /// Whether a node may be asked of which we know by hearsay only, in a search that others want.
+    pub(crate) fn may_ask_stranger(&mut self, ip: IpAddr, now: Instant) -> bool {
+        let burst = limits::STRANGERS_ASKED_AT_ONCE.saturating_mul(limits::STRANGER_ASKED_EVERY);
+        self.subnets.of(ip).is_none()
+            || take_some(&mut self.asked, address_of(ip), limits::STRANGER_ASKED_EVERY, (1, burst), now)
+    }
+
     /// Whether an address does not count beside others that do.
     fn is_home(&self, ip: IpAddr) -> bool {
         self.subnets == Subnets::Public && !is_public(ip)
@@ -139,12 +151,23 @@ fn provider_of(ip: IpAddr) -> Subnet {
 }
 
 /// Takes one from the bucket of `key`, which is full at first.
-fn take<K: Hash + Eq>(buckets: &mut Lru<K, TokenBucket>, key: K, (rate, burst): (u32, u32), now: Instant) -> bool {
+fn take<K: Hash + Eq>(buckets: &mut Lru<K, TokenBucket>, key: K, rates: (u32, u32), now: Instant) -> bool {
+    take_some(buckets, key, 1, rates, now)
+}
+
+/// Takes `n` from the bucket of `key`, which is full at first.
+fn take_some<K: Hash + Eq>(
+    buckets: &mut Lru<K, TokenBucket>,
+    key: K,
+    n: u32,
+    (rate, burst): (u32, u32),
+    now: Instant,
+) -> bool {
     if let Some(bucket) = buckets.get_mut(&key, now) {
-        return bucket.try_take(1, now);
+        return bucket.try_take(n, now);
     }
     let mut bucket = TokenBucket::new(rate, burst, now);
-    let may = bucket.try_take(1, now);
+    let may = bucket.try_take(n, now);
     // Without weights nothing is too heavy.
     let _ = buckets.insert(key, bucket, 0, now);
     may

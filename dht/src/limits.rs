@@ -148,6 +148,19 @@ pub const MIN_TIMEOUT: Duration = Duration::from_millis(50);
 /// See [`MIN_TIMEOUT`].
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Nodes at one address, where addresses count, that are asked at once although they are known by hearsay only, in searches that
+/// others want, and after how many seconds one more is. With three datagrams of 1200 bytes each, whom liars name gets 63,000 bytes
+/// in a minute at most, no more than by an attempt to reach a peer (SPEC 15.6). Nodes beyond that are passed over.
+pub const STRANGERS_ASKED_AT_ONCE: u32 = 5;
+/// See [`STRANGERS_ASKED_AT_ONCE`].
+pub const STRANGER_ASKED_EVERY: u32 = 8;
+
+/// Addresses for which they are counted. The one that was asked longest ago goes.
+pub const MAX_ASKED_COUNTED: usize = 4096;
+
+/// How long they are counted for one, and then begin anew.
+pub const ASKED_COUNTED_FOR: Duration = Duration::from_mins(5);
+
 /// How soon an empty table asks those that it was given again; doubled with every time.
 pub const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The most that [`FIRST_RETRY`] grows to.

@@ -10,6 +10,7 @@ use framing::EncodeError;
 
 use crate::announcement::{check_places, days_to_announce, topic_key};
 use crate::dht::Dht;
+use crate::gather::Sake;
 use crate::message::{Outcome, Request};
 use crate::{Announcement, Contact, Event, Family, Item, Key, PublishError, QueryId, Refused, Relay, Tally, limits};
 
@@ -27,6 +28,7 @@ pub struct Announcer {
 #[derive(Debug)]
 pub(crate) struct Publication {
     what: What,
+    sake: Sake,
     round: u32,
     stored: u32,
     /// The pause after a round in which nobody stored it.
@@ -57,6 +59,7 @@ impl What {
 #[derive(Debug)]
 pub(crate) struct Delivery {
     publication: QueryId,
+    pub(crate) sake: Sake,
     /// What is to be stored near which key.
     pub(crate) requests: Vec<(Key, Request)>,
     /// Who was asked to store something under which key, or waits for that.
@@ -68,8 +71,8 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    const fn new(publication: QueryId, requests: Vec<(Key, Request)>) -> Self {
-        Self { publication, requests, chosen: BTreeSet::new(), queue: Vec::new(), stored: 0, refused: Vec::new() }
+    const fn new(publication: QueryId, sake: Sake, requests: Vec<(Key, Request)>) -> Self {
+        Self { publication, sake, requests, chosen: BTreeSet::new(), queue: Vec::new(), stored: 0, refused: Vec::new() }
     }
 
     /// What is to be stored under a key.
@@ -133,7 +136,7 @@ impl Dht {
     /// [`PublishError`].
     pub fn announce(&mut self, topic: [u8; 32], announcer: Announcer, now: Instant) -> Result<QueryId, PublishError> {
         check_places(&announcer.addresses, &announcer.relays)?;
-        self.publish(What::Topic(topic, announcer), now)
+        self.publish(What::Topic(topic, announcer), Sake::Owner, now)
     }
 
     /// Puts a record where others find it, now and again before it ends, until it is [withdrawn](Self::withdraw).
@@ -142,6 +145,19 @@ impl Dht {
     /// # Errors
     /// [`PublishError`].
     pub fn put(&mut self, item: Item, now: Instant) -> Result<QueryId, PublishError> {
+        self.put_for(Sake::Owner, item, now)
+    }
+
+    /// As [`put`](Self::put), for somebody else: as with [`get_for_others`](Self::get_for_others), few are asked that are known by
+    /// hearsay only.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub fn put_for_others(&mut self, item: Item, now: Instant) -> Result<QueryId, PublishError> {
+        self.put_for(Sake::Others, item, now)
+    }
+
+    fn put_for(&mut self, sake: Sake, item: Item, now: Instant) -> Result<QueryId, PublishError> {
         let now = self.at(now);
         match &item {
             Item::Value(value) if value.len() > limits::MAX_VALUE => {
@@ -150,7 +166,7 @@ impl Dht {
             Item::Peer(record) => record.check(self.unix(now)).or(Err(PublishError::Time))?,
             Item::Value(_) | Item::Signed(_) => {}
         }
-        self.publish(What::Item(item), now)
+        self.publish(What::Item(item), sake, now)
     }
 
     /// Publishes something no longer. Others keep it until it ends there. Returns whether it was published.
@@ -172,7 +188,7 @@ impl Dht {
         self.due.get(&id)
     }
 
-    fn publish(&mut self, what: What, now: Instant) -> Result<QueryId, PublishError> {
+    fn publish(&mut self, what: What, sake: Sake, now: Instant) -> Result<QueryId, PublishError> {
         let now = self.at(now);
         let before = self.publications.iter().find(|(_, other)| other.what.is_same(&what)).map(|(id, _)| *id);
         if before.is_none() && self.publications.len() >= limits::MAX_PUBLICATIONS {
@@ -181,7 +197,7 @@ impl Dht {
         self.admit_query()?;
         before.map(|before| self.withdraw(before));
         let id = self.new_query();
-        let publication = Publication { what, round: 0, stored: 0, pause: Duration::ZERO, running: None };
+        let publication = Publication { what, sake, round: 0, stored: 0, pause: Duration::ZERO, running: None };
         self.publications.insert(id, publication);
         self.start_round(id, now);
         Ok(id)
@@ -203,8 +219,8 @@ impl Dht {
                 vec![(item.key(), Request::Put { kind: item.kind(), item: item.to_bytes(), family: None })]
             }
         };
-        let round = publication.round;
-        let task = self.deliver(Delivery::new(id, requests), now);
+        let (round, sake) = (publication.round, publication.sake);
+        let task = self.deliver(Delivery::new(id, sake, requests), now);
         // It can end at once.
         if let Some(publication) = self.publications.get_mut(&id).filter(|publication| publication.round == round) {
             publication.running = self.tasks.contains_key(&task).then_some(task);

@@ -29,6 +29,17 @@ enum Work {
     Deliver(Delivery),
 }
 
+impl Task {
+    /// For whom it is done.
+    pub(crate) const fn sake(&self) -> Sake {
+        match &self.work {
+            Work::Peers(_) => Sake::Owner,
+            Work::Get(fetch) => fetch.sake,
+            Work::Deliver(delivery) => delivery.sake,
+        }
+    }
+}
+
 impl Dht {
     /// Looks for those who announced themselves for a topic: [`Event::Peer`] for each, [`Event::PeersDone`] at the end. What
     /// lies here is handed out first.
@@ -61,7 +72,9 @@ impl Dht {
         self.fetch(Fetch::new(wanted, Sake::Owner), now)
     }
 
-    /// As [`get`](Self::get), for somebody else: what is found is not given to a node that lacks it, where it would count as ours.
+    /// As [`get`](Self::get), for somebody else: what is found is not given to a node that lacks it, where it would count as ours. And
+    /// of nodes that are known by hearsay only, [few](limits::STRANGERS_ASKED_AT_ONCE) at one public address are asked: whoever has us
+    /// search has us send little to whom his friends name.
     ///
     /// # Errors
     /// [`QueryError`].

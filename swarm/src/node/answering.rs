@@ -115,7 +115,8 @@ impl Node {
         let room = |network| before.is_some() || self.answering.has_room_to_publish(network);
         // Nobody speaks for others.
         let may = network.is_some_and(room) && PeerId::from(record.peer()) == peer;
-        let query = self.finder.as_mut().filter(|_| may).and_then(|finder| finder.put(Item::Peer(record), now).ok());
+        let query =
+            self.finder.as_mut().filter(|_| may).and_then(|finder| finder.put_for_others(Item::Peer(record), now).ok());
         let Some(query) = query else { return self.tell_kept(session, sequence, 0) };
         // The one before is published no longer: it had the same key.
         before.map(|before| self.answering.published.remove(&before));

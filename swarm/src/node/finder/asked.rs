@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ::dht::{QueryError, QueryId, Wanted};
+use ::dht::{Item, PublishError, QueryError, QueryId, Wanted};
 use framing::record::SignedRecord;
 
 use super::{Finder, News, PEER, RECORD_EVERY, RECORD_LIFE};
@@ -22,6 +22,13 @@ impl Finder {
     /// Looks for what a peer wants to know.
     pub(in crate::node) fn get_for_others(&mut self, wanted: Wanted, now: Instant) -> Result<QueryId, QueryError> {
         let query = self.dht.get_for_others(wanted, now);
+        self.settle(now);
+        query
+    }
+
+    /// Publishes what a peer wants to be found.
+    pub(in crate::node) fn put_for_others(&mut self, item: Item, now: Instant) -> Result<QueryId, PublishError> {
+        let query = self.dht.put_for_others(item, now);
         self.settle(now);
         query
     }
