@@ -78,6 +78,8 @@ impl From<Preset> for swarm::Preset {
 pub(crate) struct Discovery {
     /// Multicast on the local network.
     pub(crate) lan: Option<bool>,
+    /// Broadcast beside it.
+    pub(crate) lan_broadcast: Option<bool>,
     /// Multicast DNS.
     pub(crate) mdns: Option<bool>,
     /// The BitTorrent Mainline DHT, at its public nodes.
@@ -285,6 +287,7 @@ mod tests {
             bind = ["0.0.0.0:7400", "tcp://[::]:7400"]
             [discovery]
             lan = false
+            lan-broadcast = true
             stun = ["stun.example:3478"]
             http-bootstrap = ["https://boot.example"]
             dht = { bootstrap = ["boot.example:7400"], cache = "nodes" }
@@ -301,6 +304,7 @@ mod tests {
         assert_eq!(config.preset, Some(Preset::Server));
         assert_eq!(config.bind.len(), 2);
         assert_eq!(config.discovery.dht.bootstrap, ["boot.example:7400".parse().unwrap()]);
+        assert_eq!((config.discovery.lan, config.discovery.lan_broadcast), (Some(false), Some(true)));
         assert_eq!(config.limits.peers, NonZeroUsize::new(100));
         assert_eq!(config.relay.max_rate, Some(Rate(2 << 20)));
         assert_eq!(config.serve.http, Some(([127, 0, 0, 1], 8080).into()));

@@ -73,6 +73,7 @@ pub(crate) struct Settings {
     pub(crate) bind: Setting<Vec<ListenAddr>>,
     pub(crate) port_mapping: Setting<bool>,
     pub(crate) lan: Setting<bool>,
+    pub(crate) lan_broadcast: Setting<bool>,
     pub(crate) mdns: Setting<bool>,
     pub(crate) mainline: Setting<bool>,
     pub(crate) random_walk: Setting<bool>,
@@ -118,6 +119,7 @@ impl Settings {
             bind,
             port_mapping: Setting::of(config.port_mapping, false),
             lan: Setting::of(discovery.lan, !is_server),
+            lan_broadcast: Setting::of(discovery.lan_broadcast, false),
             mdns: Setting::of(discovery.mdns, false),
             mainline: Setting::of(discovery.mainline, false),
             random_walk: Setting::of(discovery.random_walk, false),
@@ -152,6 +154,7 @@ impl Settings {
         let mut builder = Swarm::builder()
             .preset(self.preset.value.into())
             .lan(self.lan.value)
+            .lan_broadcast(self.lan_broadcast.value)
             .mdns(self.mdns.value)
             .stun(self.stun_servers.value.iter().cloned())
             .http_bootstrap(self.http_servers.value.iter().cloned())
@@ -184,7 +187,7 @@ impl Settings {
     }
 
     /// Each by its key in the file: its value, `None` where there is none, and its origin.
-    fn all(&self) -> [(&'static str, Option<Value>, Origin); 23] {
+    fn all(&self) -> [(&'static str, Option<Value>, Origin); 24] {
         fn row<T>(
             key: &'static str,
             setting: &Setting<T>,
@@ -204,6 +207,7 @@ impl Settings {
             row("bind", &self.bind, |items| list(items)),
             switch("port-mapping", &self.port_mapping),
             switch("discovery.lan", &self.lan),
+            switch("discovery.lan-broadcast", &self.lan_broadcast),
             switch("discovery.mdns", &self.mdns),
             switch("discovery.mainline", &self.mainline),
             switch("discovery.random-walk", &self.random_walk),

@@ -60,6 +60,7 @@ pub struct Builder {
     idle: Option<peer::Idle>,
     max_peers: Option<NonZeroUsize>,
     lan: Option<bool>,
+    lan_broadcast: bool,
     seeds: Vec<DialTarget>,
     dht: Option<bool>,
     pex: Option<bool>,
@@ -183,6 +184,14 @@ impl Builder {
     /// Whether topics are announced and looked up by multicast on the local network.
     pub fn lan(mut self, on: bool) -> Self {
         self.lan = Some(on);
+        self
+    }
+
+    /// Whether what goes by multicast on the local network is sent to the broadcast address of each IPv4 subnet as well, for
+    /// networks that keep multicast back. Nodes hear it whether they do so themselves or not. Nothing where [`lan`](Self::lan)
+    /// is off. Default: no.
+    pub fn lan_broadcast(mut self, on: bool) -> Self {
+        self.lan_broadcast = on;
         self
     }
 
@@ -512,7 +521,7 @@ impl Builder {
         let mut driver = Driver::new(
             node,
             (sockets, listeners, transports),
-            lan,
+            (lan, self.lan_broadcast),
             self.seeds,
             self.stun,
             (sources, announcer),

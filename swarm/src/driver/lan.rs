@@ -1,4 +1,4 @@
-//! Multicast on the local network, one interface at a time, and the list of interfaces.
+//! Multicast on the local network, and broadcast where it is wanted, one interface at a time, and the list of interfaces.
 //!
 //! Everything here may fail on some machine (no IPv6, no multicast route, no permission, the port taken): what fails is
 //! counted and the node goes on without it.
@@ -35,6 +35,8 @@ pub(crate) struct Lan {
     joined_v4: BTreeMap<u32, Ipv4Addr>,
     joined_v6: BTreeSet<u32>,
     buffer: Box<[u8]>,
+    /// The broadcast address of the subnet of each address of ours, if beacons are sent there too.
+    broadcast: Option<BTreeMap<Ipv4Addr, Ipv4Addr>>,
     /// Sockets that could not be opened, interfaces that could not be joined, beacons that could not be read or sent.
     pub(crate) errors: u64,
 }
@@ -53,7 +55,14 @@ impl Lan {
             (v4, v6) => (v4.ok(), v6.ok()),
         };
         let (joined_v4, joined_v6) = (BTreeMap::new(), BTreeSet::new());
-        Ok(Self { v4, v6, joined_v4, joined_v6, buffer: vec![0; BUFFER].into_boxed_slice(), errors })
+        let buffer = vec![0; BUFFER].into_boxed_slice();
+        Ok(Self { v4, v6, joined_v4, joined_v6, buffer, broadcast: None, errors })
+    }
+
+    /// The same with beacons of IPv4 sent to the broadcast address of their subnet as well, which also reaches nodes where multicast
+    /// does not pass.
+    pub(crate) fn broadcasting(self, on: bool) -> Self {
+        Self { broadcast: on.then(BTreeMap::new), ..self }
     }
 
     /// Joins the groups on these interfaces and leaves them on all others. What failed before is tried again.
@@ -67,6 +76,9 @@ impl Lan {
                 IpAddr::V4(ip) => drop(wanted_v4.entry(interface.index).or_insert(ip)),
                 IpAddr::V6(_) => drop(wanted_v6.insert(interface.index)),
             }
+        }
+        if let Some(broadcast) = &mut self.broadcast {
+            *broadcast = interfaces.iter().filter_map(subnet).collect();
         }
         let mut failed = 0;
         if let Some(socket) = self.v4.as_ref().map(SockRef::from) {
@@ -125,21 +137,35 @@ impl Lan {
         more
     }
 
-    /// Sends a beacon from the local address of its path, and by the interface that has it.
+    /// Sends a beacon from the local address of its path, and by the interface that has it; to the broadcast address of the subnet
+    /// too, if that is wanted.
     ///
     /// # Errors
     ///
-    /// Why the system did not take it. There is nothing to do: the next beacon is due soon.
+    /// Why the system took it for neither. There is nothing to do: the next beacon is due soon.
     pub(crate) fn send(&mut self, out: &TransmitBuf, transmit: &Transmit) -> Result<(), io::ErrorKind> {
-        let sent = try_send(out, transmit).map_err(|error| error.kind());
+        let sent = try_send(out, transmit, transmit.path.remote).map_err(|error| error.kind());
         // Linux leads no IPv6 multicast to the loopback interface unless told to, which is no fault of this machine.
         let is_normal = transmit.path.local.ip() == IpAddr::from(Ipv6Addr::LOCALHOST)
             && sent == Err(io::ErrorKind::NetworkUnreachable);
         if sent.is_err() && !is_normal {
             self.errors = self.errors.saturating_add(1);
         }
-        sent
+        let IpAddr::V4(from) = transmit.path.local.ip() else { return sent };
+        let Some(to) = self.broadcast.as_ref().and_then(|broadcast| broadcast.get(&from)) else { return sent };
+        let also = try_send(out, transmit, SocketAddr::from((*to, BEACON_PORT)));
+        if also.is_err() {
+            self.errors = self.errors.saturating_add(1);
+        }
+        if also.is_ok() { Ok(()) } else { sent }
     }
+}
+
+/// An address of IPv4 with the broadcast address of its subnet, if that has one (RFC 919, RFC 3021).
+fn subnet(interface: &Interface) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    let IpAddr::V4(ip) = interface.addr.ip() else { return None };
+    let hosts = u32::MAX.checked_shr(interface.prefix.into()).filter(|hosts| *hosts > 1)?;
+    Some((ip, Ipv4Addr::from_bits(ip.to_bits() | hosts)))
 }
 
 /// A socket on the port of the groups.
@@ -207,10 +233,10 @@ fn receive_from(
     !is_broken
 }
 
-fn try_send(out: &TransmitBuf, transmit: &Transmit) -> io::Result<()> {
-    let socket = sender(transmit.path.local, transmit.path.remote)?;
+fn try_send(out: &TransmitBuf, transmit: &Transmit, to: SocketAddr) -> io::Result<()> {
+    let socket = sender(transmit.path.local, to)?;
     for segment in out.segments(transmit) {
-        socket.send_to(segment, &transmit.path.remote.into())?;
+        socket.send_to(segment, &to.into())?;
     }
     Ok(())
 }
@@ -224,6 +250,10 @@ fn sender(mut local: SocketAddr, remote: SocketAddr) -> io::Result<Socket> {
     // Naming the interface also spares the route: the group is reached where none leads to it. Other nodes of this machine
     // hear us too, and nobody behind the first router.
     match (local, remote) {
+        (SocketAddr::V4(_), SocketAddr::V4(remote)) if !remote.ip().is_multicast() => {
+            socket.set_broadcast(true)?;
+            socket.set_ttl_v4(1)?;
+        }
         (SocketAddr::V4(local), SocketAddr::V4(_)) => {
             socket.set_multicast_if_v4(local.ip())?;
             socket.set_multicast_loop_v4(true)?;

@@ -216,7 +216,7 @@ impl Driver {
     fn new(
         node: Node,
         (sockets, listeners, transports): (Vec<Udp>, Vec<Listener>, Brought),
-        lan: bool,
+        (lan, broadcast): (bool, bool),
         seeds: Vec<DialTarget>,
         stun: Vec<String>,
         (sources, announcer): (Sources, Announcer),
@@ -229,7 +229,7 @@ impl Driver {
         #[cfg(feature = "v12")] legacy: Option<crate::v12::Swarm>,
     ) -> Self {
         let now = clock::now();
-        let lan = lan.then(Lan::open);
+        let lan = lan.then(|| Lan::open().map(|lan| lan.broadcasting(broadcast)));
         let [byte, ..] = *shared.id.as_bytes();
         Self {
             out: TransmitBuf::new(sockets.iter().map(Udp::max_segments).min().unwrap_or(SEGMENTS)),

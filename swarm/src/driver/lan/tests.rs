@@ -188,6 +188,30 @@ async fn what_cannot_be_joined_or_sent_is_counted() {
 }
 
 #[tokio::test]
+async fn a_broadcast_reaches_who_is_in_no_group() {
+    let interface = loopback(Ipv4Addr::LOCALHOST.into());
+    let mut in_no_group = Lan::open().unwrap();
+    let (multicast, broadcast) = (beacon("by multicast"), beacon("by broadcast"));
+    send(&mut joined(&[interface]), &interface, &multicast).unwrap();
+    let mut both = Lan::open().unwrap().broadcasting(true);
+    both.follow(&[interface]);
+    send(&mut both, &interface, &broadcast).unwrap();
+    let (which, path) = hear(&mut in_no_group, &[&multicast, &broadcast]).await;
+    assert_eq!((which, path.remote.ip()), (1, interface.addr.ip()));
+}
+
+#[test]
+fn subnets_of_two_addresses_have_no_broadcast() {
+    let of = |prefix| {
+        let addr = SocketAddr::from(([10, 1, 2, 3], 4000));
+        subnet(&Interface { addr, prefix, index: 2 }).map(|(from, to)| (from.octets(), to.octets()))
+    };
+    assert_eq!(of(24), Some(([10, 1, 2, 3], [10, 1, 2, 255])));
+    assert_eq!((of(8), of(29)), (Some(([10, 1, 2, 3], [10, 255, 255, 255])), Some(([10, 1, 2, 3], [10, 1, 2, 7]))));
+    assert_eq!([31, 32, 200].map(of), [None; 3]);
+}
+
+#[tokio::test]
 async fn families_are_not_mixed() {
     let mut lan = Lan::open().unwrap();
     let mut out = TransmitBuf::new(1);
