@@ -155,7 +155,7 @@ impl Peer {
         Stats { lost: self.window.lost(), ..self.stats }
     }
 
-    /// Bytes held in queues and buffers, never above [`max_buffered_bytes`].
+    /// Bytes held in queues and buffers, never above [`max_buffered_bytes`](super::max_buffered_bytes).
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         self.data_bytes
