@@ -35,8 +35,8 @@ use crate::stats::Traffic;
 use crate::task::Task;
 use crate::upkeep::{Bootstrap, Upkeep};
 use crate::{
-    Contact, Event, Family, Key, Kind, NodeId, Origin, QueryError, QueryId, Store, Subnets, Table, Token, Tokens,
-    limits,
+    Contact, Distance, Event, Family, Key, Kind, NodeId, Origin, QueryError, QueryId, Store, Subnets, Table, Token,
+    Tokens, limits,
 };
 
 /// One node of the distributed hash table, as a state machine.
@@ -322,7 +322,9 @@ impl Dht {
         let (own, subnets) = (self.id(), self.subnets);
         let table = self.table_mut(family);
         table.on_lookup(&target, now);
-        let region = (table.radius(), table.len() >= limits::FAMILIAR);
+        // Three who have a record are enough: not all who are close need be asked.
+        let all = !matches!(goal, Goal::Part(_, Ask::Get(_)));
+        let region = if all { (table.radius(), table.len() >= limits::FAMILIAR) } else { (Distance::ZERO, false) };
         let lookup = Lookup::new(target, family, (own, subnets), start, region);
         self.lookups.insert(id, Search { lookup, goal });
         self.pump(id, now);

@@ -93,6 +93,13 @@ impl Distance {
         u64::BITS * u32::try_from(zeros.len()).unwrap_or(0) + rest.first().map_or(0, |word| word.leading_zeros())
     }
 
+    /// How many keys there are in all if `n` of them are no farther away than this, and all are spread evenly.
+    pub(crate) fn population(&self, n: usize) -> u64 {
+        let [first, ..] = self.0;
+        let all = (n as u128) << u64::BITS;
+        u64::try_from(all / (u128::from(first) + 1)).unwrap_or(u64::MAX)
+    }
+
     /// Whether the keys differ in bit `index`, counted from the most significant.
     #[must_use]
     #[inline]

@@ -89,6 +89,14 @@ pub struct Found {
     pub asked: u32,
 }
 
+impl Found {
+    /// How many nodes there are besides us, by the look of those closest to what was looked for.
+    pub(crate) fn population(&self, target: &Key, subnets: Subnets) -> u64 {
+        let farthest = self.closest.get(limits::K - 1).map(|contact| subnets.key_of(contact).distance(target));
+        farthest.unwrap_or(Distance::MAX).population(self.closest.len().min(limits::K))
+    }
+}
+
 impl Lookup {
     /// A lookup that begins with `start`, one after the other on each of the paths. `region` is how far the `K` closest to our own
     /// key are from it, and whether we know enough nodes to rely on that.

@@ -12,7 +12,9 @@ use crate::announcement::{check_places, days_to_announce, topic_key};
 use crate::dht::Dht;
 use crate::gather::Sake;
 use crate::message::{Outcome, Request};
-use crate::{Announcement, Contact, Event, Family, Item, Key, PublishError, QueryId, Refused, Relay, Tally, limits};
+use crate::{
+    Announcement, Contact, Event, Family, Item, Key, PublishError, QueryId, Refused, Relay, Table, Tally, limits,
+};
 
 /// Who announces itself, and where it can be found.
 #[derive(Debug, Clone)]
@@ -35,6 +37,8 @@ pub(crate) struct Publication {
     pause: Duration,
     /// The round that is running.
     running: Option<QueryId>,
+    /// How many nodes of each family there were in the round before, or are in this one, for all that was known.
+    population: [u64; 2],
 }
 
 #[derive(Debug)]
@@ -68,11 +72,14 @@ pub(crate) struct Delivery {
     pub(crate) queue: Vec<(Contact, Request)>,
     pub(crate) stored: u32,
     pub(crate) refused: Vec<Refused>,
+    /// How many nodes of each family there are, by the look of those that were found.
+    population: [u64; 2],
 }
 
 impl Delivery {
-    const fn new(publication: QueryId, sake: Sake, requests: Vec<(Key, Request)>) -> Self {
-        Self { publication, sake, requests, chosen: BTreeSet::new(), queue: Vec::new(), stored: 0, refused: Vec::new() }
+    fn new(publication: QueryId, sake: Sake, requests: Vec<(Key, Request)>) -> Self {
+        let (chosen, queue, refused) = (BTreeSet::new(), Vec::new(), Vec::new());
+        Self { publication, sake, requests, chosen, queue, stored: 0, refused, population: [0; 2] }
     }
 
     /// What is to be stored under a key.
@@ -114,6 +121,13 @@ impl Delivery {
         if self.chosen.iter().filter(|(other, _)| *other == key).count() < limits::K {
             self.on_found(key, &[contact]);
         }
+    }
+
+    /// Takes in how many nodes there are by the look of those that a lookup found.
+    pub(crate) fn on_population(&mut self, family: Family, found: u64) {
+        let [v4, v6] = &mut self.population;
+        let population = if family == Family::V4 { v4 } else { v6 };
+        *population = found.max(*population);
     }
 
     /// Takes in nodes that are to store what belongs under a key, the closest first.
@@ -197,7 +211,8 @@ impl Dht {
         self.admit_query()?;
         before.map(|before| self.withdraw(before));
         let id = self.new_query();
-        let publication = Publication { what, sake, round: 0, stored: 0, pause: Duration::ZERO, running: None };
+        let (round, stored, pause, running, population) = (0, 0, Duration::ZERO, None, [0; 2]);
+        let publication = Publication { what, sake, round, stored, pause, running, population };
         self.publications.insert(id, publication);
         self.start_round(id, now);
         Ok(id)
@@ -205,7 +220,9 @@ impl Dht {
 
     fn start_round(&mut self, id: QueryId, now: Instant) {
         let unix = self.unix(now);
-        let Some(publication) = self.publications.get(&id) else { return };
+        let population = self.populations();
+        let Some(publication) = self.publications.get_mut(&id) else { return };
+        publication.population = population;
         let requests: Vec<(Key, Request)> = match &publication.what {
             What::Topic(topic, Announcer { identity, addresses, relays }) => days_to_announce(unix)
                 .filter_map(|day| {
@@ -233,6 +250,9 @@ impl Dht {
         let Some(publication) = self.publications.get_mut(&id) else { return };
         let round = publication.round;
         (publication.running, publication.stored) = (None, delivery.stored);
+        for (population, found) in publication.population.iter_mut().zip(delivery.population) {
+            *population = found.max(*population);
+        }
         publication.round = round.saturating_add(1);
         let wait = if delivery.stored == 0 {
             publication.pause = (publication.pause * 2).clamp(limits::PUBLISH_RETRY, limits::PUBLISH_INTERVAL);
@@ -249,6 +269,7 @@ impl Dht {
         }
         let Delivery { stored, refused, .. } = delivery;
         self.events.push_back(Event::Stored { id, round, stored, refused, tally });
+        self.publish_grown(now);
     }
 
     /// Publishes again what is due.
@@ -263,6 +284,27 @@ impl Dht {
                 self.start_round(id, now);
             }
         }
+    }
+
+    /// Publishes at once what was published when there were half as many nodes, or less: of those that are closest to it now, most
+    /// were not there. What nobody stores has times of its own.
+    pub(crate) fn publish_grown(&mut self, now: Instant) {
+        if self.publications.is_empty() {
+            return;
+        }
+        let population = self.populations();
+        for (id, publication) in &mut self.publications {
+            let mut families = population.iter().zip(publication.population);
+            let grown = families.any(|(now, then)| *now > then && *now / 2 >= then);
+            if grown && publication.stored > 0 && publication.running.is_none() {
+                self.due.set(*id, Some(now));
+            }
+        }
+    }
+
+    /// How many nodes of each family there are, by the look of our neighbourhood.
+    fn populations(&self) -> [u64; 2] {
+        self.tables.each_ref().map(Table::population)
     }
 
     /// Publishes at once what nobody stores yet, or everything: there are new nodes.

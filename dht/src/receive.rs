@@ -247,7 +247,11 @@ impl Dht {
         };
         let table = self.table_mut(family);
         let first = table.is_empty();
-        if table.on_answer(from, origin, now) == Inserted::Added && first {
+        let added = table.on_answer(from, origin, now) == Inserted::Added;
+        if added {
+            self.publish_grown(now);
+        }
+        if added && first {
             self.join(family, Some(from), now);
             self.retry_later(now);
         } else if pending.purpose == Purpose::Check(Origin::Lookup) {

@@ -251,6 +251,11 @@ impl Table {
         farthest.unwrap_or(Distance::MAX)
     }
 
+    /// How many nodes there are besides the owner, by the look of its neighbourhood.
+    pub(crate) fn population(&self) -> u64 {
+        self.radius().population(self.len().min(limits::K))
+    }
+
     fn closest_of(&self, target: &Key, n: usize, wanted: impl Fn(&Entry) -> bool) -> Vec<Contact> {
         let mut found = Vec::with_capacity(n.min(limits::K));
         let mut sorted = Vec::with_capacity(limits::K);

@@ -200,6 +200,7 @@ impl Dht {
         task.tally.hops = task.tally.hops.max(found.hops);
         if let Work::Deliver(delivery) = &mut task.work {
             delivery.on_found(key, &found.closest);
+            delivery.on_population(family, found.population(&key, self.subnets));
             if let Some(request) = delivery.request(key).cloned().filter(|_| here) {
                 let from = Ipv4Addr::UNSPECIFIED.into();
                 let _kept = self.keep(&request, Shown { from, extra: 0, unix: self.unix(now) }, now);

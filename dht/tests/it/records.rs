@@ -178,7 +178,11 @@ fn each_kind_of_record_is_found_by_its_key() {
 fn a_value_found_is_cached_at_the_closest_node_that_lacked_it() {
     let mut network = Network::new(40, crate::NOON);
     let items: Vec<Item> = (0..8).map(|number| Item::Value(Arc::from([number; 100].as_slice()))).collect();
-    items.iter().for_each(|item| drop(network.put(1, item)));
+    for item in &items {
+        let id = network.with(1, |dht, now| dht.put(item.clone(), now)).unwrap();
+        network.finish(1, id);
+        assert!(network.with(1, |dht, _| dht.withdraw(id)));
+    }
     // Of those that come later some are among the closest, and have nothing.
     (0..40).for_each(|_| network.join());
     network.world.run_for(Duration::from_secs(20));
@@ -316,6 +320,34 @@ fn an_empty_network_is_not_an_error_and_is_left_behind() {
     network.world.run_for(Duration::from_secs(3));
     assert_eq!(network.world.get(id).unwrap().store().announcements(), 1, "it did not wait for the next try");
     assert_eq!(network.peers(1, [7; 32]).0, BTreeSet::from([peer]));
+}
+
+#[test]
+fn what_was_published_when_the_network_was_small_is_found_when_it_has_grown() {
+    let mut network = Network::new(2, crate::NOON);
+    let items: Vec<Item> = (0..6).map(|number| Item::Value(Arc::from([number; 100].as_slice()))).collect();
+    items.iter().for_each(|item| assert_eq!(network.put(0, item), (1, vec![])));
+    let (peer, stored) = network.announce(0, 1, [7; 32]);
+    assert_eq!(stored, 1);
+    for nodes in [20, 50, 120] {
+        while network.ids.len() < nodes {
+            network.join();
+        }
+        network.world.run_for(Duration::from_secs(5));
+        for reader in [nodes - 1, nodes / 2] {
+            let found = items.iter().filter(|item| network.get(reader, Wanted::Value(item.key())).1.is_some()).count();
+            assert_eq!(found, items.len(), "by node {reader} of {nodes}");
+            assert_eq!(network.peers(reader, [7; 32]).0, BTreeSet::from([peer]), "by node {reader} of {nodes}");
+        }
+    }
+    // As often as the network has doubled, and no more while it stays as it is.
+    network.world.run_for(Duration::from_mins(30));
+    let rounds = network.world.take_events(network.ids[0]).into_iter().filter_map(|timed| match timed.event {
+        Event::Stored { round, .. } => Some(round),
+        _ => None,
+    });
+    let last = rounds.max().unwrap();
+    assert!((4..=8).contains(&last), "{last}");
 }
 
 #[test]

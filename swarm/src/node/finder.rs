@@ -492,7 +492,7 @@ impl Finder {
                     job.failed(SourceError::NobodyKnown, now);
                 }
             }
-            Event::Stored { id, stored, ref refused, .. } if self.queries.contains_key(&id) => {
+            Event::Stored { id, round, stored, ref refused, .. } if self.queries.contains_key(&id) => {
                 let error = match refused.first() {
                     _ if stored > 0 => None,
                     _ if !self.has_contacts => Some(SourceError::NobodyKnown),
@@ -505,12 +505,12 @@ impl Finder {
                 else {
                     return;
                 };
-                // A topic is signed anew in every round, a record as often as we say.
-                let next = if task == Task::Record { next.min(now.checked_add(RECORD_EVERY)) } else { next };
-                job.published(error, next);
-                if task == Task::Record {
+                // A topic is signed anew in every round, a record as often as we say, however often it is published meanwhile.
+                if task == Task::Record && round == 0 {
                     job.due = now.checked_add(RECORD_EVERY);
                 }
+                let next = if task == Task::Record { next.min(job.due) } else { next };
+                job.published(error, next);
             }
             event => self.news.push_back(News::Owner(event)),
         }

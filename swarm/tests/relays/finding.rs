@@ -96,6 +96,17 @@ fn a_record_is_published_as_long_as_the_session_lasts_and_then_by_another() {
     assert!(world.run_until(met, secs(60)), "{:?}", world.get(b).unwrap().node.progress());
 }
 
+#[test]
+fn a_record_is_there_as_long_as_its_node_is() {
+    let (mut world, [a, b]) = world([false, false], 65);
+    assert!(world.run_until(|world| published(world, b), secs(10)));
+    // Twice as long as one that was signed at first holds.
+    for minutes in (5..240).step_by(5) {
+        world.run_for(secs(5 * 60));
+        assert!(is_known(&mut world, a, b.index()), "after {minutes} minutes");
+    }
+}
+
 /// Says this to a relay, as no node would.
 fn say(world: &mut World<Site>, of: MachineId, relay: u32, message: &[u8]) {
     world.with(of, |site, now| {
