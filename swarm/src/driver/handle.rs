@@ -163,7 +163,8 @@ impl Swarm {
     /// A peer that is named by its id is tried where [`addresses`](Self::addresses) knows it to be, too.
     /// One that does not answer within a second is looked for by its id meanwhile, if that is known, and one of whom nothing else
     /// is known is looked for, for half a minute, in the distributed hash table and, with
-    /// `Builder::mainline`, on the Mainline DHT.
+    /// `Builder::mainline`, on the Mainline DHT. A peer says there where it is as soon as it knows one other node; if that is after it is
+    /// looked for, it is found after half a second more, or as long again as it has been looked for.
     ///
     /// ```no_run
     /// # async fn example(swarm: swarm::Swarm, id: swarm::PeerId) -> Result<(), Box<dyn std::error::Error>> {
