@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
@@ -148,6 +148,24 @@ impl Lab {
             command.arg("--lan");
         }
         Node::ready(self.spawn(command, &kind.to_string())?)
+    }
+
+    /// How many datagrams the kernel dropped at the socket of a node because it did not read them in time: the last
+    /// column of `/proc/net/udp`. 0 where the system has no such file.
+    ///
+    /// # Errors
+    /// When the file cannot be read in the network of the nodes.
+    pub(super) fn overflow(&self, node: &Node) -> anyhow::Result<u64> {
+        const TABLE: &str = "/proc/net/udp";
+        if !Path::new(TABLE).exists() {
+            return Ok(0);
+        }
+        let output = self.network.command(Path::new("cat")).arg(TABLE).output()?;
+        let local = format!(":{:04X}", node.port().parse::<u16>()?);
+        let of_node = |line: &&str| line.split_whitespace().nth(1).is_some_and(|address| address.ends_with(&local));
+        let text = String::from_utf8_lossy(&output.stdout);
+        let drops = |line: &str| line.split_whitespace().last()?.parse::<u64>().ok();
+        Ok(text.lines().filter(of_node).filter_map(drops).sum())
     }
 
     /// Starts a process whose log is in the folder of the group.
