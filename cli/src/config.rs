@@ -13,12 +13,17 @@ use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, SeqAccess, Visitor};
+use swarm::rendezvous::without_secrets;
 use swarm::{DialTarget, ListenAddr};
 
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::settings;
 
+/// What a node takes of each: [`swarm::Builder`] says so.
+const BIND: usize = 16;
+const SERVERS: usize = 8;
+const RELAYS: usize = 32;
 /// Bytes of a file. What is longer is something else.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -215,12 +220,50 @@ pub(crate) fn read(path: &Path) -> Result<Config, Failure> {
     let config: anyhow::Result<Config> = text(path).and_then(|text| Ok(toml::from_str(&text)?));
     let mut config =
         config.with_context(|| format!("the configuration {} cannot be used", path.display())).map_err(failed)?;
+    let checked = check(&config).with_context(|| format!("the configuration {} cannot be used", path.display()));
+    checked.map_err(failed)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let files = [&mut config.serve.identity, &mut config.discovery.cache, &mut config.discovery.dht.cache];
     for file in files.into_iter().flatten() {
         *file = folder.join(&*file);
     }
     Ok(config)
+}
+
+/// What can be seen to be wrong without a network. No line of the file is shown: there may be a password in it.
+fn check(config: &Config) -> anyhow::Result<()> {
+    let Discovery { stun, http_bootstrap, piping, .. } = &config.discovery;
+    for (key, count, most) in [
+        ("bind", config.bind.len(), BIND),
+        ("discovery.stun", stun.len(), SERVERS),
+        ("discovery.http-bootstrap", http_bootstrap.len(), SERVERS),
+        ("discovery.piping", piping.len(), SERVERS),
+        ("relay.servers", config.relay.servers.len(), RELAYS),
+    ] {
+        ensure!(count <= most, "{key} has {count} entries, and {most} are used at most");
+    }
+    for (at, addr) in config.bind.iter().enumerate() {
+        let is_new = addr.addr().port() == 0 || !config.bind.iter().take(at).any(|other| other == addr);
+        ensure!(is_new, "bind names {addr} twice");
+    }
+    for server in stun {
+        let port = server.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+        let is_one = port.is_some_and(|port| port.is_ok_and(|port| port != 0));
+        ensure!(is_one, "discovery.stun: {server:?} is no server: expected host:port");
+    }
+    for (key, urls) in [("http-bootstrap", http_bootstrap), ("piping", piping)] {
+        for url in urls {
+            let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+            let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
+            let is_one = host.is_some_and(|host| !host.is_empty() && !host.contains('@'));
+            let shown = without_secrets(url);
+            ensure!(
+                is_one,
+                "discovery.{key}: {shown:?} is no URL of a server: expected https://host or http://host:port"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn text(path: &Path) -> anyhow::Result<String> {
@@ -334,6 +377,27 @@ mod tests {
             assert_eq!(Rate(rate).to_string(), text);
             assert_eq!(Rate::try_from(Written::Text(text.to_owned())), Ok(Rate(rate)));
         }
+    }
+
+    #[test]
+    fn what_a_node_would_not_take_is_told_without_secrets() {
+        let told = |text: &str| check(&toml::from_str(text).unwrap()).map_err(|error| error.to_string());
+        for (wrong, said) in [
+            ("[discovery]\nhttp-bootstrap = [\"boot.example\"]", "boot.example"),
+            ("[discovery]\npiping = [\"ftp://host\"]", "ftp://host"),
+            ("[discovery]\npiping = [\"https:///x\"]", "https:///x"),
+            ("[discovery]\nstun = [\"stun.example\"]", "expected host:port"),
+            ("[discovery]\nstun = [\":3478\"]", "expected host:port"),
+            ("bind = [\"127.0.0.1:7\", \"udp://127.0.0.1:7\"]", "twice"),
+        ] {
+            assert!(told(wrong).unwrap_err().contains(said), "{wrong}");
+        }
+        let many = format!("[discovery]\nstun = [{}]", "\"a:1\",".repeat(9));
+        assert!(told(&many).unwrap_err().contains("9 entries, and 8"));
+        let secret = told("[discovery]\npiping = [\"https://me:hush@host\"]").unwrap_err();
+        assert!(!secret.contains("hush"), "{secret}");
+        assert_eq!(told("bind = [\"127.0.0.1:0\", \"127.0.0.1:0\", \"tcp://127.0.0.1:7\", \"127.0.0.1:7\"]"), Ok(()));
+        assert_eq!(told("[discovery]\nstun = [\"[::1]:3478\"]\npiping = [\"https://host/base\"]"), Ok(()));
     }
 
     #[test]

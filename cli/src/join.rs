@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long what waits may take to leave at the end.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Joins a topic: says who is there, and what they say; each line of standard input is published.
+/// Join a topic: tell who is there and what they say, and publish what is on standard input
 ///
 /// What others say is on standard output: the id, a tab, and the text on one line. Who comes and goes is told on standard error. Lines wait
 /// until somebody is there. Ctrl-C leaves, and so does the end of the input once all of it is said. Others are found on the local network, at

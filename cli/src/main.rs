@@ -35,21 +35,18 @@ struct Options {
     command: Command,
 }
 
+/// Where a command says nothing here, its options do, at length.
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Show the identity of this machine, or make one
     #[command(after_help = exit::HELP)]
     Id(identity::Options),
-    /// Serve others: a node to begin at, a relay, STUN, lists of peers by HTTP
     #[command(after_help = exit::HELP)]
     Serve(serve::Options),
-    /// Tell what kind of network this is, and how a peer is reached from it
     #[command(after_help = exit::HELP)]
     Doctor(doctor::Options),
-    /// Reach a peer, and tell how long its answers take and by which way they come
     #[command(after_help = exit::HELP)]
     Ping(ping::Options),
-    /// Join a topic: tell who is there and what they say, and publish what is on standard input
     #[command(after_help = exit::HELP)]
     Join(join::Options),
     /// Get and put values in the distributed hash table, announce this machine there, and look for others

@@ -15,7 +15,7 @@ use crate::signals::Signals;
 /// What is asked for. Whoever does not know it says so, which is an answer too.
 const PING: Protocol = Protocol::new("setowire/ping/1");
 
-/// Reaches a peer and asks it again and again.
+/// Reach a peer, and tell how long its answers take and by which way they come
 ///
 /// Nobody is contacted but the peer and who is named: with --bootstrap nodes and relays that the named ones know, for these are
 /// a network. A line on standard output tells of the session, one of each answer with the way that it came by, and the last one
@@ -75,7 +75,7 @@ async fn ask(swarm: &Swarm, options: &Options, out: Output, tally: &mut Tally) -
             return Err(Failure::new(code, anyhow::Error::new(error).context(format!("cannot reach {name}"))));
         }
         Err(_) => {
-            let error = anyhow::anyhow!("no answer of {name} within {} s ({})", limit.as_secs(), swarm.discovery());
+            let error = anyhow::anyhow!("no answer of {name} within {} s{}", limit.as_secs(), reach::sources(&swarm));
             return Err(Failure::new(Failure::TIMED_OUT, error));
         }
     };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use swarm::nat::Way;
-use swarm::{DialError, PeerInfo};
+use swarm::{DialError, PeerInfo, Swarm};
 
 use crate::exit::Failure;
 
@@ -17,6 +17,12 @@ pub(crate) const fn status(error: &DialError) -> u8 {
         | DialError::Unresolved { .. } => Failure::UNREACHED,
         _ => 1,
     }
+}
+
+/// What the sources say, in brackets; nothing without any.
+pub(crate) fn sources(swarm: &Swarm) -> String {
+    let report = swarm.discovery();
+    report.iter().next().map_or_else(String::new, |_| format!(" ({report})"))
 }
 
 /// Whether the way to it is about to change.

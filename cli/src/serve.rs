@@ -23,11 +23,11 @@ pub(crate) const PORT: u16 = 7400;
 /// How long what waits may take to leave at the end.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Serves a group: a node to begin at, and lists of peers by HTTP.
+/// Serve others: a node to begin at, a relay, STUN, lists of peers by HTTP
 ///
 /// Without a word about what to serve it does all that a node can: others begin at it, are relayed by it, and ask it by
-/// STUN where it sees them. Each part is told by a line on standard output: its
-/// name, a tab, and what to give to others, those addresses first that are of the internet. Both HTTP servers speak plain HTTP; a server in front of them adds TLS.
+/// STUN where it sees them. Each part is told by a line on standard output: its name, a tab, and what to give to others, those addresses
+/// first that are of the internet. Both HTTP servers speak plain HTTP; a server in front of them adds TLS.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Options {
     /// Where the node listens: IP:PORT for UDP, with TCP at the same port if no other kind is named, or tcp://IP:PORT or

@@ -54,19 +54,24 @@ pub struct Start {
     pub rtt_ms: u16,
 }
 
-/// Why an attempt is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Why an attempt is over, as the other side says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndCode {
     /// All rounds are over and nothing arrived.
+    #[error("nothing reached the peer")]
     Failed,
     /// No way is known between these NATs: a relay is.
+    #[error("the peer knows no way between these networks")]
     Hopeless,
     /// The other side does not want to, or has too much to do.
+    #[error("the peer does not take part, or not now")]
     Refused,
     /// Its owner has given up.
+    #[error("the peer ended the attempt")]
     Cancelled,
     /// A reason that we do not know.
+    #[error("the peer ended the attempt with code {0}")]
     Other(u8),
 }
 

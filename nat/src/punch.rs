@@ -103,7 +103,7 @@ pub enum Failure {
     #[error("the peer did not take part")]
     NoCoordination,
     /// The peer said that it is over.
-    #[error("the peer ended the attempt")]
+    #[error("{0}")]
     Ended(EndCode),
 }
 

@@ -112,7 +112,7 @@ pub struct Progress {
 #[non_exhaustive]
 pub enum SourceError {
     /// A host name that the source begins with has no address.
-    #[error("{host} has no address: {kind}")]
+    #[error("{host} has no address: {}", crate::error::lookup(*.kind))]
     Unresolved {
         /// The name.
         host: String,
@@ -167,6 +167,14 @@ pub enum SourceError {
         /// The server.
         host: String,
     },
+    /// A server answers more than is read.
+    #[error("{host} answers more than {max} bytes")]
+    Oversized {
+        /// The server.
+        host: String,
+        /// How much is read, in bytes.
+        max: usize,
+    },
     /// No answer in time.
     #[error("no answer within {} s", .after.as_secs())]
     TimedOut {
@@ -177,7 +185,7 @@ pub enum SourceError {
     #[error("no address of this node is known that others could reach")]
     NoAddress,
     /// What is to be said does not fit.
-    #[error("{len} bytes where {max} fit")]
+    #[error("what is to be said has {len} bytes, and {max} fit")]
     TooLong {
         /// Bytes that it has.
         len: usize,

@@ -73,7 +73,7 @@ pub enum DialError {
     #[error("no address of the peer is known")]
     NoAddress,
     /// The host name has no address.
-    #[error("{host} has no address: {kind}")]
+    #[error("{host} has no address: {}", lookup(*.kind))]
     Unresolved {
         /// The name, with its port.
         host: String,
@@ -120,6 +120,14 @@ pub enum DialError {
     /// The node has ended.
     #[error("the node has ended")]
     Closed,
+}
+
+/// Why a name has no address. What the resolver says has mostly no kind of its own.
+pub(crate) fn lookup(kind: io::ErrorKind) -> String {
+    match kind.to_string() {
+        text if text == "uncategorized error" => String::from("the name is not known, or no name server answers"),
+        text => text,
+    }
 }
 
 /// What it takes to reach an address.
@@ -310,8 +318,8 @@ pub enum BindError {
         /// The longest datagram that it takes, in bytes.
         longest: usize,
     },
-    /// The node listens on as much as it may. Stop something first.
-    #[error("{limit} sockets are bound already")]
+    /// The node listens on as much as it may, or was to begin with more. Stop something first, or name less.
+    #[error("a node listens on {limit} addresses at most")]
     TooMany {
         /// How many may be.
         limit: usize,

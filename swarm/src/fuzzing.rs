@@ -65,10 +65,12 @@ impl Server {
         self.place.seal(self.place.name(), text, &mut self.meetings.rng()).ok()
     }
 
-    /// Who left a body, and where he is dialled.
+    /// Who left a body, and where he or a relay of his is dialled.
     #[must_use]
     pub fn read(&self, body: &[u8], unix: Duration) -> Option<(PeerId, Vec<SocketAddr>)> {
-        self.meetings.read((&self.place, self.place.name()), body, unix)
+        let left = self.meetings.read((&self.place, self.place.name()), body, unix)?;
+        let relays = left.relays.into_iter().flat_map(|named| named.addrs);
+        Some((left.peer, left.addrs.into_iter().chain(relays).collect()))
     }
 
     /// Whether an address may be dialled that somebody names there.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+pub use ::nat::message::EndCode;
 pub use ::nat::{Confidence, Failure, Filtering, Mapping, NatKind};
 
 use crate::PeerId;

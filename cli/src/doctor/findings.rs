@@ -1,11 +1,12 @@
 //! What was found, as lines and as fields.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use swarm::nat::{Confidence, Filtering, MappedBy, Mapping, Nat, Outside, PortMapping, Way};
-use swarm::{DialTarget, PeerId, RelayState, RelayStatus};
+use swarm::{Carrier, DialTarget, PeerId, RelayState, RelayStatus};
 
 use crate::addresses::is_link_local;
 use crate::http::Origin;
@@ -40,28 +41,48 @@ pub(super) struct Asked {
     pub(super) kind: &'static str,
     /// How long a node took to be connected.
     pub(super) after: Option<Duration>,
+    /// What the session with it goes by.
+    pub(super) carrier: Option<Carrier>,
     pub(super) error: Option<String>,
+    /// Its name has no address: it was not asked.
+    pub(super) is_unknown: bool,
 }
 
 impl Asked {
+    pub(super) const fn of(name: String, kind: &'static str) -> Self {
+        Self { name, kind, after: None, carrier: None, error: None, is_unknown: false }
+    }
+
     /// A STUN server; what it said is part of where others see us.
-    pub(super) fn stun(name: &str, heard: bool) -> Self {
-        let error = (!heard).then(|| "nobody said where this machine is".to_owned());
-        Self { name: name.to_owned(), kind: "stun", after: None, error }
+    pub(super) fn stun(name: &str, heard: bool, unknown: &BTreeSet<String>) -> Self {
+        let is_unknown = unknown.contains(name);
+        let error = (is_unknown || !heard).then(|| "nobody said where this machine is".to_owned());
+        Self { is_unknown, error: error.map(|error| told(is_unknown, error)), ..Self::of(name.to_owned(), "stun") }
+    }
+
+    /// A relay that was named; what became of it is told with the relays that are known.
+    pub(super) fn relay(target: &DialTarget, known: &[RelayStatus], unknown: &BTreeSet<String>) -> Self {
+        let name = target.to_string();
+        let place = place(&name);
+        let is_it = |relay: &&RelayStatus| {
+            name.contains(&relay.relay.to_string()) || relay.addrs.iter().any(|addr| addr.to_string() == place)
+        };
+        let error = known.iter().filter(|relay| relay.named).find(is_it).is_none();
+        let is_unknown = error && unknown.contains(place);
+        let error = error.then(|| told(is_unknown, "not reached".to_owned()));
+        Self { is_unknown, error, ..Self::of(name, "relay") }
     }
 }
 
-impl Asked {
-    /// A relay that was named; what became of it is told with the relays that are known.
-    pub(super) fn relay(target: &DialTarget, known: &[RelayStatus]) -> Self {
-        let name = target.to_string();
-        let place = name.rsplit('@').next().unwrap_or_default();
-        let is_it = |relay: &&RelayStatus| {
-            name.starts_with(&relay.relay.to_string()) || relay.addrs.iter().any(|addr| addr.to_string() == place)
-        };
-        let error = known.iter().filter(|relay| relay.named).find(is_it).is_none().then(|| "not reached".to_owned());
-        Self { name, kind: "relay", after: None, error }
-    }
+/// Where somebody is, of whom an id and more may be said too.
+pub(super) fn place(name: &str) -> &str {
+    let name = name.rsplit_once("://").map_or(name, |(_, rest)| rest);
+    let name = name.rsplit('@').next().unwrap_or_default();
+    name.split('/').next().unwrap_or_default()
+}
+
+fn told(is_unknown: bool, error: String) -> String {
+    if is_unknown { "no address: the name is not known, or no name server answers".to_owned() } else { error }
 }
 
 /// The clock of this machine. It is not compared with anybody's.
@@ -90,6 +111,8 @@ pub(super) struct Peer {
     pub(super) after: Option<Duration>,
     pub(super) addr: Option<SocketAddr>,
     pub(super) way: Option<Way>,
+    /// What the session goes by.
+    pub(super) carrier: Option<Carrier>,
     pub(super) rtt: Option<Duration>,
     pub(super) error: Option<String>,
     /// The exit status that follows.
@@ -98,7 +121,7 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) const fn of(name: String) -> Self {
-        Self { name, id: None, after: None, addr: None, way: None, rtt: None, error: None, code: 0 }
+        Self { name, id: None, after: None, addr: None, way: None, carrier: None, rtt: None, error: None, code: 0 }
     }
 }
 
@@ -115,6 +138,19 @@ impl Findings {
             || self.nat.addresses().next().is_some()
             || self.peer.as_ref().is_some_and(|peer| peer.way.is_some())
             || self.relays.iter().any(|relay| relay.state == RelayState::Held)
+    }
+
+    /// Whether anybody answered by UDP: `None` if nobody was asked, or nobody told by which way he did.
+    pub(super) fn udp(&self) -> Option<bool> {
+        let carriers =
+            self.asked.iter().map(|asked| asked.carrier).chain([self.peer.as_ref().and_then(|peer| peer.carrier)]);
+        let mut carriers = carriers.flatten().filter(|carrier| *carrier != Carrier::Relay);
+        if self.nat.addresses().next().is_some() || carriers.clone().any(|carrier| carrier == Carrier::Udp) {
+            return Some(true);
+        }
+        let is_blocked =
+            carriers.next().is_some() || !self.is_heard() && self.asked.iter().any(|asked| !asked.is_unknown);
+        is_blocked.then_some(false)
     }
 
     /// The report, without its last two lines.
@@ -152,21 +188,22 @@ impl Findings {
         for asked in &self.asked {
             let outcome = match (&asked.error, asked.after) {
                 (Some(error), _) => error.clone(),
-                (None, Some(after)) => format!("connected in {} ms", after.as_millis()),
+                (None, Some(after)) => format!("connected in {} ms{}", after.as_millis(), by(asked.carrier)),
                 (None, None) => "asked".to_owned(),
             };
             lines.push(format!("contacted {} {}: {outcome}", asked.kind, asked.name));
         }
         for relay in &self.relays {
             let at = relay.addrs.first().map_or_else(String::new, |addr| format!(" at {addr}"));
-            lines.push(format!("relay {}{at}: {}", relay.relay.short(), place(relay)));
+            lines.push(format!("relay {}{at}: {}", relay.relay.short(), state(relay)));
         }
         if let Some(peer) = &self.peer {
             let mut line = format!("peer {}: ", peer.name);
             line += &match (peer.way, &peer.error) {
                 (Some(way), _) => format!(
-                    "connected in {} ms at {}, {way}; round trip {:.1} ms",
+                    "connected in {} ms{} at {}, {way}; round trip {:.1} ms",
                     peer.after.unwrap_or_default().as_millis(),
+                    by(peer.carrier),
                     peer.addr.map_or_else(String::new, |addr| addr.to_string()),
                     peer.rtt.unwrap_or_default().as_secs_f64() * 1000.0,
                 ),
@@ -188,12 +225,12 @@ impl Findings {
             "ipv6": outside(&self.nat.v6),
             "forwarded": self.nat.forwarded,
             "behind_nat": self.nat.is_behind_nat(),
-            "udp": if self.is_heard() { Some(true) } else if self.asked.is_empty() { None } else { Some(false) },
+            "udp": self.udp(),
             "contacted": self.asked.iter().map(|asked| json!({
                 "name": asked.name, "kind": asked.kind, "ms": ms(asked.after), "error": asked.error,
             })).collect::<Vec<_>>(),
             "relays": self.relays.iter().map(|relay| json!({
-                "id": relay.relay.to_string(), "addrs": relay.addrs, "named": relay.named, "state": place(relay),
+                "id": relay.relay.to_string(), "addrs": relay.addrs, "named": relay.named, "state": state(relay),
                 "held": relay.state == RelayState::Held,
             })).collect::<Vec<_>>(),
             "router": router(&self.router),
@@ -209,7 +246,7 @@ impl Findings {
 }
 
 /// What there is at a relay.
-fn place(relay: &RelayStatus) -> String {
+fn state(relay: &RelayStatus) -> String {
     match (relay.state, relay.error) {
         (RelayState::Held, _) => "a place".to_owned(),
         (_, Some(error)) => format!("no place: {error}"),
@@ -247,6 +284,15 @@ fn outside(outside: &Outside) -> Value {
     })
 }
 
+/// What a session goes by, where that is worth a word.
+const fn by(carrier: Option<Carrier>) -> &'static str {
+    match carrier {
+        Some(Carrier::Tcp) => " by TCP",
+        Some(Carrier::WebSocket) => " by WebSocket",
+        _ => "",
+    }
+}
+
 fn list<T: ToString>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -274,7 +320,15 @@ const fn sureness(confidence: Confidence) -> &'static str {
 fn between(outside: &Outside) -> String {
     match outside.translated {
         Some(false) => "no NAT".to_owned(),
-        _ => format!("a NAT that maps {} and lets in {}", mapping(outside.mapping), filtering(outside.filtering)),
+        _ => {
+            let lets_in = match outside.filtering {
+                Filtering::EndpointIndependent | Filtering::AddressDependent | Filtering::AddressAndPort => {
+                    format!(" and lets in {}", filtering(outside.filtering))
+                }
+                _ => "; whom it lets in is not known".to_owned(),
+            };
+            format!("a NAT that maps {}{lets_in}", mapping(outside.mapping))
+        }
     }
 }
 

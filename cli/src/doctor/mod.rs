@@ -3,11 +3,12 @@
 mod findings;
 mod verdict;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use swarm::nat::PortMapping;
-use swarm::{DialTarget, RelayState, Swarm};
+use swarm::{DialError, DialTarget, RelayState, Swarm};
 use tokio::time::{sleep, timeout};
 
 use self::findings::{Asked, Clock, Findings, Peer};
@@ -24,10 +25,11 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Once something is known and does not change for so long, no more is expected.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// Tells what kind of network this is: its addresses, what NAT there is, whether UDP gets through, and how a peer is reached.
+/// Tell what kind of network this is, and how a peer is reached from it
 ///
 /// Nobody is contacted but who is named: by --stun and --bootstrap for where others see this machine, by --relay, the router by --port-mapping, and the
-/// peer; with --bootstrap also nodes and relays that the named ones know, for these are a network. The report is on standard output and ends in one sentence that sums it up, and one that says what to do.
+/// peer; with --bootstrap also nodes and relays that the named ones know, for these are a network. The report is on standard output and
+/// ends in one sentence that sums it up, and one that says what to do.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
     /// Whom to reach: an id, ID@HOST:PORT, HOST:PORT or a ticket
@@ -69,12 +71,12 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     };
     // All that is asked is asked at once.
     let dials = options.helpers.bootstrap.iter().map(|target| reach(&swarm, target, limit));
-    let (asked, ()) = tokio::join!(all(dials), settle(&swarm, &options, limit));
+    let (asked, (), unknown) = tokio::join!(all(dials), settle(&swarm, &options, limit), unknown(&options, limit));
     findings.asked.extend(asked);
     (findings.nat, findings.relays, findings.router) = (swarm.nat(), swarm.relays(), swarm.port_mapping());
-    findings.asked.extend(options.helpers.relay.iter().map(|target| Asked::relay(target, &findings.relays)));
+    findings.asked.extend(options.helpers.relay.iter().map(|target| Asked::relay(target, &findings.relays, &unknown)));
     let heard = findings.nat.addresses().next().is_some();
-    findings.asked.extend(options.helpers.stun.iter().map(|name| Asked::stun(name, heard)));
+    findings.asked.extend(options.helpers.stun.iter().map(|name| Asked::stun(name, heard, &unknown)));
     let mut code = 0;
     if let Some(target) = &options.peer {
         let peer = meet(&swarm, target, limit).await;
@@ -117,12 +119,30 @@ async fn all<T>(work: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
 async fn reach(swarm: &Swarm, target: &DialTarget, limit: Duration) -> Asked {
     let start = Instant::now();
     let outcome = timeout(limit, swarm.dial(target.clone())).await;
-    let error = match outcome {
-        Ok(Ok(_)) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some(format!("no answer within {} s", limit.as_secs())),
-    };
-    Asked { name: target.to_string(), kind: "node", after: error.is_none().then(|| start.elapsed()), error }
+    let name = target.to_string();
+    let failed = |error: String| Asked { error: Some(error), ..Asked::of(name.clone(), "node") };
+    match outcome {
+        Ok(Ok(peer)) => {
+            let after = Some(start.elapsed());
+            let carrier = peer.info().await.map(|info| info.carrier);
+            Asked { after, carrier, ..Asked::of(name, "node") }
+        }
+        Ok(Err(error)) => {
+            Asked { is_unknown: matches!(error, DialError::Unresolved { .. }), ..failed(error.to_string()) }
+        }
+        Err(_) => failed(format!("no answer within {} s", limit.as_secs())),
+    }
+}
+
+/// Which hosts of those that nobody dials here have no address.
+async fn unknown(options: &Options, limit: Duration) -> BTreeSet<String> {
+    let relays = options.helpers.relay.iter().map(|target| findings::place(&target.to_string()).to_owned());
+    let looked_up = options.helpers.stun.iter().cloned().chain(relays).map(|host| async move {
+        let found = timeout(limit, tokio::net::lookup_host(host.as_str())).await;
+        let is_known = found.is_ok_and(|found| found.is_ok_and(|mut addrs| addrs.next().is_some()));
+        (!is_known).then_some(host)
+    });
+    all(looked_up).await.into_iter().flatten().collect()
 }
 
 /// Waits until those who were asked have said where they see us, or the time is over.
@@ -161,7 +181,7 @@ async fn meet(swarm: &Swarm, target: &DialTarget, limit: Duration) -> Peer {
             return Peer { code: reach::status(&error), error: Some(error.to_string()), ..Peer::of(name) };
         }
         Err(_) => {
-            let error = format!("no answer within {} s ({})", limit.as_secs(), swarm.discovery());
+            let error = format!("no answer within {} s{}", limit.as_secs(), reach::sources(swarm));
             return Peer { code: Failure::TIMED_OUT, error: Some(error), ..Peer::of(name) };
         }
     };
@@ -179,6 +199,7 @@ async fn meet(swarm: &Swarm, target: &DialTarget, limit: Duration) -> Peer {
             after: Some(after),
             addr: Some(info.addr),
             way: Some(info.path),
+            carrier: Some(info.carrier),
             rtt: Some(info.rtt),
             ..Peer::of(name)
         },

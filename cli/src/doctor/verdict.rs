@@ -1,6 +1,6 @@
 //! What it comes down to.
 
-use swarm::nat::{Failure, Filtering, Mapping, NatKind, Outside, Way, Why};
+use swarm::nat::{EndCode, Failure, Filtering, Mapping, NatKind, Outside, Way, Why};
 
 use super::findings::{Findings, Peer};
 
@@ -29,8 +29,19 @@ impl Verdict {
         if let Some(peer) = &found.peer {
             return Self::of_peer(peer, found);
         }
+        if found.is_heard() && found.udp() == Some(false) {
+            let suggestion = "have UDP let out, or use a relay that listens on TCP, by --relay; others in a topic are found by --http-bootstrap or --piping then";
+            return Self::new(
+                "blocked",
+                "UDP is blocked on the way; TCP gets through, and with it relays.",
+                suggestion,
+            );
+        }
         if !found.is_heard() {
-            return if found.asked.is_empty() {
+            return if !found.asked.is_empty() && found.asked.iter().all(|asked| asked.is_unknown) {
+                let sentence = "None of the names of those who were to be asked has an address.";
+                Self::new("unresolved", sentence, "check how they are written, and the name server of this machine")
+            } else if found.asked.is_empty() {
                 let suggestion = "name somebody who does: --stun HOST:PORT, better two, or --bootstrap HOST:PORT";
                 Self::new("unasked", "Nobody was asked where they see this machine.", suggestion)
             } else {
@@ -105,6 +116,18 @@ impl Verdict {
                 "relayed",
                 format!("{whom} is reached through the relay {}: {why}.", relay.short()),
                 match why {
+                    _ if found.udp() == Some(false) => {
+                        "have UDP let out of this network, which a firewall drops; it works as it is"
+                    }
+                    Why::Failed(Failure::Unanswered { ours: NatKind::Unknown, .. }) => {
+                        "name two servers in different networks that say what the NAT is: --stun HOST:PORT --stun HOST:PORT"
+                    }
+                    Why::Failed(Failure::Unanswered { theirs: NatKind::Unknown, .. }) => {
+                        "have the peer name two servers that say what its NAT is, by --stun HOST:PORT"
+                    }
+                    Why::Failed(Failure::Ended(EndCode::Refused)) => {
+                        "run it again in a few minutes: a peer tries few direct paths with strangers; with those in its topics it tries more"
+                    }
                     Why::Failed(Failure::Hopeless { ours: NatKind::Random | NatKind::Sequential, .. }) => {
                         "forward a UDP port at the router of this side, or use IPv6 on both sides"
                     }
@@ -138,8 +161,12 @@ fn rank(class: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::super::findings::{Asked, Clock};
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use swarm::{Carrier, PeerId};
+
     use super::*;
-    use swarm::PeerId;
 
     fn found() -> Findings {
         Findings { ips: vec!["192.168.1.2".parse().unwrap()], clock: Clock::now(), ..Findings::default() }
@@ -156,8 +183,20 @@ mod tests {
         assert_eq!(class(&Findings { ips: Vec::new(), ..found() }), "offline");
         assert_eq!(class(&Findings { clock: Clock { unix: 7 }, ..found() }), "clock");
         assert_eq!(class(&found()), "unasked");
-        let asked = vec![Asked::stun("host:1", false)];
-        assert_eq!(class(&Findings { asked, ..found() }), "blocked");
+        let name = "host:1".to_owned();
+        for (unknown, expected) in [(BTreeSet::new(), "blocked"), (BTreeSet::from([name.clone()]), "unresolved")] {
+            let asked = vec![Asked::stun(&name, false, &unknown)];
+            assert_eq!(class(&Findings { asked, ..found() }), expected);
+        }
+        // A session that TCP carries says nothing of UDP.
+        for (carrier, expected, udp) in
+            [(Carrier::Tcp, "blocked", Some(false)), (Carrier::Udp, "connected", Some(true))]
+        {
+            let node = Asked { after: Some(Duration::ZERO), carrier: Some(carrier), ..Asked::of(name.clone(), "node") };
+            let found = Findings { asked: vec![node], ..found() };
+            assert_eq!((class(&found), found.udp()), (expected, udp));
+        }
+        assert_eq!(found().udp(), None);
         let mut seen = found();
         for (mapping, filtering, translated, expected) in [
             (Mapping::Unknown, Filtering::Unknown, None, "seen"),

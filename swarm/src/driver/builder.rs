@@ -95,7 +95,7 @@ impl Builder {
         self
     }
 
-    /// Adds an address to listen on; a port of 0 is one of the system's choice. Any number of them, 16 at most: sessions
+    /// Adds an address to listen on; a port of 0 is one of the system's choice. Up to 16 of them: sessions
     /// go on by the socket they came in by, and dials by the one that fits the address. Default: every interface, IPv4
     /// and, where there is any, IPv6, on the same port if it is free.
     pub fn listen(self, addr: SocketAddr) -> Self {
@@ -112,9 +112,7 @@ impl Builder {
     /// # drop(builder); Ok(()) }
     /// ```
     pub fn listen_on(mut self, addr: ListenAddr) -> Self {
-        if self.listen.len() < LISTENERS {
-            self.listen.push(addr);
-        }
+        self.listen.push(addr);
         self
     }
 
@@ -434,6 +432,9 @@ impl Builder {
         }
         let seed = Seed::from_os().or(Err(BindError::Entropy))?;
         let transports = numbered(std::mem::take(&mut self.transports))?;
+        if self.listen.len() > LISTENERS {
+            return Err(BindError::TooMany { limit: LISTENERS });
+        }
         let (sockets, listeners) = match self.listen.is_empty() && !transports.is_empty() {
             true => (Vec::new(), Vec::new()),
             false => bind::all(&self.listen, self.preset)?,

@@ -171,7 +171,8 @@ impl Driver {
                     (Task::Peer(_), Some(peer)) => {
                         self.node.suggest_found(peer, &candidate.addrs, &candidate.relays, true, now)
                     }
-                    (_, peer) => self.node.suggest_candidate(peer, &candidate.addrs, now),
+                    (_, Some(peer)) => self.node.suggest_found(peer, &candidate.addrs, &candidate.relays, false, now),
+                    (_, None) => self.node.suggest_candidate(None, &candidate.addrs, now),
                 };
             }
         }

@@ -228,7 +228,8 @@ impl Swarm {
         self.shared.outward.borrow().relays.clone()
     }
 
-    /// Names a relay, as `Builder::relays` does. One without an id is dialled to learn that. Returns its id.
+    /// Names a relay, as `Builder::relays` does. One without an id is dialled to learn that, and one that is named by a byte stream to
+    /// open it. Returns its id.
     ///
     /// # Errors
     ///
@@ -239,10 +240,10 @@ impl Swarm {
     /// A future that is dropped has named the relay or has not.
     pub async fn add_relay(&self, relay: impl Into<DialTarget>) -> Result<PeerId, DialError> {
         let target = relay.into();
-        let Resolved { peer, addrs, .. } = target.clone().resolve().await?;
+        let Resolved { peer, addrs, streams } = target.clone().resolve().await?;
         let relay = match peer {
-            Some(peer) => peer,
-            None => self.dial(target).await?.id(),
+            Some(peer) if streams.is_empty() => peer,
+            _ => self.dial(target).await?.id(),
         };
         let added = self.shared.ask(|reply| Command::AddRelay { relay, addrs, again: false, reply }).await;
         match added {

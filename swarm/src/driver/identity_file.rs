@@ -58,21 +58,24 @@ impl IdentityFile {
             ErrorKind::AlreadyExists => IdentityFileError::Exists { path: path.to_owned() },
             kind => IdentityFileError::Unwritable { path: path.to_owned(), kind },
         };
-        let seed = Seed::from_os().or(Err(IdentityFileError::Entropy))?.fork("identity").rng().array();
+        let entropy = Seed::from_os().or(Err(IdentityFileError::Entropy))?;
+        let seed = entropy.fork("identity").rng().array();
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(unwritable)?;
         }
-        let mut options = OpenOptions::new();
-        // Never over a file that came to be meanwhile, nor through a link.
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path).map_err(unwritable)?;
-        let written = writeln!(file, "{{\"version\":{VERSION},\"seed\":\"{}\"}}", HEXLOWER.encode(&seed));
-        if let Err(error) = written.and_then(|()| file.sync_all()) {
-            // Half an identity would be refused the next time; that it cannot be removed either is no more news.
-            let _ = fs::remove_file(path);
-            return Err(unwritable(error));
+        let text = format!("{{\"version\":{VERSION},\"seed\":\"{}\"}}\n", HEXLOWER.encode(&seed));
+        // It gets its name when it is whole: nobody ever reads half an identity, and a crash leaves none.
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(format!(".{}", HEXLOWER.encode(&entropy.fork("name").rng().array::<8>())));
+        let beside = PathBuf::from(beside);
+        let linked = write_new(&beside, &text).and_then(|()| fs::hard_link(&beside, path));
+        // What is left of it is of no use to anybody, whether it can be removed or not.
+        let _ = fs::remove_file(&beside);
+        match linked {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(unwritable(error)),
+            // A file system without links, or one that is full, of which the same comes again.
+            Err(_) => write_new(path, &text).map_err(unwritable)?,
+            Ok(()) => {}
         }
         Ok(Self { seed, version: VERSION, exposed: false, created: true })
     }
@@ -86,7 +89,11 @@ impl IdentityFile {
         let path = path.as_ref();
         match Self::read(path)? {
             Some(read) => Ok(read),
-            None => Self::create(path),
+            None => match Self::create(path) {
+                // Another program was quicker.
+                Err(IdentityFileError::Exists { path }) => Self::read(&path)?.ok_or(IdentityFileError::Exists { path }),
+                made => made,
+            },
         }
     }
 
@@ -186,6 +193,22 @@ pub enum WrongIdentity {
     },
 }
 
+/// Makes a file that only its owner may read, and leaves none that is not whole: never over one that came to be meanwhile, nor
+/// through a link.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // That it cannot be removed either is no more news.
+        let _ = fs::remove_file(path);
+    }
+    written
+}
+
 /// The seed, and the version.
 fn parse(text: &[u8]) -> Result<([u8; 32], u64), WrongIdentity> {
     let object: serde_json::Value = serde_json::from_slice(text).or(Err(WrongIdentity::Format))?;
@@ -242,7 +265,29 @@ mod tests {
         assert_eq!((made.is_new(), read.is_new(), read.is_exposed()), (true, false, false));
         assert!(!format!("{made:?}{read:?}").contains("seed"));
         assert_eq!(made.identity().peer_id(), read.identity().peer_id());
-        assert_eq!(IdentityFile::create(&path).unwrap_err(), IdentityFileError::Exists { path });
+        let exists = IdentityFileError::Exists { path: path.clone() };
+        assert_eq!(IdentityFile::create(&path).unwrap_err(), exists);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn programs_that_start_together_are_one_identity() {
+        let folder = std::env::temp_dir().join(format!("setowire-together-{}", std::process::id()));
+        for round in 0..50 {
+            let path = folder.join(format!("{round}.json"));
+            let ready = std::sync::Barrier::new(4);
+            let all: Vec<IdentityFile> = std::thread::scope(|scope| {
+                let start = || {
+                    ready.wait();
+                    IdentityFile::read_or_create(&path).unwrap()
+                };
+                let tasks: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+                tasks.into_iter().map(|task| task.join().unwrap()).collect()
+            });
+            assert_eq!(all.iter().filter(|file| file.is_new()).count(), 1);
+            assert!(all.iter().all(|file| file.identity().peer_id() == all[0].identity().peer_id()));
+        }
         fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -109,10 +109,12 @@ pub(crate) const STRATEGY_REST: (Duration, usize) = (SEARCH, 256);
 /// Peers that a random walk asked and that have not answered, and how long that is waited for. Beyond it nobody is asked.
 pub(crate) const WALK_UNANSWERED: (usize, Duration) = (5, Duration::from_secs(3));
 
-/// How often a strategy is called, unless it says otherwise, and how often at most.
+/// How often a strategy is called, unless it says otherwise, and how often at most and at least.
 pub(crate) const STRATEGY_TICK: Duration = Duration::from_millis(500);
 /// See [`STRATEGY_TICK`].
 pub(crate) const STRATEGY_SHORTEST_TICK: Duration = Duration::from_millis(10);
+/// See [`STRATEGY_TICK`].
+pub(crate) const STRATEGY_LONGEST_TICK: Duration = Duration::from_hours(24);
 
 /// How long a peer is looked for whom somebody waits for.
 pub(crate) const SEARCH: Duration = Duration::from_secs(30);
@@ -145,8 +147,8 @@ pub(crate) const KNOWN_ADDRS: usize = 8;
 /// Datagrams of one batch where there is no UDP socket whose limit counts.
 pub(crate) const SEGMENTS: usize = 64;
 
-/// What a node listens on beside relays, all kinds together. Of what it begins with, the rest is left out, but for the TCP that a
-/// server adds to its UDP; what is added later is refused.
+/// What a node listens on beside relays, all kinds together, but for the TCP that a server adds to its UDP. More is refused, at the
+/// start too.
 pub(crate) const LISTENERS: usize = 16;
 
 /// Connections that others opened, of one node. Beyond it they are closed at once.
@@ -206,7 +208,7 @@ pub(crate) const TRANSPORT_BATCH: usize = 64 << 10;
 /// See [`TRANSPORT_ARRIVED`].
 pub(crate) const TRANSPORT_ARRIVALS: usize = 16;
 
-/// New connections that wait for the net task. Beyond it they wait in the system.
+/// New connections that wait for the net task, and that it lets in in one turn. Beyond it they wait in the system.
 pub(crate) const ACCEPTED_WAITING: usize = 16;
 
 /// How long accepting pauses when the system has no descriptors left.

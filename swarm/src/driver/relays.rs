@@ -92,6 +92,9 @@ impl Driver {
         });
         self.report_places(&relays);
         let before = std::mem::replace(&mut self.relays.held, held.clone());
+        if before != held {
+            self.tell_sources();
+        }
         before.difference(&held).for_each(|relay| self.pass(Some(SwarmEvent::RelayLost { relay: *relay })));
         held.difference(&before).for_each(|relay| self.pass(Some(SwarmEvent::RelayGained { relay: *relay })));
     }
@@ -99,7 +102,7 @@ impl Driver {
 
 /// Keeps a relay known: its names may lead elsewhere later, and behind an address without an id may be another one.
 async fn keep(target: DialTarget, commands: mpsc::Sender<Command>, mut outward: watch::Receiver<Outward>) {
-    let is_fixed = target.peer.is_some() && target.hosts.is_empty();
+    let is_fixed = target.peer.is_some() && target.hosts.is_empty() && target.streams.is_empty();
     let (mut pause, mut again) = (FIRST_PAUSE, false);
     loop {
         let learned = learn(target.clone(), &commands).await;
@@ -128,11 +131,12 @@ async fn keep(target: DialTarget, commands: mpsc::Sender<Command>, mut outward: 
 async fn learn(target: DialTarget, commands: &mpsc::Sender<Command>) -> Option<(PeerId, Vec<SocketAddr>)> {
     let Resolved { peer, addrs, streams } = target.resolve().await.ok()?;
     let relay = match peer {
-        Some(peer) => peer,
-        None => {
+        // Nobody else knows the way by a stream.
+        Some(peer) if streams.is_empty() => peer,
+        peer => {
             let (reply, answer) = oneshot::channel();
             let (addrs, relays, way) = (addrs.clone(), Vec::new(), crate::DialWay::Direct);
-            commands.send(Command::Dial { peer: None, addrs, streams, relays, way, reply }).await.ok()?;
+            commands.send(Command::Dial { peer, addrs, streams, relays, way, reply }).await.ok()?;
             answer.await.ok()?.ok()?
         }
     };

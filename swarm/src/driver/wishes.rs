@@ -86,6 +86,8 @@ impl Driver {
             let Some(command) = self.request.take().or_else(|| self.requests.try_recv().ok()) else {
                 return taken;
             };
+            // Whoever asked may have left something before: events that tell of what is done now have to reach him.
+            self.take_changes(now);
             self.apply(command, now);
         }
         COMMANDS_PER_TURN

@@ -63,6 +63,19 @@ async fn a_socket_that_is_added_is_dialled_and_one_that_is_stopped_is_silent() {
     assert!(within(second.dial((a.id(), new.addr()))).await.is_ok());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_events_before_something_is_added_hears_of_it() {
+    let a = one().await;
+    // The net task may be anywhere in its turn.
+    for _ in 0..200 {
+        let mut events = a.events();
+        let at = a.listen(tcp()).await.unwrap();
+        gained(&mut events, at).await;
+        assert!(a.stop_listening(at).await);
+        lost(&mut events, at).await;
+    }
+}
+
 #[tokio::test]
 async fn connections_outlive_their_listener_whose_port_is_free_at_once() {
     let (a, b) = (one().await, one().await);
@@ -98,6 +111,8 @@ async fn what_cannot_be_listened_on_changes_nothing() {
     a.shutdown(Duration::ZERO).await;
     assert_eq!(a.listen(tcp()).await, Err(BindError::Closed));
     assert!(!a.stop_listening(taken).await && a.stop_listening_all().await == 0);
+    let many = (0..17).fold(builder(), |builder, _| builder.listen_on(tcp()));
+    assert_eq!(many.bind().await.unwrap_err(), BindError::TooMany { limit: 16 });
 }
 
 #[tokio::test]

@@ -102,6 +102,21 @@ async fn gained(events: &mut Events) -> PeerId {
 }
 
 #[tokio::test]
+async fn a_relay_may_be_named_by_the_stream_that_leads_to_it() {
+    let tcp = "tcp://127.0.0.1:0".parse().unwrap();
+    let relay = on(V4).listen_on(tcp).serve_relay(ServeRelay::Always).bind().await.unwrap();
+    // Its UDP has another port.
+    let at = relay.listeners()[1].addr();
+    for name in [format!("tcp://{}@{at}", relay.id()), format!("tcp://{at}")] {
+        let b = on(V4).relays([name.parse::<DialTarget>().unwrap()]).bind().await.unwrap();
+        places(&b, 1).await;
+        let later = on(V4).bind().await.unwrap();
+        assert_eq!(within(later.add_relay(name.parse::<DialTarget>().unwrap())).await, Ok(relay.id()));
+        places(&later, 1).await;
+    }
+}
+
+#[tokio::test]
 async fn an_id_is_enough_where_relays_are_found_in_the_table() {
     let relay = relay().await;
     let beside = |family| on(family).bootstrap([addr(&relay, family)]).use_relays(true);

@@ -96,6 +96,31 @@ async fn who_only_looks_leaves_nothing_at_a_piping_server_but_for_whom_he_found(
     assert!(paths.len() <= 2, "one place and one inbox: {paths:?}");
 }
 
+/// Two who have no family of addresses in common, at a server of each kind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_no_address_for_the_other_is_met_through_a_relay() {
+    let relay = crate::relays::relay().await;
+    let at = relay.local_addrs().into_iter().find(std::net::SocketAddr::is_ipv6).unwrap();
+    for manner in [Manner::Bootstrap, Manner::Piping] {
+        let server = Server::start(manner).await;
+        let node = |on: &str| {
+            let node = alone().listen(on.parse().unwrap()).use_relays(true);
+            if matches!(manner, Manner::Bootstrap) {
+                node.http_bootstrap([&server.url])
+            } else {
+                node.piping([&server.url])
+            }
+        };
+        let b = node("[::1]:0").relays([at]).bind().await.unwrap();
+        crate::relays::places(&b, 1).await;
+        let a = node("127.0.0.1:0").bind().await.unwrap();
+        let (at_b, at_a) = (b.join("lobby").unwrap(), a.join("lobby").unwrap());
+        tokio::join!(joined(&at_a, &b), joined(&at_b, &a));
+        let there = a.peers().await.into_iter().find(|info| info.id == b.id()).unwrap();
+        assert_eq!(there.relay, Some(relay.id()));
+    }
+}
+
 /// What a server says that is no help, and that nothing else is held up by it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_that_are_no_help_are_told_of_and_delay_nobody() {
@@ -132,7 +157,7 @@ async fn servers_that_are_no_help_are_told_of_and_delay_nobody() {
     assert!(busy.pause.unwrap() >= Duration::from_secs(7));
     assert!(busy.to_string().contains("503 from 127.0.0.1:") && busy.to_string().contains("retry in "), "{busy}");
     says(|error| matches!(error, SourceError::Status { status: 302, .. })).await;
-    says(|error| matches!(error, SourceError::TooLong { max: 262_144, .. })).await;
+    says(|error| matches!(error, SourceError::Oversized { max: 262_144, .. })).await;
     says(|error| matches!(error, SourceError::Unresolved { host, .. } if host == "nobody.invalid")).await;
     says(|error| matches!(error, SourceError::Unreachable { kind: std::io::ErrorKind::ConnectionRefused, .. })).await;
     says(|error| matches!(error, SourceError::TimedOut { .. })).await;

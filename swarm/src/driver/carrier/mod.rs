@@ -36,7 +36,9 @@ use self::connection::{Arrival, Inbox, Outbox, Start, What, spawn};
 pub(super) use self::listen::Listener;
 use self::listen::{Accepting, Newcomer};
 pub(super) use self::transports::{Brought, Given, Transports};
-use super::limits::{ARRIVALS, ARRIVALS_PER_TURN, PROOF, RECONNECT, STREAM_IDLE, STREAM_QUEUE, UNPROVED_QUEUE};
+use super::limits::{
+    ACCEPTED_WAITING, ARRIVALS, ARRIVALS_PER_TURN, PROOF, RECONNECT, STREAM_IDLE, STREAM_QUEUE, UNPROVED_QUEUE,
+};
 use crate::carrier::{Carrier, ListenAddr};
 use crate::node::{ACCEPTED, Node};
 
@@ -170,13 +172,18 @@ impl Carriers {
 
     /// Takes in what came. Returns whether there is more, and whether there were datagrams.
     pub(super) fn receive(&mut self, node: &mut Node, now: Instant) -> (bool, bool) {
-        while let Some(newcomer) = self.newcomer.take().or_else(|| self.newcomers.try_recv().ok()) {
+        let mut more = true;
+        for _ in 0..ACCEPTED_WAITING {
+            let Some(newcomer) = self.newcomer.take().or_else(|| self.newcomers.try_recv().ok()) else {
+                more = false;
+                break;
+            };
             self.let_in(newcomer, now);
         }
         let mut came = false;
         for _ in 0..ARRIVALS_PER_TURN {
             let Some(arrival) = self.arrival.take().or_else(|| self.arrivals.try_recv().ok()) else {
-                return (false, came);
+                return (more, came);
             };
             let Arrival { link, serial, what } = arrival;
             if self.open.get(&link).is_none_or(|connection| connection.serial != serial) {

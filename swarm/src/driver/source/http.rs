@@ -7,7 +7,7 @@ use std::time::Duration;
 use data_encoding::HEXLOWER;
 use reqwest::Method;
 
-use super::meeting::Meetings;
+use super::meeting::{Left, Meetings};
 use super::web::{ANSWER, Server, Web};
 use super::{Found, Outcome, Pace, Source, Us};
 use crate::clock;
@@ -43,11 +43,12 @@ impl HttpSource {
             let path = format!("{SEALED}/{}", HEXLOWER.encode(place.name()));
             let answer = self.web.ask(&self.server, Method::GET, (&path, None), None, ANSWER).await?;
             for body in rendezvous::listed(&answer) {
-                let Some((peer, addrs)) = self.meetings.read((&place, place.name()), body, unix) else { continue };
+                let Some(left) = self.meetings.read((&place, place.name()), body, unix) else { continue };
+                let Left { peer, addrs, relays } = left;
                 // What lies in the place of a peer counts if it is that one's.
                 let is_wanted = !matches!(task, Task::Peer(wanted) if wanted != peer);
                 if is_wanted && known.insert(peer) {
-                    found.push(Some(peer), addrs).await;
+                    found.push_via(Some(peer), addrs, relays).await;
                 }
             }
         }

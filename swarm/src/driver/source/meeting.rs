@@ -9,6 +9,8 @@ use crypto::rendezvous::{self, Rendezvous};
 use crypto::{Identity, Rng, Seed};
 use framing::limits::MAX_RECORD_ADDRESSES;
 use framing::record::{Record, SignedRecord};
+use framing::voucher::Voucher;
+use relay::client::Named;
 
 use super::{Reach, Us};
 use crate::PeerId;
@@ -30,6 +32,15 @@ impl Span {
     pub(crate) fn has(&self, addr: &SocketAddr) -> bool {
         addr.port() != 0 && Reach::of(addr.ip()).is_some_and(|reach| (self.near..=self.far).contains(&reach))
     }
+}
+
+/// Who left a body, and where he is as far as he may be dialled there.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) peer: PeerId,
+    pub(crate) addrs: Vec<SocketAddr>,
+    /// Those that say that they have a place for him.
+    pub(crate) relays: Vec<Named>,
 }
 
 /// What one node says at one server, and reads there.
@@ -74,7 +85,7 @@ impl Meetings {
         Some(Rendezvous::new(meeting, &secret, day))
     }
 
-    /// Where we are, signed at `unix`, sealed for a place or an inbox in it.
+    /// Where we are and which relays have a place for us, signed at `unix`, sealed for a place or an inbox in it.
     pub(crate) fn body(
         &self,
         (place, name): (&Rendezvous, &[u8; rendezvous::NAME]),
@@ -84,11 +95,14 @@ impl Meetings {
     ) -> Result<Vec<u8>, SourceError> {
         let mut addresses: Vec<SocketAddr> = us.addrs.iter().copied().filter(|addr| self.span.has(addr)).collect();
         addresses.truncate(MAX_RECORD_ADDRESSES);
-        if addresses.is_empty() {
+        let is_of_use =
+            |voucher: &Voucher| voucher.holds_at(unix) && voucher.addresses().any(|addr| self.span.has(&addr));
+        let vouchers: Vec<Voucher> = us.record.iter().flat_map(SignedRecord::vouchers).filter(is_of_use).collect();
+        if addresses.is_empty() && vouchers.is_empty() {
             return Err(SourceError::NoAddress);
         }
         let sequence = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
-        let record = Record { sequence, expires: unix.saturating_add(HOLDS), addresses, ..Record::default() };
+        let record = Record { sequence, expires: unix.saturating_add(HOLDS), addresses, vouchers, ..Record::default() };
         // All that could be wrong with an address was left out above.
         let record = record.sign(&self.identity).map_err(|_refused| SourceError::NoAddress)?;
         let text = record.as_bytes();
@@ -96,13 +110,13 @@ impl Meetings {
         place.seal(name, text, rng).map_err(|_long| too_long)
     }
 
-    /// Who left a body, and where he is as far as he may be dialled there; `None` if it counts for nothing at `unix` or is ours.
+    /// What a body says; `None` if it counts for nothing at `unix` or is ours.
     pub(crate) fn read(
         &self,
         (place, name): (&Rendezvous, &[u8; rendezvous::NAME]),
         body: &[u8],
         unix: Duration,
-    ) -> Option<(PeerId, Vec<SocketAddr>)> {
+    ) -> Option<Left> {
         let mut body = body.to_vec();
         let record = SignedRecord::decode(place.open(name, &mut body)?).ok()?;
         let peer = PeerId::from(record.peer());
@@ -110,7 +124,13 @@ impl Meetings {
             return None;
         }
         let addrs: Vec<SocketAddr> = record.addresses().filter(|addr| self.span.has(addr)).collect();
-        (!addrs.is_empty()).then_some((peer, addrs))
+        let named = |voucher: Voucher| {
+            let addrs = voucher.addresses().filter(|addr| self.span.has(addr)).collect();
+            Named { relay: voucher.relay(), addrs }
+        };
+        let relays = record.vouchers().filter(|voucher| voucher.holds_at(unix)).map(named);
+        let relays: Vec<Named> = relays.filter(|named| !named.addrs.is_empty()).collect();
+        (!addrs.is_empty() || !relays.is_empty()).then_some(Left { peer, addrs, relays })
     }
 }
 

@@ -88,7 +88,7 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// Its name.
     const NAME: discovery::Source;
 
-    /// Whether it says all of our addresses, and so has to say them anew when they change.
+    /// Whether it says all of our addresses and relays, and so has to say them anew when they change.
     const NAMES_ADDRESSES: bool = false;
 
     /// How often it may be asked.

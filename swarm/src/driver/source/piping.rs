@@ -8,11 +8,12 @@ use std::time::Duration;
 use crypto::Rng;
 use crypto::rendezvous::Rendezvous;
 use data_encoding::HEXLOWER;
+use relay::client::Named;
 use reqwest::Method;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-use super::meeting::Meetings;
+use super::meeting::{Left, Meetings};
 use super::web::{Server, Web, is_taken};
 use super::{Found, Outcome, Pace, Source, Us};
 use crate::discovery::{self, SourceError, Task};
@@ -53,8 +54,8 @@ pub(crate) trait Language: Debug + Send + Sync + 'static {
 
 /// Somebody who was heard at a piping server.
 pub(crate) trait Stranger: Send + Sync {
-    /// Who, if he says so in a way that counts, and where.
-    fn candidate(&self) -> (Option<PeerId>, Vec<SocketAddr>);
+    /// Who, if he says so in a way that counts, where, and behind which relays.
+    fn candidate(&self) -> (Option<PeerId>, Vec<SocketAddr>, Vec<Named>);
 
     /// Where he is told of us.
     fn inbox(&self) -> String;
@@ -148,8 +149,8 @@ impl<L: Language> PipingSource<L> {
                 () = sleep_until(until) => break,
             };
             let Some(stranger) = body.and_then(|body| self.language.hear(&place, in_inbox, &body)) else { continue };
-            let (peer, addrs) = stranger.candidate();
-            found.push(peer, addrs).await;
+            let (peer, addrs, relays) = stranger.candidate();
+            found.push_via(peer, addrs, relays).await;
             if !in_inbox {
                 met.push(stranger);
                 // Whom we found is told at once.
@@ -195,14 +196,13 @@ pub(crate) struct Sealed(pub(crate) Meetings);
 
 /// A native node.
 pub(crate) struct Signed {
-    peer: PeerId,
-    addrs: Vec<SocketAddr>,
+    left: Left,
     inbox: [u8; crypto::rendezvous::NAME],
 }
 
 impl Stranger for Signed {
-    fn candidate(&self) -> (Option<PeerId>, Vec<SocketAddr>) {
-        (Some(self.peer), self.addrs.clone())
+    fn candidate(&self) -> (Option<PeerId>, Vec<SocketAddr>, Vec<Named>) {
+        (Some(self.left.peer), self.left.addrs.clone(), self.left.relays.clone())
     }
 
     fn inbox(&self) -> String {
@@ -244,8 +244,9 @@ impl Language for Sealed {
     fn hear(&self, place: &Rendezvous, in_inbox: bool, body: &[u8]) -> Option<Signed> {
         let ours = place.inbox(self.0.id().as_bytes());
         let name = if in_inbox { &ours } else { place.name() };
-        let (peer, addrs) = self.0.read((place, name), body, clock::epoch().unix)?;
-        Some(Signed { peer, addrs, inbox: place.inbox(peer.as_bytes()) })
+        let left = self.0.read((place, name), body, clock::epoch().unix)?;
+        let inbox = place.inbox(left.peer.as_bytes());
+        Some(Signed { left, inbox })
     }
 
     fn rng(&self) -> Rng {

@@ -48,7 +48,7 @@ pub(super) async fn run<S: Source>(
             if new.us.port != known.us.port {
                 schedule.repeat(|task| matches!(task, Task::Announce(_) | Task::AnnounceNode), now);
             }
-            if S::NAMES_ADDRESSES && new.us.addrs != known.us.addrs {
+            if S::NAMES_ADDRESSES && (new.us.addrs != known.us.addrs || new.us.record != known.us.record) {
                 schedule.repeat(|task| !task.is_search(), now);
             }
             if new.us.record != known.us.record {

@@ -15,7 +15,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{ATTEMPT, Reports, Sources};
 use crate::discovery::{Progress, Source, SourceError, Task};
-use crate::driver::limits::{STRATEGIES, STRATEGY_DIALS, STRATEGY_REST, STRATEGY_SHORTEST_TICK, STRATEGY_TICK};
+use crate::driver::limits::{
+    STRATEGIES, STRATEGY_DIALS, STRATEGY_LONGEST_TICK, STRATEGY_REST, STRATEGY_SHORTEST_TICK, STRATEGY_TICK,
+};
 use crate::driver::shared::Shared;
 use crate::driver::target::DialTarget;
 use crate::{PeerId, clock};
@@ -68,7 +70,7 @@ pub trait Strategy: fmt::Debug + Send + 'static {
     /// Why nobody can be named. The next step is tried all the same, at its time.
     fn step(&mut self, around: &StrategyContext) -> impl Future<Output = Result<Vec<DialTarget>, SourceError>> + Send;
 
-    /// The pause from one step to the next, at least 10 ms. Asked once, when the node starts. Default: half a second.
+    /// The pause from one step to the next, at least 10 ms and at most a day. Asked once, when the node starts. Default: half a second.
     fn every(&self) -> Duration {
         STRATEGY_TICK
     }
@@ -182,7 +184,7 @@ async fn run(strategy: Box<dyn Stepping>, around: StrategyContext, report: watch
 }
 
 async fn go(mut strategy: Box<dyn Stepping>, around: StrategyContext, report: watch::Sender<Vec<Progress>>) {
-    let every = strategy.pause().max(STRATEGY_SHORTEST_TICK);
+    let every = strategy.pause().clamp(STRATEGY_SHORTEST_TICK, STRATEGY_LONGEST_TICK);
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut dials, mut lately) = (JoinSet::new(), Lately::default());

@@ -120,7 +120,7 @@ impl Web {
             let chunk = timeout_at(until, response.chunk()).await;
             let Some(chunk) = chunk.map_err(|_elapsed| timed_out.clone())?.map_err(failed)? else { return Ok(answer) };
             if answer.len() + chunk.len() > MAX_ANSWER {
-                return Err(SourceError::TooLong { len: answer.len() + chunk.len(), max: MAX_ANSWER });
+                return Err(SourceError::Oversized { host: server.host.clone(), max: MAX_ANSWER });
             }
             answer.extend_from_slice(&chunk);
         }

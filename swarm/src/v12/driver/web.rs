@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crypto::v12::{NodeId, TopicHash};
 use crypto::{Rng, Seed};
+use relay::client::Named;
 use reqwest::Method;
 use serde_json::json;
 
@@ -100,8 +101,8 @@ pub(crate) struct Unproved {
 }
 
 impl Stranger for Unproved {
-    fn candidate(&self) -> (Option<PeerId>, Vec<SocketAddr>) {
-        (None, self.addrs.clone())
+    fn candidate(&self) -> (Option<PeerId>, Vec<SocketAddr>, Vec<Named>) {
+        (None, self.addrs.clone(), Vec::new())
     }
 
     fn inbox(&self) -> String {
