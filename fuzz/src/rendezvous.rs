@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crypto::Identity;
-use framing::limits::MAX_RECORD_ADDRESSES;
+use framing::limits::{MAX_RECORD_ADDRESSES, MAX_RECORD_VOUCHERS, MAX_VOUCHER_ADDRESSES};
 use swarm::TopicId;
 use swarm::discovery::Reach;
 use swarm::fuzzing::{self, Server};
@@ -51,7 +51,8 @@ pub fn rendezvous(data: &[u8]) {
         1 => {
             let body = ours.seal(input.rest());
             if let Some((_, addrs)) = body.and_then(|body| ours.read(&body, UNIX)) {
-                assert!(!addrs.is_empty() && addrs.len() <= MAX_RECORD_ADDRESSES);
+                let most = MAX_RECORD_ADDRESSES + MAX_RECORD_VOUCHERS * MAX_VOUCHER_ADDRESSES;
+                assert!(!addrs.is_empty() && addrs.len() <= most);
                 assert!(addrs.iter().all(|addr| ours.has(addr)));
             }
         }
