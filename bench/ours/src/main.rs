@@ -2,7 +2,8 @@
 //!
 //! One node listens. What connects is one node as well, except where the work wants several connections to the listener at
 //! a time: two nodes have one session with each other, so there each connection is of a node, and with it an identity and a
-//! socket, of its own. All of them are there before anything is measured.
+//! socket, of its own. All of them are there before anything is measured. Where connections follow each other, two nodes take
+//! turns: one that has said goodbye waits for the answer before it connects to the same peer again, which nobody else does.
 //!
 //! Settings that are not the defaults: 1452 bytes at most where the work says so, no tickets where nothing is resumed, a
 //! limit on handshakes per second that is out of the way, and no hash table: nobody is looked for here, and none of the others
@@ -10,7 +11,7 @@
 
 mod stream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::process::ExitCode;
@@ -84,7 +85,7 @@ enum Source {
 /// The nodes that connect.
 #[derive(Debug)]
 struct Dialer {
-    idle: Arc<Mutex<Vec<Swarm>>>,
+    idle: Arc<Mutex<VecDeque<Swarm>>>,
     to: (PeerId, SocketAddr),
     requests: bool,
 }
@@ -103,7 +104,7 @@ struct Session {
 #[derive(Debug)]
 enum End {
     /// A node that goes back to the others when the session is closed.
-    Client(Arc<Mutex<Vec<Swarm>>>, Swarm),
+    Client(Arc<Mutex<VecDeque<Swarm>>>, Swarm),
     Server(Queue<Opened>),
 }
 
@@ -196,15 +197,16 @@ impl Library for Setowire {
 
     async fn dialer(settings: &Settings, ticket: &str) -> Result<Dialer> {
         let (addr, id) = ticket.split_once('/').context("a ticket without an id")?;
-        let mut idle = Vec::new();
-        for _ in 0..parallel(settings.work) {
-            idle.push(node(settings).await?);
+        let mut idle = VecDeque::new();
+        let turns = if matches!(settings.work, Work::Connects { .. }) { 2 } else { 1 };
+        for _ in 0..turns * parallel(settings.work) {
+            idle.push_back(node(settings).await?);
         }
         Ok(Dialer { idle: Arc::new(Mutex::new(idle)), to: (id.parse()?, addr.parse()?), requests: asks(settings.work) })
     }
 
     async fn dial(dialer: &Dialer) -> Result<Session> {
-        let swarm = dialer.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let swarm = dialer.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let swarm = swarm.context("more connections than nodes")?;
         let peer = swarm.dial(dialer.to).await?;
         let end = End::Client(Arc::clone(&dialer.idle), swarm);
@@ -302,7 +304,7 @@ impl Connection for Session {
     async fn close(self) {
         self.peer.disconnect(Duration::ZERO).await;
         if let End::Client(idle, node) = &*self.end {
-            idle.lock().unwrap_or_else(PoisonError::into_inner).push(node.clone());
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push_back(node.clone());
         }
     }
 }

@@ -53,18 +53,25 @@ impl Ready {
         }
     }
 
-    /// Ready when there is something for the net task, which alone may ask.
-    pub(crate) fn poll_woken(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Ready when there is something for the net task, which alone may ask: says whether that may be elsewhere than in the
+    /// sessions.
+    pub(crate) fn poll_woken(&self, cx: &Context<'_>) -> Poll<bool> {
         let mut listed = self.listed();
-        if std::mem::take(&mut listed.woken) || !listed.conns.is_empty() {
+        let woken = std::mem::take(&mut listed.woken);
+        if woken || !listed.conns.is_empty() {
             listed.waker = None;
-            return Poll::Ready(());
+            return Poll::Ready(woken);
         }
         match &mut listed.waker {
             Some(waker) => waker.clone_from(cx.waker()),
             None => listed.waker = Some(cx.waker().clone()),
         }
         Poll::Pending
+    }
+
+    /// The net task is at work: it looks before it waits again, and where it lets others go first it is not to be called back.
+    pub(crate) fn is_awake(&self) {
+        self.listed().waker = None;
     }
 
     fn push(&self, conn: &Arc<Conn>) {
@@ -80,6 +87,13 @@ impl Ready {
     /// Moves the listed sessions into `into`, which is empty.
     pub(crate) fn take(&self, into: &mut Vec<Arc<Conn>>) {
         std::mem::swap(&mut self.listed().conns, into);
+    }
+}
+
+/// The bell of what the net task does not ask on each wake.
+impl std::task::Wake for Ready {
+    fn wake(self: Arc<Self>) {
+        Self::wake(&self);
     }
 }
 
@@ -356,8 +370,7 @@ impl Conn {
 
     // ---- the side of the net task ----
 
-    /// Takes what there is to do. Messages and datagrams are taken only into empty buffers, and `tasks` is one. Says
-    /// whether the reader of the inbox has room.
+    /// Takes what there is to do, into empty buffers only. Says whether the reader of the inbox has room.
     pub(crate) fn take(&self, messages: &mut Vec<u8>, datagrams: &mut Vec<u8>, tasks: &mut Vec<Task>) -> bool {
         let mut state = self.state();
         state.listed = false;
@@ -371,7 +384,9 @@ impl Conn {
             room = true;
         }
         let inbox_room = state.inbox.as_ref().is_none_or(|inbox| inbox.bytes.len() < INBOX_BYTES);
-        std::mem::swap(&mut state.tasks, tasks);
+        if tasks.is_empty() {
+            std::mem::swap(&mut state.tasks, tasks);
+        }
         self.made_room(state, room);
         inbox_room
     }

@@ -11,6 +11,13 @@ pub(crate) const COMMANDS_PER_TURN: usize = 64;
 /// Batches sent in one turn: 1 MiB at most, after which the sockets are read again.
 pub(crate) const TRANSMITS_PER_TURN: usize = 16;
 
+/// Requests, answers and writes of handles that one visit to a session does, before what it did leaves. With all of them in one
+/// batch either side would wait while the other works: 100 requests at a time are a quarter faster by halves.
+pub(crate) const TASKS_PER_VISIT: usize = 64;
+
+/// Visits in one turn to sessions whose handles want more than a visit does. Beyond it others come first.
+pub(crate) const VISITS_PER_TURN: usize = 32;
+
 /// Messages of one peer that wait to be handed to its session, in bytes with their lengths; a larger one is taken when
 /// nothing waits. When full, the sender waits. As much again may be half handed over.
 pub(crate) const OUTBOX_BYTES: usize = 256 << 10;

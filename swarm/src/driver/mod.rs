@@ -3,7 +3,8 @@
 //! Everything that touches the outside world is here: sockets, the clock, the task. Each turn of the task takes in what
 //! the sockets have, lets timers fire, lets whoever was given something answer, takes what the handles want, visits every
 //! session that something happened in, and sends; every step has a budget. Then it waits, for the first of: a handle,
-//! the node's deadline, a datagram, or (while one batch could not be sent) room in the socket.
+//! the node's deadline, a datagram, or (while one batch could not be sent) room in the socket. What seldom has something, commands
+//! and connections and sources, is asked only after it rang a bell.
 //!
 //! | file | content |
 //! |---|---|
@@ -75,7 +76,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use peer::Handle;
@@ -109,7 +110,7 @@ use self::extra::{Extra, Stun};
 use self::finding::Searches;
 use self::hash_table::HashTable;
 use self::lan::Lan;
-use self::limits::{ASLEEP, COMMANDS_PER_TURN, SEGMENTS};
+use self::limits::{ASLEEP, COMMANDS_PER_TURN, SEGMENTS, VISITS_PER_TURN};
 use self::listening::Listeners;
 use self::publications::Waiting;
 use self::relays::{Outward, Relays};
@@ -168,6 +169,9 @@ pub struct Driver {
     house_due: Instant,
     /// When the last turn ended, and until when it meant to wait.
     slept: Option<Instant>,
+    /// Commands, connections, transports and sources had nothing when they were asked, and ring this when they have.
+    bell: Waker,
+    is_quiet: bool,
 
     sessions: BTreeMap<Handle, Session>,
     roster: Roster,
@@ -177,6 +181,8 @@ pub struct Driver {
     ready: Vec<Arc<Conn>>,
     /// Sessions with datagrams that wait for others to leave.
     waiting: Vec<Handle>,
+    /// Sessions whose handles wanted more than a visit does.
+    unfinished: Vec<Handle>,
     /// Sessions with messages that nobody has taken.
     unread: BTreeSet<Handle>,
     /// Sessions that were visited since their memory was looked at.
@@ -250,11 +256,14 @@ impl Driver {
             was_alone: true,
             house_due: now,
             slept: None,
+            bell: Waker::from(Arc::clone(&shared.ready)),
+            is_quiet: false,
             sessions: BTreeMap::new(),
             roster: Roster::new(Arc::clone(&shared)),
             work: Vec::new(),
             ready: Vec::new(),
             waiting: Vec::new(),
+            unfinished: Vec::new(),
             unread: BTreeSet::new(),
             used: Vec::new(),
             due: None,
@@ -308,6 +317,10 @@ impl Driver {
                 }
                 now = clock::now();
             }
+            if came {
+                // Whoever was given something may want more than sessions do: to dial, or to part.
+                more |= self.take_commands(now) == COMMANDS_PER_TURN;
+            }
             more |= self.give_out(now);
             if self.is_over(now) {
                 break;
@@ -343,12 +356,14 @@ impl Driver {
     /// The first half of a turn: whatever there is goes to whoever it is for. Returns whether there is more, and
     /// whether anything came that somebody may answer.
     fn take_in(&mut self, now: Instant) -> (bool, bool) {
-        if self.slept.take().is_some_and(|until| now.saturating_duration_since(until) > ASLEEP) {
+        let until = self.slept.take();
+        if until.is_some_and(|until| now.saturating_duration_since(until) > ASLEEP) {
             self.node.set_epoch(clock::epoch());
             self.node.handle_resume(now);
         }
         let (mut more, came) = self.receive(now);
-        if self.node.poll_timeout().is_some_and(|deadline| deadline.at <= now) {
+        // What was not due when the wait began is not due yet if the wait was cut short.
+        if until.is_none_or(|until| until <= now) && self.node.poll_timeout().is_some_and(|due| due.at <= now) {
             self.node.handle_timeout(now);
         }
         self.carriers.reconnect(&self.node, now);
@@ -371,13 +386,25 @@ impl Driver {
     /// The second half of a turn: what the handles want, and all packets. Returns whether there is more to do at once.
     fn give_out(&mut self, now: Instant) -> bool {
         self.collect_work();
-        self.visit(now);
+        match self.ending {
+            Some(_) => self.visit_all(now),
+            None => self.visit(now),
+        }
         self.publish_waiting(now);
         self.pass_messages(now);
         self.end(now);
         self.table.report(&mut self.node);
         self.report_relays();
-        let room = self.transmit(now);
+        let mut room = self.transmit(now);
+        for _ in 0..VISITS_PER_TURN {
+            if self.unfinished.is_empty() {
+                break;
+            }
+            self.list_unfinished();
+            self.visit(now);
+            room = self.transmit(now);
+        }
+        self.list_unfinished();
         // What sending brought about.
         self.collect_work();
         room || !self.work.is_empty()
@@ -414,6 +441,8 @@ impl Driver {
             sources,
             subscribers,
             paused,
+            bell,
+            is_quiet,
             ..
         } = self;
         let held_by = held.as_ref().map(|(transmit, _)| transmit.path.link);
@@ -427,12 +456,23 @@ impl Driver {
         // Whichever it is, the next turn looks at everything. What is ready first is asked first, and the others need not
         // be asked then.
         let mut poll = |cx: &mut Context<'_>| {
-            if shared.ready.poll_woken(cx).is_ready() {
+            if let Poll::Ready(woken) = shared.ready.poll_woken(cx) {
+                *is_quiet &= !woken;
                 return Poll::Ready(());
             }
-            if let Poll::Ready(command) = requests.poll_recv(cx) {
-                *request = command;
-                return Poll::Ready(());
+            if !*is_quiet {
+                let bell = &mut Context::from_waker(bell);
+                if let Poll::Ready(command) = requests.poll_recv(bell) {
+                    *request = command;
+                    return Poll::Ready(());
+                }
+                if carriers.poll_ready(bell).is_ready()
+                    || transports.poll_ready(bell).is_ready()
+                    || sources.poll_ready(bell).is_ready()
+                {
+                    return Poll::Ready(());
+                }
+                *is_quiet = true;
             }
             let ready = sockets.iter().enumerate().any(|(at, socket)| {
                 let blocked = blocked == Some(at);
@@ -441,14 +481,12 @@ impl Driver {
             let ready = ready
                 || extra.poll_ready(held_by, cx)
                 || (deadline.is_some() && sleep.as_mut().poll(cx).is_ready())
-                || carriers.poll_ready(cx).is_ready()
-                || transports.poll_ready(cx).is_ready()
                 || lan.as_ref().is_some_and(|lan| lan.poll_readable(cx).is_ready())
-                || sources.poll_ready(cx).is_ready()
                 || room.as_mut().as_pin_mut().is_some_and(|room| room.poll(cx).is_ready());
             if ready { Poll::Ready(()) } else { Poll::Pending }
         };
         std::future::poll_fn(move |cx| poll(cx)).await;
+        self.shared.ready.is_awake();
     }
 
     /// When to wake without any other cause.

@@ -199,6 +199,11 @@ impl Pipe {
         room
     }
 
+    /// Whether there was no room when the net task looked last.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.state().starved
+    }
+
     /// Brings bytes, and takes an empty buffer for them.
     pub(crate) fn deliver(&self, bytes: &mut Vec<u8>) {
         if bytes.is_empty() {

@@ -20,7 +20,7 @@ use self::requests::Calling;
 use self::slots::{Slot, Slots};
 use self::streams::{Piped, hand_over};
 use super::conn::{Call, Conn, Gone, Task, tidy};
-use super::limits::{CALLS, OPENINGS, UNNAMED_SWEEPS};
+use super::limits::{CALLS, OPENINGS, TASKS_PER_VISIT, UNNAMED_SWEEPS};
 use super::pipe::{End, Pipe};
 use super::services::Services;
 use super::shared::Last;
@@ -59,8 +59,10 @@ pub(crate) struct Session {
     pub(crate) failed: Vec<(StreamId, InboundError)>,
     /// What waits until the other side allows more streams.
     openings: VecDeque<Opening>,
-    /// An empty buffer.
+    /// What handles want, taken and not done yet.
     tasks: Vec<Task>,
+    /// More of that than a visit does: it is to be visited again, once what was done has left.
+    pub(crate) unfinished: bool,
     /// No request of ours has to be given up before.
     due: Option<Instant>,
     /// It was visited since its memory was looked at.
@@ -113,6 +115,7 @@ impl Session {
             failed: Vec::new(),
             openings: VecDeque::new(),
             tasks: Vec::new(),
+            unfinished: false,
             due: None,
             used: false,
         }
@@ -131,7 +134,9 @@ impl Session {
         if self.events.is_empty() {
             self.events = Vec::new();
         }
-        self.tasks = Vec::new();
+        if self.tasks.is_empty() {
+            self.tasks = Vec::new();
+        }
         self.streams.tidy();
         for slot in self.streams.values_mut() {
             if let Slot::Piped(piped) = slot {
@@ -160,7 +165,7 @@ impl Session {
             Slot::Answering { bytes } => bytes.is_empty(),
             _ => true,
         };
-        self.pending() == 0 && self.streams.values().all(written)
+        self.tasks.is_empty() && self.pending() == 0 && self.streams.values().all(written)
     }
 
     /// Does everything that can be done now.
@@ -171,10 +176,13 @@ impl Session {
         }
         self.events = events;
         let mut tasks = std::mem::take(&mut self.tasks);
+        let left = tasks.len();
         let inbox_room = self.conn.take(&mut self.messages, &mut self.datagrams, &mut tasks);
-        for task in tasks.drain(..) {
+        for task in tasks.drain(..share(tasks.len())) {
             self.perform(task, peer, visit);
         }
+        // Behind those that were left waits what came meanwhile.
+        self.unfinished = left > 0 || !tasks.is_empty();
         self.tasks = tasks;
         self.send_messages(peer, visit);
         self.send_datagrams(peer, visit);
@@ -260,7 +268,10 @@ impl Session {
         match task {
             Task::Pump(stream) => {
                 self.write(stream, peer);
-                self.read(stream, peer, visit);
+                // What comes is read as it comes, unless there was no room for it.
+                if matches!(self.streams.get_mut(stream), Some(Slot::Piped(piped)) if piped.pipe.is_starved()) {
+                    self.read(stream, peer, visit);
+                }
             }
             Task::Open { head, pipe, reply } => {
                 if self.openings.len() >= OPENINGS {
@@ -372,7 +383,8 @@ impl Session {
             Gone::Disconnected => StreamError::Disconnected,
             Gone::Closed => StreamError::Closed,
         };
-        for task in self.conn.close(gone) {
+        let left = std::mem::take(&mut self.tasks);
+        for task in left.into_iter().chain(self.conn.close(gone)) {
             match task {
                 Task::Open { reply, .. } => drop(reply.send(Err(open_error(gone)))),
                 Task::Call(call) => drop(call.reply.send(Err(request_error(gone)))),
@@ -395,6 +407,14 @@ impl Session {
                 Slot::Naming { .. } | Slot::Hearing(_) | Slot::Thinking { .. } | Slot::Answering { .. } => {}
             }
         }
+    }
+}
+
+/// How much of what waits one visit does: parts of one size, so that the last is not left with a few.
+const fn share(waiting: usize) -> usize {
+    match waiting {
+        0 => 0,
+        _ => waiting.div_ceil(waiting.div_ceil(TASKS_PER_VISIT)),
     }
 }
 
@@ -426,3 +446,18 @@ pub(crate) const fn request_error(gone: Gone) -> RequestError {
 
 /// A time that nobody waits for.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_parted_evenly() {
+        for (waiting, parts) in [(0, vec![]), (1, vec![1]), (64, vec![64]), (65, vec![33, 32]), (200, vec![50; 4])] {
+            let mut left = waiting;
+            let shares = std::iter::from_fn(|| (left > 0).then(|| share(left)).inspect(|share| left -= share));
+            assert_eq!(shares.collect::<Vec<_>>(), parts, "of {waiting}");
+        }
+        assert_eq!(share(0), 0);
+    }
+}

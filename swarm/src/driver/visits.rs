@@ -6,6 +6,7 @@ use peer::Handle;
 use structs::Machine;
 
 use super::Driver;
+use super::limits::VISITS_PER_TURN;
 use super::session::{Session, Visit, earlier};
 
 impl Driver {
@@ -20,6 +21,25 @@ impl Driver {
             self.list(conn.session);
         }
         self.ready = ready;
+    }
+
+    /// Visits until nothing is left of what handles wanted, where it does not have to leave in parts.
+    pub(super) fn visit_all(&mut self, now: Instant) {
+        self.visit(now);
+        for _ in 0..VISITS_PER_TURN {
+            if self.unfinished.is_empty() {
+                break;
+            }
+            self.list_unfinished();
+            self.visit(now);
+        }
+    }
+
+    /// Lists the sessions whose handles wanted more than a visit does.
+    pub(super) fn list_unfinished(&mut self) {
+        let mut unfinished = std::mem::take(&mut self.unfinished);
+        unfinished.drain(..).for_each(|handle| self.list(handle));
+        self.unfinished = unfinished;
     }
 
     pub(super) fn list(&mut self, handle: Handle) {
@@ -54,6 +74,9 @@ impl Driver {
             self.node.with(handle, now, |peer, _| session.visit(peer, &mut visit));
             if session.has_datagrams() {
                 self.waiting.push(handle);
+            }
+            if session.unfinished {
+                self.unfinished.push(handle);
             }
             if session.readable {
                 self.unread.insert(handle);

@@ -111,7 +111,7 @@ impl Driver {
                 if let Some(handle) = self.node.session(&peer) {
                     // What was accepted goes first.
                     self.list(handle);
-                    self.visit(now);
+                    self.visit_all(now);
                     if let Some(session) = self.sessions.get(&handle) {
                         session.conn.refuse();
                         self.shared.disconnect(&session.conn, session.last);

@@ -40,6 +40,26 @@ async fn a_thousand_requests_run_side_by_side() {
     }
 }
 
+/// More answers than one visit to a session does.
+#[tokio::test]
+async fn what_was_answered_before_a_goodbye_arrives() {
+    let (_a, b, ab, ba) = pair().await;
+    let mut requests = b.requests(ECHO).unwrap();
+    let asked: Vec<_> = (0..200u8).map(|n| tokio::spawn(ab.request(ECHO, [n]).into_future())).collect();
+    let mut inbound = Vec::new();
+    while inbound.len() < asked.len() {
+        inbound.push(within(requests.next()).await.unwrap());
+    }
+    for request in inbound {
+        let body = request.body().clone();
+        request.answer(body);
+    }
+    within(ba.disconnect(Duration::from_secs(5))).await;
+    for (n, answer) in asked.into_iter().enumerate() {
+        assert_eq!(within(answer).await.unwrap().unwrap()[..], [n as u8]);
+    }
+}
+
 #[tokio::test]
 async fn every_way_to_fail_has_its_name() {
     const NOBODY: Protocol = Protocol::new("nobody/1");
