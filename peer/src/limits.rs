@@ -84,9 +84,12 @@ pub(crate) const SILENT: Duration = Duration::from_millis(400);
 /// The clock stood still for this long: we were suspended (SPEC 9.6).
 pub(crate) const SUSPEND: Duration = Duration::from_secs(5);
 
-/// A session that was not used for so long gives back what it can make again: longer than the pauses of most talk, and
-/// shorter than the first pause between two PINGs.
-pub(crate) const REST_AFTER: Duration = Duration::from_secs(10);
+/// A session that was not used for so long gives back what it can make again: longer than the pauses of a lively talk,
+/// and a few microseconds when it goes on.
+pub(crate) const REST_AFTER: Duration = Duration::from_secs(2);
+/// And the models of its paths after so long, with a PING: shorter than the first pause between two of them, and longer
+/// than the pauses of what comes in pieces, such as video.
+pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(10);
 
 /// Larger datagrams are tried for when something would fill them, or after so long (SPEC 9.5): a session that is over
 /// before needs none.

@@ -33,7 +33,7 @@ use crate::rtt::{MAX_ACK_DELAY, Rtt};
 use crate::sent::Sent;
 use loss::{detect, repeat_oldest, report};
 use path::{MAX_PROBES, Path};
-use ring::{BY_TIME, Bit, ELICITING, MARKED, MAX_RECORDS, MTU_PROBE, Record, Ring, mask};
+use ring::{BY_TIME, Bit, ELICITING, MARKED, MAX_RECORDS, MTU_PROBE, Ring, mask};
 pub(crate) use types::{Budget, Counts, Outcome, PathChange, PathSlot, PathStart, SentPacket};
 
 /// How many paths a session has at most.
@@ -156,8 +156,8 @@ impl Recovery {
     }
 
     /// Nothing has happened for long, and [nothing is under way](Self::is_settled): gives back what memory a busy time
-    /// left behind.
-    pub(crate) fn rest(&mut self, now: Instant) {
+    /// left behind, and the models of its paths if `forget` says so.
+    pub(crate) fn rest(&mut self, forget: bool, now: Instant) {
         self.forget(now);
         // What only acknowledged may never be acknowledged itself.
         while self.ring.len() > 0 && self.is_settled() {
@@ -168,7 +168,7 @@ impl Recovery {
         // What an acknowledgement says of settled numbers changes nothing, be it true or not.
         self.skipped.retain(|skipped| *skipped >= self.ring.base());
         self.skipped.shrink_to_fit();
-        if self.is_settled() {
+        if forget && self.is_settled() {
             self.paths.iter_mut().flatten().for_each(|path| path.congestion.rest());
         }
     }
@@ -192,6 +192,7 @@ impl Recovery {
     }
 
     /// Takes in a packet that left. On a slot that is not in use it counts as lost.
+    #[inline]
     pub(crate) fn on_sent(&mut self, packet: SentPacket, now: Instant) {
         debug_assert_eq!(packet.pn, self.ring.end(), "packets are numbered in the order they leave");
         if !packet.ack_eliciting || self.ring.is_full() {
@@ -228,8 +229,13 @@ impl Recovery {
         self.counts.sent += 1;
         let seq = path.next_seq;
         path.next_seq += 1;
-        let SentPacket { path: PathSlot(path), size, frames, .. } = packet;
-        self.ring.push(Record { sent_at: now, seq, size, path, flags, frames, snapshot });
+        // Field by field: the record is written where it stays.
+        if let Some(record) = self.ring.push(now) {
+            (record.sent_at, record.seq, record.size) = (now, seq, packet.size);
+            (record.path, record.flags) = (packet.path.0, flags);
+            record.snapshot = snapshot;
+            record.frames = packet.frames;
+        }
     }
 
     /// Takes in an ACK frame.

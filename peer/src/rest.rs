@@ -3,11 +3,12 @@
 //! A session that is used has its keys set up, a model of its path, records of packets and queues with room in them. All
 //! that is several KiB, and all of it is empty, or can be made again, when a session is only kept open. It comes to rest
 //! when it was not used for [`REST_AFTER`] and nothing is under way; a PING and its answer wake it for a round trip. So
-//! whoever asks and answers every few seconds allocates nothing for it, and what is only there costs little.
+//! whoever asks and answers every second allocates nothing for it, and what is only there costs little. What is known
+//! of the speed of a path is kept longer: for [`FORGET_AFTER`], and until the next PING.
 
 use std::time::Instant;
 
-use crate::limits::REST_AFTER;
+use crate::limits::{FORGET_AFTER, REST_AFTER};
 use crate::session::{Context, Session};
 
 impl Session {
@@ -32,7 +33,7 @@ impl Session {
         self.keys.keep_old_until(cx.now);
         self.keys.expire_old(cx.now);
         self.keys.rest();
-        self.recovery.rest(cx.now);
+        self.recovery.rest(cx.now >= self.last_used + FORGET_AFTER, cx.now);
         self.acks.rest();
         self.remote.rest();
         self.outcome = None;

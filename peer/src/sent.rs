@@ -10,8 +10,8 @@ pub(crate) enum Sent {
     Ack { largest: u64 },
     /// Our greeting.
     Hello,
-    /// A range of a stream.
-    Stream { id: StreamId, offset: u64, len: u32, fin: bool },
+    /// A range of a stream, whose sending half had this place: if another stream is there, that one is over.
+    Stream { id: StreamId, offset: u64, len: u32, slot: u16, fin: bool },
     /// Credit for the session.
     MaxData,
     /// Credit for a stream.
@@ -47,4 +47,4 @@ pub(crate) enum Sent {
 /// What one packet carried.
 pub(crate) type SentFrames = SmallVec<[Sent; 2]>;
 
-const _: () = assert!(size_of::<Sent>() <= 32);
+const _: () = assert!(size_of::<Sent>() <= 24);

@@ -58,7 +58,18 @@ impl<T> SequenceMap<T> {
     #[inline]
     #[must_use]
     pub fn get(&self, number: u64) -> Option<&T> {
-        let at = self.place(number).ok()?;
+        let (first, _) = self.rows.front()?;
+        // Without gaps it is as far from the first as its number is from that one's.
+        let ahead = usize::try_from(number.wrapping_sub(*first)).unwrap_or(usize::MAX);
+        match self.rows.get(ahead) {
+            Some((there, value)) if *there == number => Some(value),
+            _ => self.get_among_gaps(number),
+        }
+    }
+
+    #[cold]
+    fn get_among_gaps(&self, number: u64) -> Option<&T> {
+        let at = self.place_among_gaps(number).ok()?;
         self.rows.get(at).map(|(_, value)| value)
     }
 
@@ -120,6 +131,7 @@ impl<T> SequenceMap<T> {
         if self.is_at(ahead, number) { Ok(ahead) } else { self.place_among_gaps(number) }
     }
 
+    #[cold]
     fn place_among_gaps(&self, number: u64) -> Result<usize, usize> {
         let Some(behind) = self.rows.back().and_then(|(last, _)| last.checked_sub(number)) else {
             return Err(self.rows.len());

@@ -316,7 +316,7 @@ mod tests {
             let last = packets.len() as u32;
             for packet in packets {
                 self.now += self.rtt / last;
-                self.sampler.on_acked(&packet, self.now);
+                self.sampler.on_acked(&packet);
                 self.tell(|_| {});
             }
         }
@@ -331,7 +331,7 @@ mod tests {
                 persistent: false,
             };
             change(&mut summary);
-            let sample = self.sampler.take();
+            let sample = self.sampler.take(self.now);
             self.cubic.on_round(&sample, &summary, self.now);
         }
 
@@ -414,7 +414,7 @@ mod tests {
         let mut path = Path::new();
         let packet = path.packet();
         path.now += RTT;
-        path.sampler.on_acked(&packet, path.now);
+        path.sampler.on_acked(&packet);
         path.tell(|summary| summary.newly_ce = 1);
         assert_eq!(path.cubic.window(), 7 * MTU);
         path.tell(|summary| summary.persistent = true);

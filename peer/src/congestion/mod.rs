@@ -225,7 +225,7 @@ impl Congestion {
     /// A packet was acknowledged.
     pub(crate) fn on_acked(&mut self, packet: &PacketInfo, now: Instant) {
         let Some(Model { sampler, state }) = self.model() else { return };
-        sampler.on_acked(packet, now);
+        sampler.on_acked(packet);
         dispatch!(state, controller => controller.on_acked(packet, now));
     }
 
@@ -245,7 +245,7 @@ impl Congestion {
     /// Once per ACK frame or loss pass, after its packets were reported.
     pub(crate) fn on_round(&mut self, summary: &Summary, now: Instant) {
         let Some(Model { sampler, state }) = self.model() else { return };
-        let sample = sampler.take();
+        let sample = sampler.take(now);
         dispatch!(state, controller => controller.on_round(&sample, summary, now));
         let rate = dispatch!(state, controller => controller.pacing_rate());
         // No model is so sure of itself that less than two packets in a round trip would be worth waiting for: after a

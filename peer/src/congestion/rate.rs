@@ -104,10 +104,9 @@ impl Sampler {
     }
 
     pub(super) fn on_sent(&mut self, size: u32, in_flight_before: u64, now: Instant) -> Snapshot {
-        let now = self.nanos(now);
         if in_flight_before == 0 {
-            self.first_sent_at = now;
-            self.delivered_at = now;
+            self.first_sent_at = self.nanos(now);
+            self.delivered_at = self.first_sent_at;
         }
         Snapshot {
             delivered: self.delivered,
@@ -119,11 +118,10 @@ impl Sampler {
         }
     }
 
-    pub(super) fn on_acked(&mut self, packet: &PacketInfo, now: Instant) {
+    pub(super) fn on_acked(&mut self, packet: &PacketInfo) {
         let size = u64::from(packet.size);
         self.delivered = self.delivered.saturating_add(size);
         self.acked_now = self.acked_now.saturating_add(size);
-        self.delivered_at = self.nanos(now);
         if self.newest.is_none_or(|(sent_at, _)| packet.sent_at >= sent_at) {
             self.newest = Some((packet.sent_at, packet.snapshot));
         }
@@ -140,8 +138,11 @@ impl Sampler {
         self.app_limited_until = self.delivered.saturating_add(in_flight).saturating_add(1);
     }
 
-    /// Closes the books on what was reported since the last call.
-    pub(super) fn take(&mut self) -> Sample {
+    /// Closes the books on what was reported since the last call; what arrived of it did so now.
+    pub(super) fn take(&mut self, now: Instant) -> Sample {
+        if self.newest.is_some() {
+            self.delivered_at = self.nanos(now);
+        }
         let newest = self.newest.take().map(|(sent_at, snapshot)| {
             let sent = self.nanos(sent_at);
             self.first_sent_at = self.first_sent_at.max(sent);
@@ -210,10 +211,10 @@ mod tests {
         let mut acked = 0;
         for ms in 0..count * 2 + 100 {
             while acked < packets.len() as u64 && ack(acked) == ms {
-                sampler.on_acked(&packets[acked as usize], at(ms));
+                sampler.on_acked(&packets[acked as usize]);
                 acked += 1;
             }
-            rates.extend(sampler.take().newest.and_then(|newest| newest.rate));
+            rates.extend(sampler.take(at(ms)).newest.and_then(|newest| newest.rate));
             if ms < count {
                 let in_flight = (packets.len() as u64 - acked) * 1_000;
                 let snapshot = sampler.on_sent(1_000, in_flight, at(ms));
@@ -245,9 +246,9 @@ mod tests {
         sampler.set_app_limited(1_000);
         let marked = sampler.on_sent(1_000, 1_000, now);
         assert!(marked.is_app_limited());
-        sampler.on_acked(&before, later);
+        sampler.on_acked(&before);
         let second = PacketInfo { sent_at: now, size: 1_000, snapshot: marked };
-        sampler.on_acked(&second, later);
+        sampler.on_acked(&second);
         assert!(!sampler.on_sent(1_000, 0, later).is_app_limited());
     }
 
@@ -264,10 +265,10 @@ mod tests {
             .collect();
         sampler.on_lost(&packets[0]);
         sampler.on_lost(&packets[1]);
-        sampler.on_acked(&packets[2], later);
-        let sample = sampler.take();
+        sampler.on_acked(&packets[2]);
+        let sample = sampler.take(later);
         assert_eq!((sample.acked, sample.lost, sample.delivered), (1_000, 2_000, 1_000));
         assert_eq!(sample.newest.map(|newest| (newest.lost_since, newest.rate)), Some((2_000, Some(100_000))));
-        assert_eq!(sampler.take().newest, None, "each sample starts anew");
+        assert_eq!(sampler.take(later).newest, None, "each sample starts anew");
     }
 }

@@ -374,6 +374,11 @@ impl Machine for Endpoint {
     fn poll_event(&mut self) -> Option<Event> {
         while let Some(index) = self.table.next_eventful() {
             let Some(entry) = self.table.get_mut(index) else { continue };
+            // Most that happens does so on protocols.
+            if let Some(event) = entry.peer.poll_mux_event() {
+                self.table.told(index);
+                return Some(Event { peer: self.table.handle(index), event: crate::Event::Mux(event) });
+            }
             let Some(event) = entry.peer.poll_event() else {
                 self.table.update_routes(index);
                 self.advance(index);

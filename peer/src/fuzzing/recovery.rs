@@ -243,7 +243,7 @@ impl Packets {
         // What the packet was is told by two frames: one that is worth repeating, and one that is not.
         let data = eliciting && !mtu_probe;
         let tag = Sent::Datagram(u32::try_from(pn).unwrap_or(u32::MAX));
-        let stream = Sent::Stream { id: StreamId::new(0, Role::Dialler), offset: pn, len: 1, fin: false };
+        let stream = Sent::Stream { id: StreamId::new(0, Role::Dialler), offset: pn, len: 1, slot: 0, fin: false };
         let frames: SentFrames = data.then_some(stream).into_iter().chain([tag]).collect();
         let marked = self.recovery.ecn(PathSlot(slot)) != Ecn::NotEct;
         let now = self.now;

@@ -82,6 +82,10 @@ pub(super) const STREAM_WINDOW: usize = 64 << 10;
 /// What one stream may hold for sending: half of the default memory, so that no stream has all of it.
 pub(super) const STREAM_SEND_BUFFER: usize = 2 << 20;
 
+/// What one stream of bytes may hold that was never sent, after which its writer waits until half of it left. What waits behind more
+/// than the caches hold that are near to a core is fetched from afar when it is sealed, which costs more than the sealing.
+pub(super) const STREAM_AHEAD: usize = 512 << 10;
+
 /// Ranges that arrived ahead of a gap, of all streams together: 32 KiB. Data that would begin another is refused like a lost packet;
 /// data that fills a gap never is.
 pub(super) const MAX_RANGES: usize = 2048;

@@ -51,11 +51,15 @@ impl Channel {
     }
 }
 
+/// One of which nothing is known.
+static UNUSED: Channel = Channel::new();
+
 /// What a session keeps for each protocol.
 #[derive(Debug)]
 pub(super) struct Lane {
-    pub(super) normal: Channel,
-    pub(super) urgent: Channel,
+    /// Made when they are first used: a node has many protocols, and few of them are used with any one peer.
+    normal: Option<Box<Channel>>,
+    urgent: Option<Box<Channel>>,
     /// Sending halves, but that of the urgent messages, that have something new which their credit allows.
     pub(super) ready: VecDeque<Slot>,
     /// The place in our list that we open streams with.
@@ -77,8 +81,8 @@ pub(super) struct Lane {
 impl Lane {
     pub(super) const fn new(entry: Option<u8>) -> Self {
         Self {
-            normal: Channel::new(),
-            urgent: Channel::new(),
+            normal: None,
+            urgent: None,
             ready: VecDeque::new(),
             entry,
             failed: None,
@@ -91,18 +95,30 @@ impl Lane {
         }
     }
 
-    pub(super) const fn channel(&self, urgency: Urgency) -> &Channel {
-        match urgency {
+    #[inline]
+    pub(super) fn channel(&self, urgency: Urgency) -> &Channel {
+        let channel = match urgency {
             Urgency::Normal => &self.normal,
             Urgency::Urgent => &self.urgent,
-        }
+        };
+        channel.as_deref().unwrap_or(&UNUSED)
     }
 
-    pub(super) const fn channel_mut(&mut self, urgency: Urgency) -> &mut Channel {
+    const fn place(&mut self, urgency: Urgency) -> &mut Option<Box<Channel>> {
         match urgency {
             Urgency::Normal => &mut self.normal,
             Urgency::Urgent => &mut self.urgent,
         }
+    }
+
+    #[inline]
+    pub(super) fn channel_mut(&mut self, urgency: Urgency) -> &mut Channel {
+        self.place(urgency).get_or_insert_with(|| Box::new(Channel::new()))
+    }
+
+    /// The same, if it was ever used.
+    pub(super) fn used_channel(&mut self, urgency: Urgency) -> Option<&mut Channel> {
+        self.place(urgency).as_deref_mut()
     }
 }
 

@@ -3,9 +3,13 @@
 //! A ring whose size doubles would hold up to twice its content, and all of its largest size while one byte is left. Pages hold what
 //! was put there, two unfilled ones at most: the memory of a session is bounded by the window it announced, whatever is sent.
 
+mod pool;
+
 use std::collections::VecDeque;
 
 use framing::varint;
+
+pub(super) use pool::Pool;
 
 /// The bytes of a page.
 pub(super) const PAGE: usize = 1024;
@@ -16,140 +20,59 @@ pub(super) const WIDE: usize = 16 * PAGE;
 /// How many windows of one pool may have wide pages. Each may have two of them hardly filled.
 pub(super) const MAX_WIDE: usize = 4;
 
-/// Bytes of free pages of either width that are kept while none is in use.
-const MAX_IDLE: usize = 256 << 10;
-
 type Page = Box<[u8]>;
 
-type List = VecDeque<Option<Page>>;
-
-/// The pages of one direction of a session: counted, and kept for reuse.
+/// The pages of a window, from the page of its start on; places without a page are gaps.
 ///
-/// None is allocated while one is free, and none of one width beside free ones of the other, so there are never more than were in use
-/// at some time: what bounds those in use bounds the memory.
+/// The first is beside the others: what lies within one page, as most of what is sent in short streams, needs no list.
 #[derive(Debug, Default)]
-pub(super) struct Pool {
-    narrow: Stack,
-    /// Nothing in a session that never held much, or rests.
-    busy: Option<Box<Busy>>,
-    /// Pages of [`PAGE`] bytes that would hold what is in use.
-    used: u32,
-    /// Whether windows may get wide pages, and how many have them.
-    may_widen: bool,
-    widened: u8,
+struct List {
+    first: Option<Page>,
+    others: VecDeque<Option<Page>>,
 }
 
-/// What only a busy session needs.
-#[derive(Debug, Default)]
-struct Busy {
-    wide: Stack,
-    /// Lists of pages that windows left, without pages: a short-lived stream needs no memory of its own.
-    lists: Vec<List>,
-}
+impl List {
+    const EMPTY: Self = Self { first: None, others: VecDeque::new() };
 
-/// Pages of one width.
-#[derive(Debug, Default)]
-struct Stack {
-    free: Vec<Page>,
-    used: u32,
-    /// The most that were in use since nothing was.
-    peak: u32,
-}
-
-impl Stack {
-    fn take(&mut self) -> Option<Page> {
-        self.used += 1;
-        self.peak = self.peak.max(self.used);
-        self.free.pop()
+    /// How many places there are.
+    fn len(&self) -> usize {
+        1 + self.others.len()
     }
 
-    fn give(&mut self, page: Page) {
-        self.used = self.used.saturating_sub(1);
-        self.free.push(page);
+    #[inline]
+    fn get(&self, index: usize) -> Option<&[u8]> {
+        let page = if index == 0 { &self.first } else { self.others.get(index - 1)? };
+        page.as_deref()
     }
 
-    /// Nothing is in use: what comes next will want about as much as what is over now.
-    fn relax(&mut self, max: usize) {
-        let keep = (std::mem::take(&mut self.peak) as usize).min(max);
-        if self.free.len() > keep {
-            self.free.truncate(keep);
-            self.free.shrink_to(keep);
+    /// A place, with those before it.
+    #[inline]
+    fn place(&mut self, index: usize) -> Option<&mut Option<Page>> {
+        if index == 0 {
+            return Some(&mut self.first);
         }
-    }
-
-    const fn len(&self) -> usize {
-        self.used as usize + self.free.len()
-    }
-}
-
-impl Pool {
-    /// A pool whose windows get wide pages when they hold much: up to [`MAX_WIDE`] of them, if `memory` bytes are enough for that.
-    pub(super) fn new(memory: usize) -> Self {
-        Self { may_widen: memory >= MIN_WIDE_MEMORY, ..Self::default() }
-    }
-
-    /// What wide pages may take beyond what is [`used`](Self::used).
-    pub(super) const fn slack(memory: usize) -> usize {
-        if memory >= MIN_WIDE_MEMORY { MAX_WIDE * 2 * WIDE } else { 0 }
-    }
-
-    // What a page held before is never read: its owner knows which bytes it filled.
-
-    fn take(&mut self) -> Page {
-        self.used += 1;
-        self.narrow.take().unwrap_or_else(|| {
-            if let Some(busy) = &mut self.busy {
-                busy.wide.free.pop();
-            }
-            vec![0; PAGE].into()
-        })
-    }
-
-    fn take_wide(&mut self) -> Page {
-        self.busy.get_or_insert_default().wide.take().unwrap_or_else(|| {
-            let left = self.narrow.free.len().saturating_sub(WIDE / PAGE);
-            self.narrow.free.truncate(left);
-            vec![0; WIDE].into()
-        })
-    }
-
-    fn give(&mut self, page: Page) {
-        if page.len() == WIDE {
-            self.busy.get_or_insert_default().wide.give(page);
-        } else {
-            self.used = self.used.saturating_sub(1);
-            self.narrow.give(page);
+        while self.others.len() < index {
+            self.others.push_back(None);
         }
-        if self.narrow.used == 0 && self.busy.as_ref().is_none_or(|busy| busy.wide.used == 0) {
-            self.narrow.relax(MAX_IDLE / PAGE);
-            if let Some(busy) = &mut self.busy {
-                busy.wide.relax(MAX_IDLE / WIDE);
-            }
-        }
+        self.others.get_mut(index - 1)
     }
 
-    /// Gives back what is kept for reuse.
-    pub(super) fn rest(&mut self) {
-        self.narrow.free = Vec::new();
-        if let Some(busy) = self.busy.take_if(|busy| busy.wide.used == 0) {
-            drop(busy);
-        } else if let Some(busy) = &mut self.busy {
-            (busy.wide.free, busy.lists) = (Vec::new(), Vec::new());
-        }
+    /// The page in the last place.
+    #[inline]
+    fn last_mut(&mut self) -> Option<&mut Page> {
+        self.others.back_mut().unwrap_or(&mut self.first).as_mut()
     }
 
-    /// Bytes of the pages in use, as if all were of [`PAGE`] bytes.
-    pub(super) const fn used(&self) -> usize {
-        self.used as usize * PAGE
+    /// Takes the first place away.
+    #[inline]
+    fn pop_front(&mut self) -> Option<Page> {
+        let next = self.others.pop_front().flatten();
+        std::mem::replace(&mut self.first, next)
     }
 
-    /// Bytes of all pages, in use and free.
-    pub(super) const fn memory(&self) -> usize {
-        let wide = match &self.busy {
-            Some(busy) => busy.wide.len(),
-            None => 0,
-        };
-        self.narrow.len() * PAGE + wide * WIDE
+    /// Empties the last place, and takes it away if it is not the only one.
+    fn pop_back(&mut self) -> Option<Page> {
+        self.others.pop_back().unwrap_or_else(|| self.first.take())
     }
 }
 
@@ -158,9 +81,6 @@ const MAX_EMPTY: usize = 32;
 
 /// Lists of pages that are kept for other windows: enough for both directions of a hundred short streams.
 const MAX_LISTS: usize = 256;
-
-/// With less memory than this all pages are narrow.
-const MIN_WIDE_MEMORY: usize = 1 << 20;
 
 /// A window `start..end` over an endless sequence of bytes. Bytes that were not put there are arbitrary.
 #[derive(Debug, Default)]
@@ -174,7 +94,7 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    pub(super) const EMPTY: Self = Self { pages: VecDeque::new(), start: 0, end: 0, wide: false };
+    pub(super) const EMPTY: Self = Self { pages: List::EMPTY, start: 0, end: 0, wide: false };
 
     pub(super) const fn start(&self) -> u64 {
         self.start
@@ -215,8 +135,20 @@ impl Pages {
         let at = self.end as usize & (self.width() - 1);
         if at & (PAGE - 1) != 0
             && at % PAGE + data.len() <= PAGE
-            && let Some(Some(page)) = self.pages.back_mut()
+            && let Some(page) = self.pages.last_mut()
             && let Some(space) = page.get_mut(at..at + data.len())
+        {
+            space.copy_from_slice(data);
+            self.end += data.len() as u64;
+            return;
+        }
+        // In a page that is the only one: most requests and answers.
+        if self.pages.first.is_none()
+            && self.is_empty()
+            && !self.wide
+            && !data.is_empty()
+            && at + data.len() <= PAGE
+            && let Some(space) = self.pages.first.insert(pool.take()).get_mut(at..at + data.len())
         {
             space.copy_from_slice(data);
             self.end += data.len() as u64;
@@ -236,19 +168,17 @@ impl Pages {
         if !self.wide && end - self.start >= WIDE as u64 && pool.may_widen {
             self.widen(pool);
         }
-        if self.pages.capacity() == 0
-            && let Some(list) = pool.busy.as_mut().and_then(|busy| busy.lists.pop())
-        {
-            self.pages = list;
-        }
         let before = self.span();
         let width = self.width();
         let ((mut index, mut at), mut left) = (self.place(offset), data);
+        if (index > 0 || at + left.len() > width)
+            && self.pages.others.capacity() == 0
+            && let Some(list) = pool.busy.as_mut().and_then(|busy| busy.lists.pop())
+        {
+            self.pages.others = list;
+        }
         while !left.is_empty() {
-            while self.pages.len() <= index {
-                self.pages.push_back(None);
-            }
-            let Some(page) = self.pages.get_mut(index) else { return };
+            let Some(page) = self.pages.place(index) else { return };
             let page = page.get_or_insert_with(|| if width == WIDE { pool.take_wide() } else { pool.take() });
             let (now, rest) = left.split_at(left.len().min(width - at));
             if let Some(space) = page.get_mut(at..at + now.len()) {
@@ -268,14 +198,12 @@ impl Pages {
         let first = self.start / PAGE as u64;
         let narrow = std::mem::take(&mut self.pages);
         self.wide = true;
+        let narrow = std::iter::once(narrow.first).chain(narrow.others);
         for (offset, page) in (first * PAGE as u64..).step_by(PAGE).zip(narrow) {
             let Some(page) = page else { continue };
             let (index, at) = self.place(offset.max(self.start));
             let at = at / PAGE * PAGE;
-            while self.pages.len() <= index {
-                self.pages.push_back(None);
-            }
-            let wide = self.pages.get_mut(index).map(|wide| wide.get_or_insert_with(|| pool.take_wide()));
+            let wide = self.pages.place(index).map(|wide| wide.get_or_insert_with(|| pool.take_wide()));
             if let Some(space) = wide.and_then(|wide| wide.get_mut(at..at + PAGE)) {
                 space.copy_from_slice(&page);
             }
@@ -295,8 +223,8 @@ impl Pages {
             pool.widened = pool.widened.saturating_sub(1);
             pool.may_widen = true;
         }
-        let list = std::mem::take(&mut self.pages);
-        if list.capacity() > 0 {
+        if self.pages.others.capacity() > 0 {
+            let list = std::mem::take(&mut self.pages.others);
             let lists = &mut pool.busy.get_or_insert_default().lists;
             if lists.len() < MAX_LISTS {
                 lists.push(list);
@@ -313,7 +241,7 @@ impl Pages {
         let (index, at) = self.place(offset);
         let left = usize::try_from(self.end - offset).unwrap_or(usize::MAX);
         let len = max.min(left).min(self.width() - at);
-        self.pages.get(index).and_then(Option::as_deref).and_then(|page| page.get(at..at + len)).unwrap_or_default()
+        self.pages.get(index).and_then(|page| page.get(at..at + len)).unwrap_or_default()
     }
 
     /// Fills `out` from `offset` on, as far as the window goes; returns how much that was.
@@ -407,18 +335,18 @@ impl Pages {
             pool.used -= before - self.span();
         }
         for _ in 0..passed {
-            if let Some(page) = self.pages.pop_front().flatten() {
+            if let Some(page) = self.pages.pop_front() {
                 pool.give(page);
             }
         }
-        if whole && self.pages.capacity() > MAX_EMPTY {
-            self.pages = VecDeque::new();
+        if whole && self.pages.others.capacity() > MAX_EMPTY {
+            self.pages.others = VecDeque::new();
         }
     }
 
     /// Keeps no more places for pages than there are pages.
     pub(super) fn rest(&mut self) {
-        self.pages.shrink_to_fit();
+        self.pages.others.shrink_to_fit();
     }
 
     /// Lets go of everything from `offset` on.
@@ -432,8 +360,8 @@ impl Pages {
             pool.used -= before - self.span();
         }
         let keep = if self.is_empty() { 0 } else { self.place(self.end - 1).0 + 1 };
-        while self.pages.len() > keep {
-            if let Some(page) = self.pages.pop_back().flatten() {
+        for _ in keep..self.pages.len() {
+            if let Some(page) = self.pages.pop_back() {
                 pool.give(page);
             }
         }
@@ -460,6 +388,7 @@ fn short(run: &[u8], at: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::pool::{MAX_IDLE, MIN_WIDE_MEMORY};
     use super::*;
 
     /// A generator for tests: SplitMix64.
@@ -523,6 +452,17 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_page_is_kept_where_more_than_one_was_needed() {
+        let (mut pool, mut all) = (Pool::default(), [Pages::EMPTY, Pages::EMPTY]);
+        for (windows, kept) in [(1, 0), (2, 2 * PAGE), (1, PAGE), (1, 0)] {
+            all[..windows].iter_mut().for_each(|pages| pages.append(b"request", &mut pool));
+            assert_eq!(pool.used(), windows * PAGE);
+            all[..windows].iter_mut().for_each(|pages| pages.advance(pages.end(), &mut pool));
+            assert_eq!((pool.used(), pool.memory()), (0, kept), "{windows}");
         }
     }
 

@@ -37,9 +37,11 @@ impl Mux {
             }
             // What a version of ours that the other side lacks came to does not concern one that it has.
             for urgency in Urgency::BOTH {
-                let channel = lane.channel_mut(urgency);
-                if channel.closed == Some(StreamCode::UNKNOWN_PROTOCOL) && lane.entry.is_some() {
-                    lane.channel_mut(urgency).closed = None;
+                let on = lane.entry.is_some();
+                if let Some(channel) = lane.used_channel(urgency).filter(|_| on)
+                    && channel.closed == Some(StreamCode::UNKNOWN_PROTOCOL)
+                {
+                    channel.closed = None;
                 }
             }
         }
@@ -142,7 +144,6 @@ impl Mux {
             Found::NeverOpened if self.streams.is_ours(id) => Err(Violation::Protocol),
             Found::NeverOpened if id.index() >= self.max_streams => Err(Violation::StreamLimit),
             Found::NeverOpened => {
-                self.streams.admit(id);
                 Ok(Some(self.streams.add_recv(RecvHalf::new(id, STREAM_WINDOW, self.window_ceiling() / 2))))
             }
         }

@@ -164,7 +164,9 @@ impl Mux {
             left &= !(1 << at);
             self.urgent_turn = u8::try_from(at).unwrap_or(0);
             let allowed = self.scheduler.urgent_allowance(bounded);
-            let Some(slot) = self.lanes.get(at as usize).map(|lane| lane.urgent.send) else { continue };
+            let Some(slot) = self.lanes.get(at as usize).map(|lane| lane.channel(Urgency::Urgent).send) else {
+                continue;
+            };
             match self.write_new(at as usize, slot, allowed, out, sent, now) {
                 Wrote::Full => return false,
                 Wrote::Nothing => {}
@@ -186,15 +188,12 @@ impl Mux {
                 continue;
             };
             let protocol = half.protocol;
-            let (wrote, frame) =
-                if credit && half.opens_with_data() { (Wrote::Nothing, None) } else { half.write_again(out) };
+            let wrote =
+                if credit && half.opens_with_data() { Wrote::Nothing } else { half.write_again(slot, out, sent) };
             let more = half.has_again();
             match wrote {
                 Wrote::Full => return false,
                 Wrote::Frame { bytes, .. } => {
-                    if let Some(frame) = frame {
-                        sent.push(frame);
-                    }
                     self.scheduler.charge(protocol.index(), bytes, now);
                     self.scheduler.on_others(bytes);
                     if more {
@@ -317,11 +316,9 @@ impl Mux {
         let wanted = self.scheduler.capped(at, unsent.min(limit), unsent.min(MIN_CAPPED), now);
         let wanted = self.affordable(slot, wanted);
         let Some(half) = self.streams.sends.get_mut(slot) else { return Wrote::Nothing };
-        let (wrote, frame) = half.write_new(wanted, out);
+        let wrote = half.write_new(slot, wanted, out, sent);
         if let Wrote::Frame { bytes, new } = wrote {
-            if let Some(frame) = frame {
-                sent.push(frame);
-            }
+            self.unblock |= half.wanted != 0 && half.kind == StreamKind::Bytes && half.wants_more();
             self.credit.used += new as u64;
             self.unsent -= new as u64;
             self.scheduler.charge(at, bytes, now);
@@ -339,7 +336,12 @@ impl Mux {
     fn affordable(&mut self, slot: Slot, wanted: usize) -> usize {
         let credit = self.credit.left();
         let Some(half) = self.streams.sends.get(slot) else { return 0 };
-        if self.unsent <= credit && (half.data.end() <= half.max || half.kind == StreamKind::Bytes) {
+        let whole = match half.kind {
+            // Whatever all others have begun.
+            StreamKind::Bytes => self.unsent - half.unsent() + wanted as u64 <= credit,
+            StreamKind::Messages | StreamKind::Urgent => self.unsent <= credit && half.data.end() <= half.max,
+        };
+        if whole {
             return wanted;
         }
         self.affordable_now(slot, wanted, credit)
@@ -386,7 +388,7 @@ impl Mux {
 
     /// What is needed to end the messages that were begun, but that of `except` and the oversized one.
     fn reserved(&mut self, except: Slot) -> u64 {
-        let channels = self.lanes.iter().flat_map(|lane| [lane.normal.send, lane.urgent.send]);
+        let channels = self.lanes.iter().flat_map(|lane| Urgency::BOTH.map(|urgency| lane.channel(urgency).send));
         let begun = channels.filter(|slot| *slot != NONE && *slot != except && *slot != self.oversized);
         let mut sum = 0;
         for slot in begun {
@@ -443,9 +445,8 @@ impl Mux {
     #[inline]
     pub(crate) fn on_acked(&mut self, frame: &Sent) {
         match *frame {
-            Sent::Stream { id, offset, len, fin } => {
-                let slot = self.streams.send_slot(id);
-                let Some(half) = self.streams.sends.get_mut(slot) else { return };
+            Sent::Stream { id, offset, len, slot, fin } => {
+                let Some(half) = self.streams.sends.get_mut(slot).filter(|half| half.id == id) else { return };
                 let used = self.send_pool.used();
                 let whole = half.on_acked(offset, len, fin, &mut self.send_pool);
                 let (protocol, kind) = (half.protocol, half.kind);
@@ -471,9 +472,8 @@ impl Mux {
     /// A frame that [`fill`](Self::fill) wrote was lost. Frames of others are passed over.
     pub(crate) fn on_lost(&mut self, frame: &Sent) {
         match *frame {
-            Sent::Stream { id, offset, len, fin } => {
-                let slot = self.streams.send_slot(id);
-                if let Some(half) = self.streams.sends.get_mut(slot) {
+            Sent::Stream { id, offset, len, slot, fin } => {
+                if let Some(half) = self.streams.sends.get_mut(slot).filter(|half| half.id == id) {
                     half.on_lost(offset, len, fin);
                     self.queue_again(slot);
                 }

@@ -34,22 +34,22 @@ impl Mux {
             return Err(OpenError::Refused { code: StreamCode::REFUSED });
         }
         let entry = lane.entry.ok_or(OpenError::NotAgreed)?;
-        let Some(slot) = self.new_stream(protocol, entry, StreamKind::Bytes) else {
+        let Some(send) = self.new_stream(protocol, entry, StreamKind::Bytes) else {
             self.wants_streams = true;
             return Err(OpenError::Limit {
                 max: self.theirs.max_streams.min(self.limits.max_streams(self.lanes.len())),
             });
         };
-        let id = self.streams.sends.get(slot).map(|half| half.id).ok_or(OpenError::NotAgreed)?;
-        let mut half = RecvHalf::new(id, STREAM_WINDOW, self.window_ceiling() / 2);
-        half.purpose = Purpose::Known { protocol, kind: StreamKind::Bytes };
-        self.streams.add_recv(half);
-        self.queue_again(slot);
+        let id = send.id;
+        let mut recv = RecvHalf::new(id, STREAM_WINDOW, self.window_ceiling() / 2);
+        recv.purpose = Purpose::Known { protocol, kind: StreamKind::Bytes };
+        let row = self.streams.add(send, recv);
+        self.queue_again(row.send);
         Ok(id)
     }
 
-    /// The sending half of a new stream of ours, if one more is allowed.
-    fn new_stream(&mut self, protocol: ProtocolId, entry: u8, kind: StreamKind) -> Option<Slot> {
+    /// The sending half of a new stream of ours, which is still to be added, if one more is allowed.
+    fn new_stream(&mut self, protocol: ProtocolId, entry: u8, kind: StreamKind) -> Option<SendHalf> {
         let own = usize::try_from(self.limits.max_streams(self.lanes.len())).unwrap_or(usize::MAX);
         if self.streams.next_index() >= self.theirs.max_streams || self.streams.ours() >= own {
             return None;
@@ -58,7 +58,7 @@ impl Mux {
         let id = self.streams.next_id();
         let mut half = SendHalf::new(id, protocol, kind, Some(open), self.theirs.max_stream_data);
         half.early = self.agreement.is_none();
-        Some(self.streams.add_send(half))
+        Some(half)
     }
 
     /// How much may be appended to a buffer that holds `held` bytes.
@@ -88,10 +88,8 @@ impl Mux {
     /// Takes as many of `data` as there is room for, at least one byte unless `data` is empty.
     pub(crate) fn write(&mut self, stream: StreamId, data: &[u8]) -> Result<usize, WriteError> {
         let slot = self.writable(stream)?;
-        let Some(held) = self.streams.sends.get(slot).map(|half| half.data.len()) else {
-            return Err(WriteError::Closed);
-        };
-        let room = self.room(held);
+        let Some(half) = self.streams.sends.get(slot) else { return Err(WriteError::Closed) };
+        let room = self.room(half.data.len()).min(half.room_ahead());
         let Some(half) = self.streams.sends.get_mut(slot) else { return Err(WriteError::Closed) };
         if room == 0 && !data.is_empty() {
             Self::wait(&mut self.waiting, half, slot, WRITABLE);
@@ -263,7 +261,7 @@ impl Mux {
         if self.refused_streams {
             return Err(SendError::Stopped { code: StreamCode::REFUSED });
         }
-        let slot = self.new_stream(protocol, entry, urgency.kind());
+        let slot = self.new_stream(protocol, entry, urgency.kind()).map(|half| self.streams.add_send(half));
         let Some(lane) = self.lanes.get_mut(protocol.index()) else { return Err(SendError::NotRegistered) };
         let channel = lane.channel_mut(urgency);
         let Some(slot) = slot else {
@@ -340,7 +338,9 @@ impl Mux {
             self.discard(self.streams.recv_slot(id), code);
         }
         if let Some(lane) = self.lanes.get_mut(protocol.index()) {
-            (lane.normal.recv, lane.urgent.recv) = (NONE, NONE);
+            for urgency in Urgency::BOTH {
+                lane.channel_mut(urgency).recv = NONE;
+            }
         }
         self.push(Event::ProtocolFailed { protocol, code });
     }
@@ -458,7 +458,7 @@ impl Mux {
         for at in 0..self.lanes.len() {
             for urgency in Urgency::BOTH {
                 let Some(lane) = self.lanes.get_mut(at) else { return };
-                if std::mem::take(&mut lane.channel_mut(urgency).waiting) {
+                if lane.used_channel(urgency).is_some_and(|channel| std::mem::take(&mut channel.waiting)) {
                     self.push(Event::SendReady { protocol: ProtocolId(at as u16), urgency });
                 }
             }
@@ -475,7 +475,7 @@ impl Mux {
             let urgency = Urgency::of(half.kind);
             let room = match urgency {
                 Some(_) => self.admits(held, wanted),
-                None => self.room(held) >= wanted,
+                None => self.room(held) >= wanted && half.wants_more(),
             };
             let Some(half) = self.streams.sends.get_mut(slot) else { continue };
             if given_up {

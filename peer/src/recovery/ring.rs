@@ -111,20 +111,19 @@ impl Ring {
         self.slots.len() * size_of::<Record>() + (self.pending.len() + self.lost.len()) * 8
     }
 
-    /// Takes in the packet with the number [`end`](Self::end). There must be room.
+    /// Takes in the packet with the number [`end`](Self::end), and gives the place of its record, which holds something
+    /// old until it is written. There must be room.
     #[inline]
-    pub(super) fn push(&mut self, record: Record) {
+    pub(super) fn push(&mut self, now: Instant) -> Option<&mut Record> {
         debug_assert!(!self.is_full(), "the caller makes room");
         if self.slots.len() as u64 <= self.len() {
-            self.grow(record.sent_at);
+            self.grow(now);
         }
         let number = self.end;
-        if let Some(place) = self.get_mut(number) {
-            *place = record;
-            self.set(Bit::Pending, number);
-        }
+        self.set(Bit::Pending, number);
         self.end += 1;
         self.peak = self.peak.max(usize::try_from(self.len()).unwrap_or(usize::MAX));
+        self.get_mut(number)
     }
 
     /// Leaves the number [`end`](Self::end) out. There must be room.
@@ -317,8 +316,8 @@ mod tests {
     use super::*;
     use crate::recovery::tests::start;
 
-    fn record(seq: u64) -> Record {
-        Record { seq, ..Record::blank(start()) }
+    fn push(ring: &mut Ring, seq: u64) {
+        *ring.push(start()).unwrap() = Record { seq, ..Record::blank(start()) };
     }
 
     #[test]
@@ -331,7 +330,8 @@ mod tests {
                     ring.push_gap(start());
                 } else {
                     model.insert(ring.end(), Bit::Pending);
-                    ring.push(record(ring.end()));
+                    let end = ring.end();
+                    push(&mut ring, end);
                 }
             }
             if step % 3 == 0 {
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(ring.heap(), 0);
         for turn in [4000, 5, 5] {
             for _ in 0..turn {
-                ring.push(record(0));
+                push(&mut ring, 0);
             }
             while let Some(number) = ring.next_pending(0) {
                 ring.clear(Bit::Pending, number);

@@ -118,7 +118,7 @@ impl Sender {
 }
 
 fn stream(pn: u64) -> Sent {
-    Sent::Stream { id: StreamId::new(0, Role::Dialler), offset: pn, len: 1, fin: false }
+    Sent::Stream { id: StreamId::new(0, Role::Dialler), offset: pn, len: 1, slot: 0, fin: false }
 }
 
 fn datagrams(frames: &[Sent]) -> Vec<u32> {

@@ -14,7 +14,8 @@ pub(super) type Slot = u16;
 
 pub(super) const NONE: Slot = Slot::MAX;
 
-/// Streams that places are kept for while there is none, until the session rests.
+/// Streams that places are kept for while there is none, until the session rests: at least so many, and at most.
+const FEW: usize = 3;
 const MAX_EMPTY: usize = 128;
 
 /// Halves of streams by place: found without search, places are reused.
@@ -50,13 +51,15 @@ impl<T> Slab<T> {
     fn remove(&mut self, slot: Slot) -> bool {
         let Some(item) = self.items.get_mut(usize::from(slot)).filter(|item| item.is_some()) else { return false };
         *item = None;
-        self.free.push(slot);
-        if self.free.len() == self.items.len() {
-            self.items.clear();
-            self.free.clear();
-            if self.items.capacity() > MAX_EMPTY {
-                (self.items, self.free) = (Vec::new(), Vec::new());
-            }
+        if self.free.len() + 1 < self.items.len() {
+            self.free.push(slot);
+            return true;
+        }
+        // It was the last one. Neither much nor little is kept: who had one stream at a time is one of many that say little.
+        self.items.clear();
+        self.free.clear();
+        if !(FEW..=MAX_EMPTY).contains(&self.items.capacity()) {
+            (self.items, self.free) = (Vec::new(), Vec::new());
         }
         true
     }
@@ -195,51 +198,61 @@ impl Streams {
         self.closed_count
     }
 
-    /// A number for a stream of ours.
+    /// A number for a stream of ours, which is there with its first half.
     pub(super) fn next_id(&mut self) -> StreamId {
         let id = StreamId::new(self.next, self.role);
         self.next += 1;
-        self.ours.insert(id.index(), Row::EMPTY);
         id
     }
 
-    /// A number of theirs that is seen for the first time.
-    pub(super) fn admit(&mut self, id: StreamId) {
-        if self.theirs.get(id.index()).is_none() {
-            self.theirs.insert(id.index(), Row::EMPTY);
-        }
-    }
-
+    /// Adds the sending half of a new stream, or of one whose other half is there.
     pub(super) fn add_send(&mut self, half: SendHalf) -> Slot {
         let id = half.id;
         let slot = self.sends.insert(half);
-        self.update(id, |row| row.send = slot);
+        let rows = self.rows_mut(id);
+        match rows.get_mut(id.index()) {
+            Some(row) => row.send = slot,
+            None => drop(rows.insert(id.index(), Row { send: slot, ..Row::EMPTY })),
+        }
         slot
     }
 
+    /// The same for the receiving half.
     pub(super) fn add_recv(&mut self, half: RecvHalf) -> Slot {
         let id = half.id;
         let slot = self.recvs.insert(half);
-        self.update(id, |row| row.recv = slot);
+        let rows = self.rows_mut(id);
+        match rows.get_mut(id.index()) {
+            Some(row) => row.recv = slot,
+            None => drop(rows.insert(id.index(), Row { recv: slot, ..Row::EMPTY })),
+        }
         slot
+    }
+
+    /// Both halves of a new stream of ours.
+    pub(super) fn add(&mut self, send: SendHalf, recv: RecvHalf) -> Row {
+        let id = send.id;
+        let row = Row { send: self.sends.insert(send), recv: self.recvs.insert(recv) };
+        self.rows_mut(id).insert(id.index(), row);
+        row
     }
 
     /// Forgets a sending half. Whether that was the last of its stream.
     pub(super) fn remove_send(&mut self, slot: Slot) -> bool {
         let Some(id) = self.sends.get(slot).map(|half| half.id) else { return false };
         self.sends.remove(slot);
-        self.update(id, |row| row.send = NONE)
+        self.forget(id, |row| row.send = NONE)
     }
 
     /// Forgets a receiving half. Whether that was the last of its stream.
     pub(super) fn remove_recv(&mut self, slot: Slot) -> bool {
         let Some(id) = self.recvs.get(slot).map(|half| half.id) else { return false };
         self.recvs.remove(slot);
-        self.update(id, |row| row.recv = NONE)
+        self.forget(id, |row| row.recv = NONE)
     }
 
     /// Changes the row of a stream, and forgets it when nothing is left of it. Whether it did.
-    fn update(&mut self, id: StreamId, change: impl FnOnce(&mut Row)) -> bool {
+    fn forget(&mut self, id: StreamId, change: impl FnOnce(&mut Row)) -> bool {
         let ours = self.is_ours(id);
         let rows = self.rows_mut(id);
         let Some(row) = rows.get_mut(id.index()) else { return false };
@@ -271,7 +284,6 @@ mod tests {
         for index in (0..200).rev() {
             let id = StreamId::new(index, Role::Responder);
             assert_eq!(streams.find(id), Found::NeverOpened);
-            streams.admit(id);
             let slot = streams.add_recv(RecvHalf::new(id, 100, 100));
             assert!(matches!(streams.find(id), Found::Open(row) if row.recv == slot && row.send == NONE));
         }

@@ -3,9 +3,11 @@
 use framing::{Open, PacketWriter, StreamCode, StreamId, StreamKind, stream_room};
 use structs::RangeSet;
 
+use super::Slot;
+use crate::mux::limits::STREAM_AHEAD;
 use crate::mux::pages::{Pages, Pool};
 use crate::mux::protocol::ProtocolId;
-use crate::sent::Sent;
+use crate::sent::{Sent, SentFrames};
 
 /// How far the end of a stream, its reset, or the fact that it was opened has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,6 +134,18 @@ impl SendHalf {
         self.data.end() - self.next
     }
 
+    /// How much may be written before more of it was sent.
+    #[inline]
+    pub(in crate::mux) fn room_ahead(&self) -> usize {
+        STREAM_AHEAD.saturating_sub(usize::try_from(self.unsent()).unwrap_or(usize::MAX))
+    }
+
+    /// Whether so much of a stream of bytes was sent that its writer may go on.
+    #[inline]
+    pub(in crate::mux) fn wants_more(&self) -> bool {
+        self.room_ahead() >= STREAM_AHEAD / 2
+    }
+
     /// Whether there is new data that the credit of the stream allows.
     #[inline]
     pub(in crate::mux) const fn has_new(&self) -> bool {
@@ -160,31 +174,42 @@ impl SendHalf {
         ended && self.opened == Told::Acked && !self.early
     }
 
-    /// Writes up to `limit` new bytes, as the credit of the stream allows.
+    /// Writes up to `limit` new bytes, as the credit of the stream allows. Its place is `slot`.
     #[inline]
-    pub(in crate::mux) fn write_new(&mut self, limit: usize, out: &mut PacketWriter<'_>) -> (Wrote, Option<Sent>) {
+    pub(in crate::mux) fn write_new(
+        &mut self,
+        slot: Slot,
+        limit: usize,
+        out: &mut PacketWriter<'_>,
+        sent: &mut SentFrames,
+    ) -> Wrote {
         let left = self.data.end().min(self.max).saturating_sub(self.next);
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(limit);
         if wanted == 0 {
-            return (Wrote::Nothing, None);
+            return Wrote::Nothing;
         }
         let open = self.open.filter(|_| self.next == 0);
-        let Some(room) = stream_room(self.id, self.next, open, out.remaining()) else { return (Wrote::Full, None) };
+        let Some(room) = stream_room(self.id, self.next, open, out.remaining()) else { return Wrote::Full };
         let len = wanted.min(room);
         // A crumb at the end of a packet costs a header here and one where the rest goes.
         if len < wanted && len < MIN_PIECE {
-            return (Wrote::Full, None);
+            return Wrote::Full;
         }
-        let sent = self.write_frame(self.next, len, open, out);
-        let Some((sent, bytes)) = sent else { return (Wrote::Full, None) };
+        let Some((frame, bytes)) = self.write_frame(slot, self.next, len, open, out) else { return Wrote::Full };
+        sent.push(frame);
         self.next += len as u64;
-        (Wrote::Frame { bytes, new: len }, Some(sent))
+        Wrote::Frame { bytes, new: len }
     }
 
-    /// Writes the first thing that needs no credit.
-    pub(in crate::mux) fn write_again(&mut self, out: &mut PacketWriter<'_>) -> (Wrote, Option<Sent>) {
+    /// Writes the first thing that needs no credit. Its place is `slot`.
+    pub(in crate::mux) fn write_again(
+        &mut self,
+        slot: Slot,
+        out: &mut PacketWriter<'_>,
+        sent: &mut SentFrames,
+    ) -> Wrote {
         if !self.has_again() {
-            return (Wrote::Nothing, None);
+            return Wrote::Nothing;
         }
         let (offset, wanted) = match self.lost.first() {
             Some(lost) if self.reset == Told::No => (lost.start, (lost.end - lost.start) as usize),
@@ -193,19 +218,21 @@ impl SendHalf {
             _ => (self.data.end(), 0),
         };
         let open = self.open.filter(|_| offset == 0);
-        let Some(room) = stream_room(self.id, offset, open, out.remaining()) else { return (Wrote::Full, None) };
+        let Some(room) = stream_room(self.id, offset, open, out.remaining()) else { return Wrote::Full };
         let len = wanted.min(room);
         if len < wanted && len < MIN_PIECE {
-            return (Wrote::Full, None);
+            return Wrote::Full;
         }
-        let Some((sent, bytes)) = self.write_frame(offset, len, open, out) else { return (Wrote::Full, None) };
+        let Some((frame, bytes)) = self.write_frame(slot, offset, len, open, out) else { return Wrote::Full };
+        sent.push(frame);
         self.lost.remove(offset..offset + len as u64);
-        (Wrote::Frame { bytes, new: 0 }, Some(sent))
+        Wrote::Frame { bytes, new: 0 }
     }
 
     #[inline]
     fn write_frame(
         &mut self,
+        slot: Slot,
         offset: u64,
         len: usize,
         open: Option<Open>,
@@ -228,7 +255,7 @@ impl SendHalf {
             self.fin = Told::Sent;
         }
         // A frame is never longer than a packet.
-        let sent = Sent::Stream { id: self.id, offset, len: u32::try_from(len).unwrap_or(u32::MAX), fin };
+        let sent = Sent::Stream { id: self.id, offset, len: u32::try_from(len).unwrap_or(u32::MAX), slot, fin };
         Some((sent, out.len() - before))
     }
 

@@ -469,6 +469,33 @@ fn a_stream_that_is_reset_at_once_is_still_known_to_the_other_side() {
 }
 
 #[test]
+fn the_fate_of_a_frame_is_no_matter_to_a_later_stream_in_its_place() {
+    let now = start();
+    let mut sides = pair(&protocols(&[("a", 1)]), now);
+    let ask = |a: &mut Mux| {
+        let id = a.open_stream(ProtocolId(0)).unwrap();
+        a.write(id, b"all").unwrap();
+        a.finish(id).unwrap();
+        id
+    };
+    let first = ask(&mut sides[0]);
+    let (bytes, sent) = packet(&mut sides[0], ROOM, now);
+    assert_eq!(deliver(&mut sides[1], &bytes), Ok(Received::Taken));
+    sent.iter().for_each(|frame| sides[0].on_acked(frame));
+    sides[1].finish(first).unwrap();
+    settle(&mut sides, now);
+    assert_eq!(sides[0].read(first, &mut [0; 9]), Ok(Read::End));
+    assert_eq!(sides[0].streams.find(first), stream::Found::Closed);
+    let second = ask(&mut sides[0]);
+    let (_, lost) = packet(&mut sides[0], ROOM, now);
+    sent.iter().for_each(|frame| sides[0].on_acked(frame));
+    lost.iter().for_each(|frame| sides[0].on_lost(frame));
+    settle(&mut sides, now);
+    assert_eq!(sides[1].read(second, &mut [0; 9]), Ok(Read::Bytes(3)));
+    assert_eq!(sides[1].read(second, &mut [0; 9]), Ok(Read::End));
+}
+
+#[test]
 fn acks_of_many_messages_are_one_event() {
     let now = start();
     let mut sides = pair(&protocols(&[("a", 1)]), now);

@@ -68,7 +68,7 @@ fn the_cost_of_a_packet() {
     }
     println!(
         "record {} bytes, path {} bytes, recovery {} bytes",
-        size_of::<Record>(),
+        size_of::<ring::Record>(),
         size_of::<Path>(),
         size_of::<Recovery>()
     );
