@@ -237,6 +237,13 @@ impl Table {
         self.closest_of(target, n, Entry::is_live)
     }
 
+    /// How many contacts that answered when they were asked last are closer to `target` than the owner.
+    pub(crate) fn closer(&self, target: &Key) -> usize {
+        let own = self.own.distance(target);
+        let live = self.buckets.iter().flat_map(|bucket| &bucket.entries).filter(|entry| entry.is_live());
+        live.filter(|entry| entry.key.distance(target) < own).count()
+    }
+
     /// As [`closest`](Self::closest), with those that did not answer last: where lookups of our own begin.
     #[must_use]
     pub fn candidates(&self, target: &Key, n: usize) -> Vec<Contact> {

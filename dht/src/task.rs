@@ -313,11 +313,7 @@ impl Dht {
 
     /// How many nodes closer to a key than us are known besides those who should keep what lies there.
     pub(crate) fn extra(&self, key: &Key, family: Family) -> u32 {
-        let table = self.table(family);
-        let own = table.own().distance(key);
-        let most = limits::K + limits::MAX_HALVINGS as usize;
-        let known = table.closest(key, most);
-        let closer = known.iter().filter(|contact| self.subnets.key_of(contact).distance(key) < own).count();
-        u32::try_from((closer + 1).saturating_sub(limits::K)).unwrap_or(0)
+        let closer = self.table(family).closer(key);
+        u32::try_from((closer + 1).saturating_sub(limits::K)).unwrap_or(u32::MAX)
     }
 }

@@ -27,7 +27,8 @@ impl Nodes {
         let mut all: Vec<Swarm> = Vec::new();
         for _ in 0..nodes {
             let builder = Swarm::builder().preset(Preset::Loopback).lan(false).pex(false);
-            let first = all.first().map(Swarm::local_addr);
+            // Each looks for its place once by way of each of two.
+            let first = all.iter().take(2).map(Swarm::local_addr).collect::<Vec<_>>();
             all.push(builder.bootstrap(first).bind().await?);
         }
         let responding = all.iter().map(|node| node.respond(ECHO, |_, body: Bytes| async move { Ok::<_, ()>(body) }));
@@ -42,6 +43,11 @@ impl Nodes {
                 let _ = node.dht().get_immutable(Dht::key_of(&looks.to_be_bytes())).await;
             }
         }
+        // What nodes do when they begin is no part of a connection.
+        while !are_quiet(&all).await? {
+            ensure!(begun.elapsed() < PATIENCE, "the nodes do not come to rest");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         Ok(Self { all, _responding: responding })
     }
 
@@ -53,6 +59,16 @@ impl Nodes {
         ensure!(answer == "?", "{answer:?} is no echo");
         Ok(())
     }
+}
+
+/// Whether no node waits for an answer.
+async fn are_quiet(nodes: &[Swarm]) -> Result<bool> {
+    for node in nodes {
+        if node.dht().stats().await?.context("there is no hash table")?.in_flight > 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether a node knows many others, and they keep its record.

@@ -168,7 +168,13 @@ fn subnet(network: &mut Network, rows: &mut Rows<'_>) {
 /// What a node takes when nobody looks for anything: each checks its contacts, and is checked.
 fn idle(network: &mut Network, rows: &mut Rows<'_>) {
     let before = network.world.traffic().sent;
-    network.world.run_for(IDLE);
+    // What nodes tell their owners is taken, as an owner does.
+    for _ in 0..IDLE.as_secs() / TAKEN.as_secs() {
+        network.world.run_for(TAKEN);
+        for member in &network.members {
+            drop(network.world.take_events(member.id));
+        }
+    }
     let sent = network.world.traffic().sent;
     let nodes = network.members.len() as f64;
     // Of the whole program: the simulator's own share, and what the allocator does not give back, are in it.
@@ -211,5 +217,7 @@ impl Rows<'_> {
 const PREYS: u32 = 10;
 /// Longer than any cache remembers.
 const IDLE: Duration = Duration::from_secs(5 * 60);
+/// How often events are taken meanwhile.
+const TAKEN: Duration = Duration::from_secs(10);
 /// Networks up to this size come into being by joining; larger ones take too long that way.
 const JOINED: u32 = 1000;
