@@ -75,7 +75,7 @@ async fn ask(swarm: &Swarm, options: &Options, out: Output, tally: &mut Tally) -
             return Err(Failure::new(code, anyhow::Error::new(error).context(format!("cannot reach {name}"))));
         }
         Err(_) => {
-            let error = anyhow::anyhow!("no answer of {name} within {} s{}", limit.as_secs(), reach::sources(&swarm));
+            let error = anyhow::anyhow!("no answer of {name} within {} s{}", limit.as_secs(), reach::sources(swarm));
             return Err(Failure::new(Failure::TIMED_OUT, error));
         }
     };

@@ -16,7 +16,7 @@ use crate::reach;
 const EPOCH: u64 = 1_767_225_600;
 
 /// Everything that was found.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Findings {
     /// Of the interfaces.
     pub(super) ips: Vec<IpAddr>,
@@ -25,6 +25,8 @@ pub(super) struct Findings {
     pub(super) nat: Nat,
     /// Who was asked.
     pub(super) asked: Vec<Asked>,
+    /// What the sessions go by that were open before the peer was dialled.
+    pub(super) carriers: Vec<Carrier>,
     /// Relays that are known, and what there is at each.
     pub(super) relays: Vec<RelayStatus>,
     pub(super) clock: Clock,
@@ -142,14 +144,18 @@ impl Findings {
 
     /// Whether anybody answered by UDP: `None` if nobody was asked, or nobody told by which way he did.
     pub(super) fn udp(&self) -> Option<bool> {
-        let carriers =
-            self.asked.iter().map(|asked| asked.carrier).chain([self.peer.as_ref().and_then(|peer| peer.carrier)]);
-        let mut carriers = carriers.flatten().filter(|carrier| *carrier != Carrier::Relay);
+        let of_peer = self.peer.as_ref().and_then(|peer| peer.carrier);
+        let carriers = self.asked.iter().filter_map(|asked| asked.carrier).chain(of_peer);
+        let carriers = carriers.chain(self.carriers.iter().copied()).filter(|carrier| *carrier != Carrier::Relay);
+        let mut carriers = carriers.peekable();
         if self.nat.addresses().next().is_some() || carriers.clone().any(|carrier| carrier == Carrier::Udp) {
             return Some(true);
         }
-        let is_blocked =
-            carriers.next().is_some() || !self.is_heard() && self.asked.iter().any(|asked| !asked.is_unknown);
+        // Of who is named by a stream nobody wanted UDP.
+        let asked = self.asked.iter().filter(|asked| !asked.is_unknown).map(|asked| &asked.name);
+        let is_stream = |name: &String| ["tcp://", "ws://"].iter().any(|scheme| name.starts_with(scheme));
+        let was_tried = asked.clone().chain(self.peer.as_ref().map(|peer| &peer.name)).any(|name| !is_stream(name));
+        let is_blocked = was_tried && (carriers.peek().is_some() || !self.is_heard() && asked.count() > 0);
         is_blocked.then_some(false)
     }
 

@@ -73,6 +73,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let dials = options.helpers.bootstrap.iter().map(|target| reach(&swarm, target, limit));
     let (asked, (), unknown) = tokio::join!(all(dials), settle(&swarm, &options, limit), unknown(&options, limit));
     findings.asked.extend(asked);
+    findings.carriers = swarm.peers().await.iter().map(|info| info.carrier).collect();
     (findings.nat, findings.relays, findings.router) = (swarm.nat(), swarm.relays(), swarm.port_mapping());
     findings.asked.extend(options.helpers.relay.iter().map(|target| Asked::relay(target, &findings.relays, &unknown)));
     let heard = findings.nat.addresses().next().is_some();

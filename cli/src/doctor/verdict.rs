@@ -60,7 +60,10 @@ impl Verdict {
             (Some(better), _) | (None, Some(better)) => better,
             (None, None) => Self::new(
                 "connected",
-                "UDP gets through; where others see this machine, nobody has said.",
+                match found.udp() {
+                    Some(true) => "UDP gets through; where others see this machine, nobody has said.",
+                    _ => "Others are reached by TCP; whether UDP gets through, nobody was asked.",
+                },
                 "name two servers that say so: --stun HOST:PORT",
             ),
         }
@@ -195,6 +198,12 @@ mod tests {
             let node = Asked { after: Some(Duration::ZERO), carrier: Some(carrier), ..Asked::of(name.clone(), "node") };
             let found = Findings { asked: vec![node], ..found() };
             assert_eq!((class(&found), found.udp()), (expected, udp));
+            // Nor does one with a relay, or with who was named by TCP.
+            for (name, udp) in [(name.clone(), udp), (format!("tcp://{name}"), udp.filter(|udp| *udp))] {
+                let asked = vec![Asked::of(name, "relay")];
+                let found = Findings { asked, carriers: vec![carrier], ..found.clone() };
+                assert_eq!(found.udp(), udp);
+            }
         }
         assert_eq!(found().udp(), None);
         let mut seen = found();
