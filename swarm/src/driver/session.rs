@@ -178,7 +178,7 @@ impl Session {
         let mut tasks = std::mem::take(&mut self.tasks);
         let left = tasks.len();
         let inbox_room = self.conn.take(&mut self.messages, &mut self.datagrams, &mut tasks);
-        for task in tasks.drain(..share(tasks.len())) {
+        for task in tasks.drain(..tasks.len().min(TASKS_PER_VISIT)) {
             self.perform(task, peer, visit);
         }
         // Behind those that were left waits what came meanwhile.
@@ -410,14 +410,6 @@ impl Session {
     }
 }
 
-/// How much of what waits one visit does: parts of one size, so that the last is not left with a few.
-const fn share(waiting: usize) -> usize {
-    match waiting {
-        0 => 0,
-        _ => waiting.div_ceil(waiting.div_ceil(TASKS_PER_VISIT)),
-    }
-}
-
 /// Brings a deadline forward, if this one is earlier.
 pub(crate) fn earlier(due: &mut Option<Instant>, at: Option<Instant>) {
     *due = [*due, at].into_iter().flatten().min();
@@ -446,18 +438,3 @@ pub(crate) const fn request_error(gone: Gone) -> RequestError {
 
 /// A time that nobody waits for.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_waits_is_parted_evenly() {
-        for (waiting, parts) in [(0, vec![]), (1, vec![1]), (64, vec![64]), (65, vec![33, 32]), (200, vec![50; 4])] {
-            let mut left = waiting;
-            let shares = std::iter::from_fn(|| (left > 0).then(|| share(left)).inspect(|share| left -= share));
-            assert_eq!(shares.collect::<Vec<_>>(), parts, "of {waiting}");
-        }
-        assert_eq!(share(0), 0);
-    }
-}
