@@ -29,7 +29,8 @@ pub(crate) struct PathState {
     /// We began with it, so our first packets on it are not an answer.
     ours: bool,
     pub(crate) last_received: Instant,
-    /// The highest packet number that came over it.
+    /// The highest number of a packet that came over it and did more than probe: where such packets come is where the other
+    /// side sends.
     pub(crate) highest: u64,
     /// The round trip of its last challenge.
     pub(crate) rtt: Option<Duration>,
@@ -201,11 +202,17 @@ impl Paths {
     }
 
     /// An authentic packet came over this path.
-    pub(crate) fn on_received(&mut self, at: usize, bytes: usize, pn: u64, now: Instant) {
+    pub(crate) fn on_received(&mut self, at: usize, bytes: usize, now: Instant) {
         let Some(state) = self.list.get_mut(at) else { return };
         state.received = state.received.saturating_add(bytes as u64);
         state.last_received = now;
-        state.highest = state.highest.max(pn);
+    }
+
+    /// A packet with this number came over this path and did more than probe.
+    pub(crate) fn on_used(&mut self, at: usize, number: u64) {
+        if let Some(state) = self.list.get_mut(at) {
+            state.highest = state.highest.max(number);
+        }
     }
 
     /// The state that recovery keeps of two paths changes hands: the second is what the first has become.

@@ -84,7 +84,7 @@ impl Session {
             return self.on_data_while_ending(payload, cx);
         }
 
-        let at = self.arrived_over(path, len, number, cx);
+        let at = self.arrived_over(path, len, cx);
         let contents = self.on_frames(payload, path, cx);
         let contents = match contents {
             Ok(contents) => contents,
@@ -103,20 +103,20 @@ impl Session {
             self.end(reason, cx);
             return Ok(());
         }
-        // The other side speaks to us over another path than ours to it: follow it once that is proved.
-        if contents.moves
-            && number == self.highest
-            && let Some(at) = at.filter(|at| *at != self.paths.best_index())
-        {
-            self.follow(at, cx);
+        if let Some(at) = at.filter(|_| contents.moves) {
+            self.paths.on_used(at, number);
+            // The other side speaks to us over another path than ours to it: follow it once that is proved.
+            if number == self.highest && at != self.paths.best_index() {
+                self.follow(at, cx);
+            }
         }
         Ok(())
     }
 
     /// Which path a packet came over; a new one if there is room for it.
-    fn arrived_over(&mut self, path: Path, len: usize, number: u64, cx: &mut Context<'_>) -> Option<usize> {
+    fn arrived_over(&mut self, path: Path, len: usize, cx: &mut Context<'_>) -> Option<usize> {
         let at = self.paths.find(&path).or_else(|| self.new_path(path, false, cx))?;
-        self.paths.on_received(at, len, number, cx.now);
+        self.paths.on_received(at, len, cx.now);
         Some(at)
     }
 
