@@ -47,7 +47,7 @@ pub enum Request {
     Relays,
 }
 
-/// From a relay to a client.
+/// From a relay to a client; [`Places`](Self::Places) from any peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// Your place is kept.
@@ -102,6 +102,8 @@ pub enum Notice {
     Pong([u8; 8]),
     /// These relay, I among them if I do: at most [`MAX_NAMED`](limits::MAX_NAMED).
     Relays(Vec<(PeerId, SocketAddr)>),
+    /// I have places at these, and no others: at most [`MAX_NAMED`](limits::MAX_NAMED). From any peer, not asked for.
+    Places(Vec<(PeerId, SocketAddr)>),
 }
 
 /// A message of either direction.
@@ -136,6 +138,7 @@ impl Message {
             PING => Self::Request(Request::Ping(reader.array()?)),
             RELAYS => Self::Request(Request::Relays),
             NAMED => Self::Notice(Notice::Relays(named(reader)?)),
+            PLACES => Self::Notice(Notice::Places(named(reader)?)),
             RESERVED => {
                 let (lifetime, rate) = (seconds(reader)?, reader.u32()?);
                 let len = usize::from(reader.u16()?);
@@ -228,14 +231,8 @@ impl Notice {
                 writer.u8(PONG);
                 writer.put(data);
             }
-            Self::Relays(relays) => {
-                let relays = relays.get(..limits::MAX_NAMED).unwrap_or(relays);
-                writer.put(&[NAMED, u8::try_from(relays.len()).unwrap_or(u8::MAX)]);
-                for (relay, addr) in relays {
-                    writer.put(relay.as_bytes());
-                    writer.put(&address::encode(*addr));
-                }
-            }
+            Self::Relays(relays) => naming(NAMED, relays, &mut writer),
+            Self::Places(relays) => naming(PLACES, relays, &mut writer),
         }
         bytes
     }
@@ -253,6 +250,15 @@ fn named(reader: &mut Reader<'_>) -> Result<Vec<(PeerId, SocketAddr)>, DecodeErr
         relays.extend(addr.map(|addr| (relay, addr)));
     }
     Ok(relays)
+}
+
+fn naming(kind: u8, relays: &[(PeerId, SocketAddr)], writer: &mut Writer<'_>) {
+    let relays = relays.get(..limits::MAX_NAMED).unwrap_or(relays);
+    writer.put(&[kind, u8::try_from(relays.len()).unwrap_or(u8::MAX)]);
+    for (relay, addr) in relays {
+        writer.put(relay.as_bytes());
+        writer.put(&address::encode(*addr));
+    }
 }
 
 fn ending(kind: u8, circuit: CircuitId, code: Code, writer: &mut Writer<'_>) {
@@ -308,3 +314,4 @@ const INCOMING: u8 = 0x84;
 const CLOSED: u8 = 0x85;
 const PONG: u8 = 0x86;
 const NAMED: u8 = 0x87;
+const PLACES: u8 = 0x88;

@@ -44,7 +44,7 @@ pub(super) fn punching(input: &mut Input<'_>) -> Vec<u8> {
 pub(super) fn relaying(input: &mut Input<'_>) -> Vec<u8> {
     let circuit = CircuitId::from_bytes([input.u8() % 8; 8]);
     let (code, addr) = (Code(input.u8()), input.flip().then(|| any(input)));
-    match input.below(10) {
+    match input.below(11) {
         0 => Notice::Incoming { circuit, peer: identity(input.below(4)).peer_id(), addr }.encode(),
         1 => Notice::Opened { request: input.u32() % 8, circuit, addr }.encode(),
         2 => Notice::Closed { circuit, code }.encode(),
@@ -55,6 +55,7 @@ pub(super) fn relaying(input: &mut Input<'_>) -> Vec<u8> {
         7 => Request::Connect { request: input.u32(), show: input.flip(), target: identity(input.below(4)).peer_id() }
             .encode(),
         8 => Request::Close { circuit, code }.encode(),
+        9 => Notice::Places((0..input.below(6)).map(|n| (identity(n + 2).peer_id(), any(input))).collect()).encode(),
         _ => Request::Relays.encode(),
     }
 }

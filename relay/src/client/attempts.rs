@@ -124,6 +124,12 @@ impl Client {
         Ok(id)
     }
 
+    /// Whether circuits to a peer are on the way to be opened.
+    #[must_use]
+    pub fn is_connecting(&self, peer: &PeerId) -> bool {
+        self.attempts.values().any(|attempt| attempt.target == *peer)
+    }
+
     /// Gives an attempt up; circuits that it opened stay.
     pub fn cancel(&mut self, attempt: AttemptId) {
         self.attempts.remove(&attempt);

@@ -153,6 +153,13 @@ pub enum Event {
         /// Whom, and where.
         relays: Vec<(PeerId, SocketAddr)>,
     },
+    /// A peer says at which relays it has places, and so is reached if no other way is left. It is the word of that peer.
+    Places {
+        /// Who.
+        of: PeerId,
+        /// At whom, and where.
+        relays: Vec<(PeerId, SocketAddr)>,
+    },
     /// A circuit has ended.
     Closed {
         /// To whom.
@@ -267,6 +274,12 @@ impl Client {
         asked
     }
 
+    /// Tells any peer, with which there is a session, at which relays we have places: [`Event::Places`] there. Says whether there
+    /// was room for it.
+    pub fn tell(&mut self, peer: PeerId, places: &[(PeerId, SocketAddr)]) -> bool {
+        !self.closed && self.outbox.push(peer, Notice::Places(places.to_vec()).encode())
+    }
+
     /// The network may have changed: the relays in use are asked for a sign of life now, which tells them where we are.
     pub fn check(&mut self, now: Instant) {
         self.tick(now);
@@ -316,6 +329,10 @@ impl Client {
             asked.then(|| self.events.push_back(Event::Named { by: from, relays })).ok_or(Rejected::Unsolicited)?;
             return Ok(());
         }
+        if let Notice::Places(relays) = notice {
+            self.events.push_back(Event::Places { of: from, relays });
+            return Ok(());
+        }
         let now = self.now;
         let relay = self.relays.get_mut(&from).filter(|relay| relay.session.is_some()).ok_or(Rejected::Unsolicited)?;
         relay.on_heard(now);
@@ -326,7 +343,7 @@ impl Client {
             Notice::NotOpened { request, code } => self.on_not_opened(&from, request, code),
             Notice::Incoming { circuit, peer, addr } => self.on_incoming(from, circuit, peer, addr),
             Notice::Closed { circuit, code } => self.on_circuit_closed(&from, circuit, code),
-            Notice::Pong(_) | Notice::Relays(_) => Ok(()),
+            Notice::Pong(_) | Notice::Relays(_) | Notice::Places(_) => Ok(()),
         }
     }
 

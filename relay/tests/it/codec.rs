@@ -26,6 +26,10 @@ fn addr() -> impl Strategy<Value = Option<SocketAddr>> {
     prop_oneof![v4.prop_map(Some), v6.prop_map(Some), Just(None)]
 }
 
+fn named() -> impl Strategy<Value = SocketAddr> {
+    addr().prop_filter_map("no address", |addr| addr)
+}
+
 fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         any::<bool>().prop_map(|show| Request::Reserve { show }),
@@ -58,6 +62,8 @@ fn notice() -> impl Strategy<Value = Notice> {
         (circuit(), peer(), addr()).prop_map(|(circuit, peer, addr)| Notice::Incoming { circuit, peer, addr }),
         (circuit(), any::<u8>()).prop_map(|(circuit, code)| Notice::Closed { circuit, code: Code(code) }),
         any::<[u8; 8]>().prop_map(Notice::Pong),
+        vec((peer(), named()), 0..=8).prop_map(Notice::Relays),
+        vec((peer(), named()), 0..=8).prop_map(Notice::Places),
     ]
 }
 

@@ -139,6 +139,8 @@ struct Session {
     ending: bool,
     /// It was asked for relays.
     asked: bool,
+    /// Which of our lists of places it was told: see `silence.rs`.
+    places_told: u64,
 }
 
 /// What a node counts.
@@ -462,7 +464,8 @@ impl Node {
             self.tell_nat(false);
         }
         let outbound = Outbound::default();
-        self.sessions.insert(handle, Session { peer, addr, relayed, outbound, ending: false, asked: false });
+        self.sessions
+            .insert(handle, Session { peer, addr, relayed, outbound, ending: false, asked: false, places_told: 0 });
         let earlier = self.by_peer.insert(peer, handle);
         if let Some(earlier) = earlier {
             // Its own end is told of later: from here on the newer one counts.

@@ -110,6 +110,7 @@ impl Node {
             self.ask_peers();
         }
         let places = self.places_told();
+        self.places_are(places.iter().map(|(relay, addr, _)| (*relay, *addr)).collect());
         self.relays.server.set_others(places.iter().map(|(relay, addr, _)| (*relay, *addr)));
         if let Some(finder) = &mut self.finder {
             finder.set_places(&places, now);

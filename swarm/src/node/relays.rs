@@ -173,6 +173,7 @@ impl Node {
             }
         }
         self.seek_direct(session);
+        self.tell_places(session);
         // It may know a relay.
         self.places.dirty = true;
         self.drive_relays();
@@ -191,6 +192,7 @@ impl Node {
             self.relays.server.moved(&key, path);
         }
         self.seek_direct(session);
+        self.tell_places(session);
         self.drive_relays();
     }
 
@@ -376,6 +378,7 @@ impl Node {
             }
             Client::Refused { relay, code } => self.relay_refused(relay, code),
             Client::Named { by, relays } => self.relays_named(&by, relays),
+            Client::Places { of, relays } => self.on_places_of(of, relays),
             _ => {}
         }
     }

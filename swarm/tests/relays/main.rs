@@ -216,6 +216,12 @@ fn a_relay_that_dies_under_traffic_costs_less_than_two_seconds() {
     connect(&mut world, a, b, 3);
     let mut talk = Talk::new(&world, a, b);
     talk.go_on(&mut world, secs(2));
+    // The circuit in reserve is asked whether it works, and that is all it is used for.
+    for (of, peer) in [(a, b), (b, a)] {
+        let session = world.get(of).unwrap().node.session(&id(peer.index())).unwrap();
+        let moved = |event: &Event| matches!(event, Event::Moved { session: moved, .. } if *moved == session);
+        assert_eq!(world.events(of).iter().filter(|timed| moved(&timed.event)).count(), 0);
+    }
     let used = relay_of(&world, a, id(b.index())).unwrap();
     let dead = (0..3).find(|number| id(*number) == used).unwrap();
     let dead = world.ids().nth(dead as usize).unwrap();
@@ -230,6 +236,43 @@ fn a_relay_that_dies_under_traffic_costs_less_than_two_seconds() {
     let held: Vec<PeerId> = node.vouchers().map(|voucher| PeerId::from(voucher.relay())).collect();
     assert!(held.len() == 2 && !held.contains(&used), "{held:?}");
     talk.finish(&mut world);
+}
+
+/// A dial knows the first relay alone, at which B had its place then; the second place comes later. The relay dies.
+fn dies_with_a_place_that_came_later(ticket: bool, seed: u64) {
+    let mut world = World::new(Seed::fixed(seed)).link(Link::perfect().delay(ms(25))).addresses(Addresses::Private);
+    let relays: Vec<_> = (0..2).map(|_| world.add(|birth| site(&birth, relay::Config::default()))).collect();
+    let [a, b] = [(); 2].map(|()| world.add(|birth| site(&birth, relay::Config::off())));
+    world.cut(a, b);
+    let place = |world: &mut World<Site>, of: sim::MachineId, number: u32| {
+        let addr = world.addr(relays[number as usize]).unwrap();
+        world.with(of, |site, now| assert!(site.node.add_relay(id(number), &[addr], now)));
+    };
+    place(&mut world, b, 0);
+    assert!(world.run_until(|world| world.get(b).unwrap().node.vouchers().count() == 1, secs(5)), "no place");
+    connect(&mut world, a, b, 1);
+    let mut talk = Talk::new(&world, a, b);
+    talk.go_on(&mut world, ms(500));
+    place(&mut world, b, 1);
+    if !ticket {
+        // Known to A as a relay of its own, and no longer as one of B's.
+        world.cut(a, b);
+        place(&mut world, a, 1);
+    }
+    talk.go_on(&mut world, secs(2));
+    assert_eq!(relay_of(&world, a, id(b.index())), Some(id(0)));
+    world.kill(relays[0]);
+    talk.longest = Duration::ZERO;
+    talk.go_on(&mut world, secs(6));
+    assert!(talk.longest < secs(2), "{:?} without anything", talk.longest);
+    assert_eq!(relay_of(&world, a, id(b.index())), Some(id(1)));
+    talk.finish(&mut world);
+}
+
+#[test]
+fn a_place_that_came_after_the_dial_is_there_when_the_first_relay_dies() {
+    dies_with_a_place_that_came_later(true, 4);
+    dies_with_a_place_that_came_later(false, 5);
 }
 
 #[test]
