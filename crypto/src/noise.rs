@@ -17,7 +17,7 @@ use snow::{Builder, HandshakeState};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::handshake::{AnswerHeader, HandshakeError, SessionSecrets};
+use crate::handshake::{Acquaintance, Acquaintances, AnswerHeader, HandshakeError, SessionSecrets};
 use crate::x25519::{Backend, KeyPair};
 
 /// The three patterns, with the one suite.
@@ -50,6 +50,8 @@ pub(crate) struct Start<'a> {
     /// The responder's, for the initiator of IK.
     pub(crate) remote: Option<&'a [u8; 32]>,
     pub(crate) ephemeral: &'a Ephemeral,
+    /// What is known of lasting keys: IK.
+    pub(crate) lasting: Option<&'a Lasting>,
     /// The key of the ticket: NNpsk0.
     pub(crate) psk: Option<&'a [u8; 32]>,
     pub(crate) prologue: &'a [u8],
@@ -59,12 +61,71 @@ pub(crate) struct Start<'a> {
 /// it has paid for a key.
 pub(crate) type Ephemeral = Arc<OnceLock<KeyPair>>;
 
+/// Where IK finds what our lasting key agrees on with that of the other end.
+#[derive(Clone)]
+pub(crate) enum Lasting {
+    /// The initiator knows whom it dials.
+    Initiator(Arc<Acquaintance>),
+    /// The responder learns whose key it is while it reads.
+    Responder(Arc<Met>),
+}
+
+/// Whom the responder of IK may have met before, and whom it met now.
+pub(crate) struct Met {
+    /// The ephemeral key of the initiator. What ours agrees on with that one is not kept.
+    fresh: [u8; 32],
+    before: Arc<Acquaintances>,
+    now: OnceLock<Meeting>,
+}
+
+/// What came of the agreement of two lasting keys.
+pub(crate) enum Meeting {
+    /// It had been made before.
+    Again(Arc<Acquaintance>),
+    /// It was made now, with this key.
+    New([u8; 32], Zeroizing<[u8; 32]>),
+}
+
+impl Met {
+    pub(crate) fn new(fresh: [u8; 32], before: &Arc<Acquaintances>) -> Arc<Self> {
+        Arc::new(Self { fresh, before: Arc::clone(before), now: OnceLock::new() })
+    }
+
+    pub(crate) fn now(&self) -> Option<&Meeting> {
+        self.now.get()
+    }
+}
+
+impl Lasting {
+    /// What `own`, our lasting key, agrees on with `public`.
+    fn agree(&self, own: &KeyPair, public: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
+        let met = match self {
+            Self::Initiator(acquaintance) if acquaintance.key() == public => {
+                return Some(Zeroizing::new(*acquaintance.agreed()));
+            }
+            Self::Responder(met) if met.fresh != *public => met,
+            _ => return own.agree(public),
+        };
+        if let Some(acquaintance) = met.before.by_key(public) {
+            let _already: Result<(), Meeting> = met.now.set(Meeting::Again(Arc::clone(acquaintance)));
+            return Some(Zeroizing::new(*acquaintance.agreed()));
+        }
+        let agreed = own.agree(public)?;
+        let _already: Result<(), Meeting> = met.now.set(Meeting::New(*public, agreed.clone()));
+        Some(agreed)
+    }
+}
+
 /// A handshake under way. Its state is overwritten on drop.
 pub(crate) struct Noise(Box<HandshakeState>);
 
 impl Noise {
     pub(crate) fn new(start: &Start<'_>) -> Result<Self, HandshakeError> {
-        let resolver = Resolver { local: start.local.cloned(), ephemeral: Arc::clone(start.ephemeral) };
+        let resolver = Resolver {
+            local: start.local.cloned(),
+            ephemeral: Arc::clone(start.ephemeral),
+            lasting: start.lasting.cloned(),
+        };
         let params = start.pattern.name().parse()?;
         let mut builder = Builder::with_resolver(params, Box::new(resolver)).prologue(start.prologue)?;
         if let Some(local) = start.local {
@@ -123,7 +184,7 @@ impl Drop for Noise {
     /// Overwrites the chaining key, from which the keys of the session follow: `snow` leaves it in memory.
     fn drop(&mut self) {
         let blank = || {
-            let resolver = Resolver { local: None, ephemeral: Ephemeral::default() };
+            let resolver = Resolver { local: None, ephemeral: Ephemeral::default(), lasting: None };
             let params = "Noise_NN_25519_ChaChaPoly_SHA256".parse().ok()?;
             Builder::with_resolver(params, Box::new(resolver)).build_initiator().ok()
         };
@@ -154,16 +215,22 @@ impl From<snow::Error> for HandshakeError {
 /// Gives `snow` the primitives of this crate, with keys that were derived already.
 ///
 /// The ephemeral key is handed in, not drawn: the same resolver gives the same messages again.
-#[derive(Debug)]
 pub struct Resolver {
     local: Option<Arc<KeyPair>>,
     ephemeral: Ephemeral,
+    lasting: Option<Lasting>,
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").finish_non_exhaustive()
+    }
 }
 
 impl Resolver {
     /// The resolver of one handshake.
     pub fn new(local: Option<Arc<KeyPair>>, ephemeral: KeyPair) -> Self {
-        Self { local, ephemeral: Arc::new(OnceLock::from(ephemeral)) }
+        Self { local, ephemeral: Arc::new(OnceLock::from(ephemeral)), lasting: None }
     }
 }
 
@@ -174,7 +241,8 @@ impl CryptoResolver for Resolver {
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
         matches!(choice, DHChoice::Curve25519).then(|| -> Box<dyn Dh> {
-            Box::new(X25519 { local: self.local.clone(), ephemeral: Arc::clone(&self.ephemeral), own: Own::Nothing })
+            let (local, ephemeral) = (self.local.clone(), Arc::clone(&self.ephemeral));
+            Box::new(X25519 { local, ephemeral, lasting: self.lasting.clone(), own: Own::Nothing })
         })
     }
 
@@ -200,6 +268,7 @@ impl Random for NoRandom {
 struct X25519 {
     local: Option<Arc<KeyPair>>,
     ephemeral: Ephemeral,
+    lasting: Option<Lasting>,
     own: Own,
 }
 
@@ -259,7 +328,11 @@ impl Dh for X25519 {
     fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
         // Both buffers are as long as the longest key of any suite.
         let (own, public) = self.own().zip(public.first_chunk()).ok_or(snow::Error::Dh)?;
-        let shared = own.agree(public).ok_or(snow::Error::Dh)?;
+        let shared = match (&self.own, &self.lasting) {
+            (Own::Static(_), Some(lasting)) => lasting.agree(own, public),
+            _ => own.agree(public),
+        };
+        let shared = shared.ok_or(snow::Error::Dh)?;
         out.first_chunk_mut().ok_or(snow::Error::Dh).map(|out| *out = *shared)
     }
 }

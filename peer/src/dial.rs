@@ -4,9 +4,10 @@
 //! that asks whose key it is. Each repeats the same bytes until one of them is answered, so that a lost answer costs
 //! the other side no new key agreement.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crypto::handshake::{Established, HandshakeError, Initiator, RespPayload, Ticket};
+use crypto::handshake::{Acquaintance, Established, HandshakeError, Initiator, RespPayload, Ticket};
 use crypto::{PeerId, Rng};
 use smallvec::SmallVec;
 use structs::{Path, Rejected};
@@ -19,6 +20,8 @@ use crate::shared::{Shared, Target};
 #[derive(Debug)]
 pub(crate) struct Dial {
     target: Target,
+    /// What spares a key agreement with a peer that was met before, until it is needed.
+    acquaintance: Option<Arc<Acquaintance>>,
     cid: Cid,
     attempts: SmallVec<[Attempt; 1]>,
     paths: SmallVec<[Path; 1]>,
@@ -68,7 +71,7 @@ pub(crate) struct Answered {
 impl Dial {
     pub(crate) fn new(
         shared: &Shared,
-        target: Target,
+        (target, acquaintance): (Target, Option<Arc<Acquaintance>>),
         ticket: Option<Ticket>,
         path: Path,
         cid: Cid,
@@ -77,6 +80,7 @@ impl Dial {
     ) -> Option<Self> {
         let mut dial = Self {
             target,
+            acquaintance,
             cid,
             attempts: SmallVec::new(),
             paths: SmallVec::from_buf([path]),
@@ -108,7 +112,9 @@ impl Dial {
             return;
         }
         let payload = shared.init_payload(now);
-        let initiator = Initiator::ik(&shared.identity, peer, self.cid, &payload, shared.network(), rng);
+        let acquaintance = self.acquaintance.take().or_else(|| Acquaintance::new(&shared.identity, peer));
+        let Some(acquaintance) = acquaintance else { return };
+        let initiator = Initiator::ik_with(&shared.identity, acquaintance, self.cid, &payload, shared.network(), rng);
         let Ok(initiator) = initiator else { return };
         self.attempts.push(Attempt { kind: Kind::Ik, initiator });
         self.fall_back_at = shared.config.fall_back_to_xx.then(|| now + FALL_BACK_AFTER);

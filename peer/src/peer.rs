@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crypto::handshake::{Established, InitPayload, Ticket, negotiate};
+use crypto::handshake::{Acquaintance, Established, InitPayload, Ticket, negotiate};
 use crypto::record::RecordKeys;
 use crypto::{Cipher, PeerId, Rng, Seed};
 use framing::{Kind, Role};
@@ -57,6 +57,7 @@ impl Peer {
     pub(crate) fn dial(
         shared: Arc<Shared>,
         target: Target,
+        acquaintance: Option<Arc<Acquaintance>>,
         ticket: Option<Ticket>,
         path: Path,
         seed: Seed,
@@ -64,7 +65,7 @@ impl Peer {
     ) -> Self {
         let mut peer = Self::new(shared, Role::Dialler, target.id(), seed, now);
         let cid = peer.rng.array();
-        match Dial::new(&peer.shared, target, ticket, path, cid, &mut peer.rng, now) {
+        match Dial::new(&peer.shared, (target, acquaintance), ticket, path, cid, &mut peer.rng, now) {
             Some(dial) => {
                 peer.routes.push_back(RouteChange::AddCid(cid));
                 peer.phase = Phase::Dialling(Box::new(dial));
@@ -104,7 +105,7 @@ impl Peer {
 
     /// Our dial lost against the other side's: its handshake is used, what waits here goes into that session.
     pub(crate) fn adopt(&mut self, accepted: Accepted, now: Instant) {
-        let Accepted { established, id, local, resumed, path } = accepted;
+        let Accepted { established, keys, id, local, resumed, path } = accepted;
         if let Phase::Dialling(dial) = &self.phase {
             self.routes.push_back(RouteChange::RemoveCid(dial.cid()));
         }
@@ -114,6 +115,7 @@ impl Peer {
         let start = Peering {
             id,
             secrets,
+            keys,
             local,
             remote: remote_cid,
             token: None,
@@ -393,6 +395,7 @@ impl Peer {
                 let start = Peering {
                     id,
                     secrets,
+                    keys: None,
                     local,
                     remote: remote_cid,
                     token: Some(payload.reset_token),
@@ -417,8 +420,9 @@ impl Peer {
             return self.finish(Reason::WrongPeer { obtained: with.id });
         }
         let cipher = Cipher::negotiated(self.shared.capabilities(), with.capabilities);
+        let keys = with.keys.map_or_else(|| RecordKeys::new(&with.secrets, cipher), Ok);
         // Both have said that they have it.
-        let Ok(keys) = RecordKeys::new(&with.secrets, cipher) else { return self.finish(Reason::NoCommonVersion) };
+        let Ok(keys) = keys else { return self.finish(Reason::NoCommonVersion) };
         let start = Start {
             role: self.role,
             peer: with.id,
@@ -450,6 +454,8 @@ impl Peer {
 /// A handshake that the other side began, and has confirmed.
 pub(crate) struct Accepted {
     pub(crate) established: Established<InitPayload>,
+    /// Of that handshake, if they were made already.
+    pub(crate) keys: Option<RecordKeys>,
     pub(crate) id: PeerId,
     /// The connection id that we chose.
     pub(crate) local: Cid,
@@ -462,6 +468,8 @@ pub(crate) struct Accepted {
 struct Peering {
     id: PeerId,
     secrets: crypto::handshake::SessionSecrets,
+    /// Of these secrets, if they were made already.
+    keys: Option<RecordKeys>,
     local: Cid,
     remote: Cid,
     token: Option<[u8; 16]>,

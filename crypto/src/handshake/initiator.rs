@@ -8,10 +8,12 @@ use zeroize::Zeroizing;
 
 use super::mac::{self, MAC};
 use super::wire::Parts;
-use super::{Established, HandshakeError, InitPayload, Kind, MAX_MESSAGE, NetworkId, RespPayload, Ticket, prologue};
+use super::{
+    Acquaintance, Established, HandshakeError, InitPayload, Kind, MAX_MESSAGE, NetworkId, RespPayload, Ticket, prologue,
+};
 use crate::cookie;
 use crate::identity::PublicKeys;
-use crate::noise::{Ephemeral, Noise, Pattern, Start};
+use crate::noise::{Ephemeral, Lasting, Noise, Pattern, Start};
 use crate::x25519::{Backend, KeyPair};
 use crate::{Identity, PeerId, Rng};
 
@@ -59,17 +61,35 @@ impl Initiator {
         network: NetworkId,
         rng: &mut Rng,
     ) -> Result<Self, HandshakeError> {
+        let acquaintance = Acquaintance::new(identity, peer).ok_or(HandshakeError::Internal)?;
+        Self::ik_with(identity, acquaintance, cid, payload, network, rng)
+    }
+
+    /// [`ik`](Self::ik) with what `identity` has in common with the peer, which spares a key agreement.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::Internal`], which has no cause outside this crate.
+    pub fn ik_with(
+        identity: &Identity,
+        acquaintance: Arc<Acquaintance>,
+        cid: [u8; 8],
+        payload: &InitPayload,
+        network: NetworkId,
+        rng: &mut Rng,
+    ) -> Result<Self, HandshakeError> {
         let header = Kind::Init.header(cid);
         let local = identity.agreement();
         let key = KeyPair::generate(local.backend(), rng);
         let ephemeral = *key.public();
-        let remote = peer.x25519();
+        let (peer, remote) = (acquaintance.peer(), *acquaintance.key());
         let mut noise = Noise::new(&Start {
             pattern: Pattern::Ik,
             initiator: true,
             local: Some(local),
             remote: Some(&remote),
             ephemeral: &Arc::new(OnceLock::from(key)),
+            lasting: Some(&Lasting::Initiator(acquaintance)),
             psk: None,
             prologue: &prologue(network, &header, None),
         })?;
@@ -151,6 +171,7 @@ impl Initiator {
             local: None,
             remote: None,
             ephemeral: &Arc::new(OnceLock::from(key)),
+            lasting: None,
             psk: Some(ticket.psk()),
             prologue: &prologue(network, &header, Some(ticket.id())),
         })?;
@@ -296,6 +317,7 @@ impl Xx {
             local: Some(&self.local),
             remote: None,
             ephemeral: &self.ephemeral,
+            lasting: None,
             psk: None,
             prologue: &self.prologue,
         })?;

@@ -62,6 +62,7 @@
 //! - **The connection id of the responder is authenticated by the first packets**, not by the answer: a forger who saw
 //!   the first message can change it on the way, and then both sides have keys that do not fit.
 
+mod acquaintance;
 mod error;
 mod initiator;
 pub(crate) mod mac;
@@ -74,6 +75,7 @@ mod wire;
 
 use std::fmt;
 
+pub use acquaintance::{Acquaintance, Acquaintances};
 pub use error::HandshakeError;
 pub use initiator::Initiator;
 pub use negotiate::{CAPABILITY_AES, VERSIONS, Version, negotiate};

@@ -1,14 +1,15 @@
 //! The side that is dialled.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use super::mac::{self, MAC};
 use super::wire::Parts;
 use super::{
-    AnswerHeader, Established, FirstHeader, HandshakeError, InitPayload, Kind, MAX_MESSAGE, NetworkId, RespPayload,
-    prologue,
+    Acquaintance, Acquaintances, AnswerHeader, Established, FirstHeader, HandshakeError, InitPayload, Kind,
+    MAX_MESSAGE, NetworkId, RespPayload, prologue,
 };
-use crate::noise::{Ephemeral, Noise, Pattern, Start};
+use crate::noise::{Ephemeral, Lasting, Meeting, Met, Noise, Pattern, Start};
 use crate::x25519::{Backend, KeyPair};
 use crate::{Identity, PeerId, Rng};
 
@@ -148,25 +149,60 @@ impl Init<'_> {
     ///
     /// [`HandshakeError`] if it was not made for this identity and network, or by nobody who could be answered.
     pub fn accept(&self, identity: &Identity, network: NetworkId) -> Result<IkResponder, HandshakeError> {
+        self.accept_with(identity, network, &Arc::default())
+    }
+
+    /// [`accept`](Self::accept) of somebody who may be among those that are known: one key agreement then.
+    ///
+    /// A message that does not open costs two nevertheless: it may name anybody, and how long we are busy with it must not tell
+    /// its sender whom we know.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`accept`](Self::accept).
+    pub fn accept_with(
+        &self,
+        identity: &Identity,
+        network: NetworkId,
+        known: &Arc<Acquaintances>,
+    ) -> Result<IkResponder, HandshakeError> {
         if !self.check_mac1(identity) {
             return Err(HandshakeError::WrongMac);
         }
         let local = identity.agreement();
         let ephemeral = Ephemeral::default();
+        let met = Met::new(*self.first.ephemeral, known);
         let mut noise = Noise::new(&Start {
             pattern: Pattern::Ik,
             initiator: false,
             local: Some(local),
             remote: None,
             ephemeral: &ephemeral,
+            lasting: Some(&Lasting::Responder(Arc::clone(&met))),
             psk: None,
             prologue: &prologue(network, self.first.header, None),
         })?;
-        let payload = read_init(&mut noise, self.noise)?;
-        let key = noise.remote().ok_or(HandshakeError::Internal)?;
-        let peer = PeerId::from_x25519(&key).map_err(HandshakeError::BadIdentity)?;
+        let read = read_init(&mut noise, self.noise);
+        if let (Err(_), Some(Meeting::Again(claimed))) = (&read, met.now()) {
+            black_box(local.agree(claimed.key()));
+        }
+        let payload = read?;
+        let (acquaintance, again) = match met.now() {
+            Some(Meeting::Again(acquaintance)) => (Arc::clone(acquaintance), true),
+            Some(Meeting::New(key, agreed)) => {
+                let peer = PeerId::from_x25519(key).map_err(HandshakeError::BadIdentity)?;
+                (Acquaintance::of(peer, *key, agreed.clone()), false)
+            }
+            // Only if its lasting key is its ephemeral one as well.
+            None => {
+                let key = noise.remote().ok_or(HandshakeError::Internal)?;
+                let peer = PeerId::from_x25519(&key).map_err(HandshakeError::BadIdentity)?;
+                let agreed = local.agree(&key).ok_or(HandshakeError::WeakKey)?;
+                (Acquaintance::of(peer, key, agreed), false)
+            }
+        };
         let answer = Answer::new(Kind::Resp, &self.first, local.backend(), ephemeral);
-        Ok(IkResponder { noise, peer, payload, answer })
+        Ok(IkResponder { noise, acquaintance, again, payload, answer })
     }
 }
 
@@ -209,6 +245,7 @@ impl InitR<'_> {
             local: None,
             remote: None,
             ephemeral: &ephemeral,
+            lasting: None,
             psk: Some(psk),
             prologue: &prologue(network, self.first.header, Some(self.ticket)),
         })?;
@@ -241,15 +278,21 @@ impl Xx1<'_> {
 #[derive(Debug)]
 pub struct IkResponder {
     noise: Noise,
-    peer: PeerId,
+    acquaintance: Arc<Acquaintance>,
+    again: bool,
     payload: InitPayload,
     answer: Answer,
 }
 
 impl IkResponder {
     /// Who made the INIT, now or at some time before.
-    pub const fn peer(&self) -> PeerId {
-        self.peer
+    pub fn peer(&self) -> PeerId {
+        self.acquaintance.peer()
+    }
+
+    /// What spares a key agreement when the same peer comes again, unless it was known already.
+    pub fn acquaintance(&self) -> Option<&Arc<Acquaintance>> {
+        (!self.again).then_some(&self.acquaintance)
     }
 
     /// What it says.
@@ -271,7 +314,7 @@ impl IkResponder {
     ) -> Result<(Vec<u8>, Established<InitPayload>), HandshakeError> {
         let (message, header) = self.answer.write(&mut self.noise, cid, payload, rng)?;
         let established = Established {
-            peer: Some(self.peer),
+            peer: Some(self.peer()),
             remote_cid: self.answer.cid_i,
             payload: self.payload,
             secrets: self.noise.split(header)?,
@@ -355,6 +398,7 @@ impl XxResponder {
             local: Some(&self.local),
             remote: None,
             ephemeral: &self.answer.ephemeral,
+            lasting: None,
             psk: None,
             prologue: &self.prologue,
         })?;

@@ -159,7 +159,23 @@ pub struct Opened<'a> {
     pub payload: &'a mut [u8],
 }
 
+/// A packet that is genuine.
+struct Unsealed {
+    pn: u64,
+    generation: u64,
+    /// How far its generation is ahead of that of the receiver, mod 4.
+    ahead: u8,
+}
+
 impl RecordKeys {
+    /// Whether a packet would open. It is in the clear then, and [`open`](Self::open) takes another copy of it as if this one had
+    /// not been.
+    ///
+    /// For the first packet of a session, which tells whether there is to be one.
+    pub fn would_open(&mut self, packet: &mut [u8]) -> bool {
+        self.unseal(packet).is_ok_and(|(unsealed, _)| self.receiver.replay.is_new(unsealed.pn))
+    }
+
     /// Opens a packet in place, the header included: it is unmasked.
     ///
     /// Success means that the peer sealed exactly this packet and that it was not opened before; it may have come from
@@ -174,8 +190,30 @@ impl RecordKeys {
     /// [`OpenError`]. Apart from counts nothing changed. The last 16 bytes of `packet` are what they were (a reset token
     /// may be there), the others unspecified.
     pub fn open<'a>(&mut self, packet: &'a mut [u8], now: Instant) -> Result<Opened<'a>, OpenError> {
+        self.receiver.expire_old(now);
+        let (Unsealed { pn, generation, ahead }, payload) = self.unseal(packet)?;
         let receiver = &mut self.receiver;
-        receiver.expire_old(now);
+        if !receiver.replay.is_new(pn) {
+            return Err(OpenError::Replayed { pn });
+        }
+
+        receiver.replay.mark(pn);
+        let advanced = ahead == 1;
+        if advanced && let Some(Next { secret, keys }) = receiver.next.take() {
+            let old = std::mem::replace(&mut receiver.keys, keys);
+            replace(&mut self.roots.receive, &secret);
+            receiver.old = old.map(|old| (old, now + OLD_KEYS));
+            (receiver.number, receiver.lowest, receiver.mixed) = (generation, pn, false);
+        } else if ahead == 0 {
+            receiver.lowest = receiver.lowest.min(pn);
+        }
+        Ok(Opened { pn, generation, advanced, payload })
+    }
+
+    /// What of opening a packet is the same for one that was opened before.
+    #[inline]
+    fn unseal<'a>(&mut self, packet: &'a mut [u8]) -> Result<(Unsealed, &'a mut [u8]), OpenError> {
+        let receiver = &mut self.receiver;
         if packet.len() < OVERHEAD {
             return Err(OpenError::TooShort);
         }
@@ -216,21 +254,7 @@ impl RecordKeys {
                 return Err(OpenError::Unauthentic);
             }
         };
-        if !receiver.replay.is_new(pn) {
-            return Err(OpenError::Replayed { pn });
-        }
-
-        receiver.replay.mark(pn);
-        let advanced = ahead == 1;
-        if advanced && let Some(Next { secret, keys }) = receiver.next.take() {
-            let old = std::mem::replace(&mut receiver.keys, keys);
-            replace(&mut self.roots.receive, &secret);
-            receiver.old = old.map(|old| (old, now + OLD_KEYS));
-            (receiver.number, receiver.lowest, receiver.mixed) = (generation, pn, false);
-        } else if ahead == 0 {
-            receiver.lowest = receiver.lowest.min(pn);
-        }
-        Ok(Opened { pn, generation, advanced, payload })
+        Ok((Unsealed { pn, generation, ahead }, payload))
     }
 
     /// The generation of the newest packet that was opened, 0 before the first.

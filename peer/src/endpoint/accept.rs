@@ -56,6 +56,8 @@ struct Confirmed {
     first: First,
     peer: PeerId,
     established: Established<InitPayload>,
+    /// With which its first packet was tried, if it was.
+    keys: Option<RecordKeys>,
     is_resumed: bool,
     since: std::time::Instant,
     path: Path,
@@ -151,13 +153,20 @@ impl Endpoint {
 
     fn answer_init(&mut self, admitted: &Admitted<'_>, init: &Init<'_>) -> Result<Answered, Rejected> {
         self.stats.dh_operations += 2;
-        let accepted = init.accept(&self.shared.identity, self.shared.network()).map_err(rejected)?;
+        let accepted = init.accept_with(&self.shared.identity, self.shared.network(), &self.known).map_err(rejected)?;
+        let acquaintance = accepted.acquaintance().cloned();
+        if acquaintance.is_none() {
+            self.stats.dh_operations -= 1;
+        }
         let (peer, timestamp) = (accepted.peer(), accepted.payload().timestamp);
         self.check_peer(admitted, peer, timestamp)?;
         let cid = self.fresh_cid();
         let payload = self.shared.resp_payload(admitted.path.remote, &cid);
         self.stats.dh_operations += 3;
         let (answer, established) = accepted.reply(cid, &payload, &mut self.rng).map_err(rejected)?;
+        if let Some(acquaintance) = &acquaintance {
+            self.acquaint(acquaintance);
+        }
         Ok(Answered { cid, answer, peer: Some(peer), timestamp, stage: Stage::Keys(established) })
     }
 
@@ -248,11 +257,13 @@ impl Endpoint {
         let Some(HalfOpen { stage: Stage::Keys(established), .. }) = self.half_open.get(&cid) else {
             return Err(Rejected::Unproven.into());
         };
-        // Tried on a copy: the packet is for the session that it makes.
+        // Tried on a copy: the packet is for the session that it makes, which gets these keys.
         let cipher = Cipher::negotiated(self.shared.capabilities(), established.payload.capabilities);
         let mut keys = RecordKeys::new(&established.secrets, cipher).map_err(|_unsupported| Rejected::Forbidden)?;
         let mut copy = datagram.payload.to_vec();
-        keys.open(&mut copy, self.now).map_err(|_error| Rejected::Unauthentic)?;
+        if !keys.would_open(&mut copy) {
+            return Err(Rejected::Unauthentic.into());
+        }
         let Some(half_open) = self.half_open.remove(&cid) else {
             return Err(Rejected::UnknownPeer.into());
         };
@@ -260,7 +271,9 @@ impl Endpoint {
         let (Some(peer), Stage::Keys(established)) = (peer, stage) else {
             return Err(Rejected::Unproven.into());
         };
-        let index = self.establish(Confirmed { cid, first, peer, established, is_resumed, since, path, origin })?;
+        let keys = Some(keys);
+        let index =
+            self.establish(Confirmed { cid, first, peer, established, keys, is_resumed, since, path, origin })?;
         self.deliver(index, datagram)
     }
 
@@ -290,7 +303,7 @@ impl Endpoint {
         if peer == self.id {
             return Err(Rejected::FromSelf);
         }
-        let confirmed = Confirmed { cid, first, peer, established, is_resumed: false, since, path, origin };
+        let confirmed = Confirmed { cid, first, peer, established, keys: None, is_resumed: false, since, path, origin };
         self.establish(confirmed).map(|_index| ())
     }
 
@@ -327,12 +340,12 @@ impl Endpoint {
     }
 
     fn accept(&mut self, confirmed: Confirmed) -> u32 {
-        let Confirmed { cid, peer, established, is_resumed, path, origin, .. } = confirmed;
+        let Confirmed { cid, peer, established, keys, is_resumed, path, origin, .. } = confirmed;
         self.sessions.add(origin);
         let seed = self.peer_seed();
         let session = Peer::accepted(
             Arc::clone(&self.shared),
-            Accepted { established, id: peer, local: cid, resumed: is_resumed, path },
+            Accepted { established, keys, id: peer, local: cid, resumed: is_resumed, path },
             seed,
             self.now,
         );
@@ -343,7 +356,7 @@ impl Endpoint {
     }
 
     fn adopt(&mut self, dial: u32, confirmed: Confirmed) -> u32 {
-        let Confirmed { cid, peer, established, is_resumed, path, origin, .. } = confirmed;
+        let Confirmed { cid, peer, established, keys, is_resumed, path, origin, .. } = confirmed;
         let now = self.now;
         // A dial that named no key may have led to the same peer.
         if let Some(&other) = self.table.open.get(&peer) {
@@ -356,7 +369,7 @@ impl Endpoint {
             entry.origin = origin;
             entry.phase = Phase::Open;
             (entry.tried, entry.yields_until) = (Vec::new(), None);
-            let accepted = Accepted { established, id: peer, local: cid, resumed: is_resumed, path };
+            let accepted = Accepted { established, keys, id: peer, local: cid, resumed: is_resumed, path };
             entry.peer.adopt(accepted, now);
         }
         self.table.add_cid(dial, cid);

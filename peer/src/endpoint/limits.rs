@@ -46,6 +46,8 @@ pub(super) const YIELD_IN_ALL: Duration = HALF_OPEN_LIFE;
 pub(super) const RECENT: usize = 1024;
 /// Keys of which is remembered when their last confirmed handshake began; the one not used for longest is forgotten.
 pub(super) const CONFIRMED: usize = 4096;
+/// Peers whose key need not be agreed with anew when they come again; the one that came first is forgotten.
+pub(super) const ACQUAINTANCES: usize = 512;
 /// A first message that is seen so much later than the open session began may have been overtaken, and belong to a dial that
 /// crossed; of one that is seen later still the sender has lost the open session.
 pub(super) const CROSSING: Duration = Duration::from_millis(500);
@@ -79,6 +81,7 @@ pub(super) const MAX_BYTES: usize = HALF_OPEN * ENTRY_BYTES
     + STRANGERS_HALF_OPEN * PENDING_BYTES
     + ANSWERS * (ANSWER_LEN + 128)
     + 3 * (RECENT * 96 + ADDRESSES * 128 + SUBNETS * 128 + RESET_ADDRESSES * 128 + CONFIRMED * 96)
+    + 3 * ACQUAINTANCES * 192
     + 2 * TICKET_PEERS * (TICKETS_PER_PEER * 160 + 128);
 
 const _: () = assert!(RESP_LEN <= ANSWER_LEN, "what is kept to be repeated is an answer");

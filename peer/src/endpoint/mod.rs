@@ -35,6 +35,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crypto::handshake::{Acquaintance, Acquaintances};
 use crypto::{CookieJar, Identity, PeerId, Rng, Seed};
 use structs::{Datagram, Deadline, Epoch, Lru, Machine, Path, Rejected, RejectedCounts, Transmit, TransmitBuf};
 
@@ -102,6 +103,8 @@ pub struct Endpoint {
     recent: Lru<[u8; 32], ()>,
     /// When the last confirmed handshake of a key began, by the clock of its holder.
     confirmed: Lru<PeerId, u64>,
+    /// What spares work in handshakes with peers that come again.
+    known: Arc<Acquaintances>,
     held: Held,
     issued: Issued,
     answers: Answers,
@@ -144,6 +147,7 @@ impl Endpoint {
             admission,
             recent: Lru::new(entries(limits::RECENT)),
             confirmed: Lru::new(entries(limits::CONFIRMED)),
+            known: Arc::new(Acquaintances::new(limits::ACQUAINTANCES)),
             held: Held::new(),
             issued: Issued::new(),
             answers: Answers::default(),
@@ -189,7 +193,9 @@ impl Endpoint {
         }
         let ticket = known.filter(|_| self.shared.config.tickets).and_then(|id| self.held.take(&id, self.now));
         let seed = self.peer_seed();
-        let peer = Peer::dial(Arc::clone(&self.shared), target, ticket, path, seed, self.now);
+        // With a ticket there is no need of it, as a rule.
+        let acquaintance = known.filter(|_| ticket.is_none()).and_then(|id| self.acquaintance(id));
+        let peer = Peer::dial(Arc::clone(&self.shared), target, acquaintance, ticket, path, seed, self.now);
         let mut entry = Entry::new(peer, Phase::Dialling, None, self.now);
         entry.tried.push(path);
         let index = self.table.insert(entry);
@@ -240,6 +246,13 @@ impl Endpoint {
     pub fn by_id(&self, id: &PeerId) -> Option<Handle> {
         let index = self.table.open.get(id).or_else(|| self.table.dialling.get(id));
         index.map(|&index| self.table.handle(index))
+    }
+
+    /// The id with these bytes, if there was a handshake with its holder of late: they need not be looked at again, which takes
+    /// longer than all else that a dial does besides agreeing on keys.
+    #[must_use]
+    pub fn met(&self, id: &[u8; 32]) -> Option<PeerId> {
+        self.known.get(id).map(|acquaintance| acquaintance.peer())
     }
 
     /// Every peer that is there: dials, sessions, and those whose [`Closed`](crate::Event::Closed) was not taken yet.
@@ -315,6 +328,22 @@ impl Endpoint {
     fn tick(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.half_open.expire(self.now);
+    }
+
+    /// What we have in common with a peer, which is kept.
+    fn acquaintance(&mut self, id: PeerId) -> Option<Arc<Acquaintance>> {
+        if let Some(acquaintance) = self.known.get(id.as_bytes()) {
+            return Some(Arc::clone(acquaintance));
+        }
+        Acquaintance::new(&self.shared.identity, id).inspect(|new| self.acquaint(new))
+    }
+
+    /// Keeps what spares a key agreement when the same peer comes again.
+    fn acquaint(&mut self, acquaintance: &Arc<Acquaintance>) {
+        // Handshakes hold it only while they read.
+        if let Some(known) = Arc::get_mut(&mut self.known) {
+            known.insert(Arc::clone(acquaintance));
+        }
     }
 
     fn peer_seed(&mut self) -> Seed {

@@ -384,7 +384,7 @@ mod tests {
         let mut table = Table::default();
         for number in 0..peers {
             let seed = Seed::fixed(number.into());
-            let peer = Peer::dial(Arc::clone(&shared), Target::Anyone, None, path, seed, now);
+            let peer = Peer::dial(Arc::clone(&shared), Target::Anyone, None, None, path, seed, now);
             let index = table.insert(Entry::new(peer, Phase::Dialling, None, sim::clock::base()));
             table.wake(index);
         }

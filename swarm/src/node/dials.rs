@@ -108,7 +108,11 @@ impl Node {
         }
         let target = match peer {
             Some(peer) if peer == self.id() => return Err(DialError::OwnKey),
-            Some(peer) => Target::Known(peer.try_into().map_err(|_not_a_key| DialError::BadKey { peer })?),
+            Some(peer) => {
+                let met = self.endpoint.met(peer.as_bytes()).map(Ok);
+                let id = met.unwrap_or_else(|| crypto::PeerId::try_from(peer));
+                Target::Known(id.map_err(|_not_a_key| DialError::BadKey { peer })?)
+            }
             None => Target::Anyone,
         };
         if let Some((peer, handle)) = peer.and_then(|peer| Some((peer, self.session(&peer)?)))

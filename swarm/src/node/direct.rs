@@ -55,11 +55,13 @@ impl Hints {
     }
 
     /// Says how a peer is to be reached, until it is dialled again otherwise. Says whether there was room for it.
-    pub(super) fn set_way(&mut self, peer: crypto::PeerId, way: DialWay) -> bool {
+    pub(super) fn set_way(&mut self, peer: &PeerId, way: DialWay) -> bool {
         if way == DialWay::Any {
-            self.ways.remove(&peer);
+            self.ways.remove(peer.as_bytes());
             return true;
         }
+        // What is no key is not dialled.
+        let Ok(peer) = crypto::PeerId::try_from(*peer) else { return true };
         let room = self.ways.len() < MAX_WAYS || self.ways.contains_key(&peer);
         if room {
             self.ways.insert(peer, way);

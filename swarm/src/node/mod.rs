@@ -470,7 +470,7 @@ impl Node {
         if let Some(earlier) = earlier {
             // Its own end is told of later: from here on the newer one counts.
             self.topics.on_closed(earlier);
-            self.relays_replaced(peer);
+            self.relays_replaced(&connected.peer);
         }
         let exporter = self.endpoint.peer(handle).and_then(|session| session.exporter(TOPIC_EXPORTER));
         if let Some(exporter) = exporter {
@@ -552,10 +552,13 @@ impl Node {
         {
             self.by_peer.remove(&peer);
             self.topics.on_closed(handle);
-            if closed.reason == peer::Reason::Replaced {
-                self.relays_replaced(peer);
-            } else {
-                self.relays_disconnected(peer);
+            let is_replaced = closed.reason == peer::Reason::Replaced;
+            match self.endpoint.peer(handle).and_then(peer::Peer::id) {
+                Some(key) if is_replaced => self.relays_replaced(&key),
+                Some(key) => self.relays_disconnected(key),
+                None => {}
+            }
+            if !is_replaced {
                 self.silence.forget(&peer);
             }
         }

@@ -197,8 +197,7 @@ impl Node {
     }
 
     /// There is no session with a peer any more.
-    pub(super) fn relays_disconnected(&mut self, peer: PeerId) {
-        let Ok(key) = crypto::PeerId::try_from(peer) else { return };
+    pub(super) fn relays_disconnected(&mut self, key: crypto::PeerId) {
         self.relays.client.disconnected(&key, self.now);
         self.relays.server.disconnected(&key, self.now);
         let circuits: Vec<Path> = self.relays.client.circuits_to(&key).collect();
@@ -211,11 +210,9 @@ impl Node {
 
     /// A newer session with a peer takes the place of the one before. What a relay had for us went with that, and is asked for
     /// again when the new one is [connected](Self::relays_connected); circuits to the peer may be its own.
-    pub(super) fn relays_replaced(&mut self, peer: PeerId) {
-        if let Ok(key) = crypto::PeerId::try_from(peer) {
-            self.relays.server.disconnected(&key, self.now);
-            self.drive_relays();
-        }
+    pub(super) fn relays_replaced(&mut self, key: &crypto::PeerId) {
+        self.relays.server.disconnected(key, self.now);
+        self.drive_relays();
     }
 
     /// A session has room for messages of relays again.

@@ -1,12 +1,15 @@
 //! What honest ends do, and what they tell each other.
 
+use std::sync::Arc;
+
 use crypto::handshake::{
-    CAPABILITY_AES, Established, HandshakeError, Incoming, InitPayload, Initiator, Kind, MAX_MESSAGE, NetworkId,
-    RespPayload, SessionSecrets, VERSIONS, Version, negotiate,
+    Acquaintance, Acquaintances, CAPABILITY_AES, Established, HandshakeError, Incoming, InitPayload, Initiator, Kind,
+    MAX_MESSAGE, NetworkId, RespPayload, SessionSecrets, VERSIONS, Version, negotiate,
 };
 use crypto::{Backend, Cipher, Identity};
 use proptest::prelude::*;
 
+use super::reference::framed;
 use super::*;
 
 fn same_keys(i: &SessionSecrets, r: &SessionSecrets) {
@@ -276,5 +279,48 @@ proptest! {
             Ok(Incoming::Xx1(xx1)) => drop(xx1.accept(&bob(), NETWORK).reply(CID_R, &welcome(), &mut rng)),
             Err(_) => {}
         }
+    }
+}
+
+#[test]
+fn who_was_met_before_costs_less_and_gets_the_same_answer() {
+    let hello = InitPayload { timestamp: 7, ..HELLO };
+    let mut known = Arc::new(Acquaintances::new(2));
+    let init = Initiator::ik(&alice(), bob().peer_id(), CID_I, &hello, NETWORK, &mut rng(1)).unwrap();
+    let accept = |known: &Arc<Acquaintances>| match Incoming::parse(init.message()).unwrap() {
+        Incoming::Init(init) => init.accept_with(&bob(), NETWORK, known).unwrap(),
+        _ => unreachable!(),
+    };
+    let first = accept(&known);
+    let met = Arc::clone(first.acquaintance().expect("nobody was known"));
+    assert_eq!((met.peer(), first.peer()), (alice().peer_id(), alice().peer_id()));
+    let (resp, _) = first.reply(CID_R, &welcome(), &mut rng(2)).unwrap();
+    Arc::get_mut(&mut known).expect("a handshake that was answered holds nothing").insert(met);
+    let again = accept(&known);
+    assert!(again.acquaintance().is_none() && again.peer() == alice().peer_id());
+    assert_eq!(again.reply(CID_R, &welcome(), &mut rng(2)).unwrap().0, resp);
+    // The dialler says the same with what it kept.
+    let kept = Acquaintance::new(&alice(), bob().peer_id()).unwrap();
+    let with = Initiator::ik_with(&alice(), kept, CID_I, &hello, NETWORK, &mut rng(1)).unwrap();
+    assert_eq!(with.message(), init.message());
+}
+
+#[test]
+fn whom_we_know_is_nothing_that_a_forger_can_use() {
+    // Mallory names Alice, whom Bob knows, in a message that nobody but Alice or Bob could make.
+    let met = Acquaintance::new(&bob(), alice().peer_id()).unwrap();
+    let mut known = Acquaintances::new(2);
+    known.insert(met);
+    let known = Arc::new(known);
+    let init = dial_ik(&mut rng(1));
+    for byte in [12, 50, 100, 140] {
+        let message = flipped(init.message(), 8 * byte);
+        let (header, rest) = message.split_at(12);
+        let noise = &rest[..rest.len() - 32];
+        let message = framed(header, noise, Some(&[b"setowire mac1", &bob().peer_id().x25519()]));
+        let message = [message.as_slice(), &[0; 16]].concat();
+        let Incoming::Init(forged) = Incoming::parse(&message).unwrap() else { unreachable!() };
+        let error = forged.accept_with(&bob(), NETWORK, &known).unwrap_err();
+        assert_eq!(error, HandshakeError::Unauthentic, "byte {byte}");
     }
 }

@@ -51,10 +51,8 @@ impl Node {
         if way == DialWay::Relayed && relays.is_empty() {
             return Err(DialError::NoAddress);
         }
-        if let Ok(key) = crypto::PeerId::try_from(peer)
-            && self.session(&peer).is_none()
-        {
-            self.relays.hints.set_way(key, way).then_some(()).ok_or(DialError::TooMany { limit: MAX_DIALS })?;
+        if self.session(&peer).is_none() && !self.relays.hints.set_way(&peer, way) {
+            return Err(DialError::TooMany { limit: MAX_DIALS });
         }
         let id = match self.dial(Some(peer), addrs, now) {
             Err(DialError::NoAddress | DialError::BadAddress { .. } | DialError::NoWay { .. })
