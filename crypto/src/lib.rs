@@ -38,6 +38,6 @@ pub use rng::Rng;
 #[cfg(feature = "os")]
 pub use seed::EntropyError;
 pub use seed::Seed;
-pub use sign::{BadSignature, Context, Signature};
+pub use sign::{BadSignature, Context, NotSigned, Signature};
 #[doc(hidden)]
 pub use x25519::{Backend, KeyPair};

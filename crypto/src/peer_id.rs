@@ -9,6 +9,7 @@ use curve25519_dalek::montgomery::MontgomeryPoint;
 use data_encoding::{BASE32_NOPAD, DecodeKind, HEXLOWER_PERMISSIVE};
 
 use crate::key_bytes::{self, KEY_BYTES, KeyError, KeyType};
+use crate::sign::has_small_order;
 
 /// The public identity key of a peer: an Ed25519 key that is also, by the birational map, an X25519 key.
 ///
@@ -35,6 +36,12 @@ impl PeerId {
     ///
     /// [`PeerIdError`] if they are not a canonical key.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, PeerIdError> {
+        let claimed = Self::claimed(bytes)?;
+        CompressedEdwardsY(bytes).decompress().map(|_point| claimed).ok_or(PeerIdError::NotOnCurve)
+    }
+
+    /// The id with these bytes if they are those of a point of the curve, which is not looked for here.
+    pub(crate) fn claimed(bytes: [u8; 32]) -> Result<Self, PeerIdError> {
         let [.., last] = bytes;
         if last & 0x80 != 0 {
             return Err(PeerIdError::SignBit);
@@ -42,8 +49,7 @@ impl PeerId {
         if !is_canonical(&bytes) {
             return Err(PeerIdError::NotCanonical);
         }
-        let point = CompressedEdwardsY(bytes).decompress().ok_or(PeerIdError::NotOnCurve)?;
-        if point.is_small_order() { Err(PeerIdError::SmallOrder) } else { Ok(Self(bytes)) }
+        if has_small_order(&bytes) { Err(PeerIdError::SmallOrder) } else { Ok(Self(bytes)) }
     }
 
     /// The one id whose X25519 key is `key` (RFC 7748, section 4.1).

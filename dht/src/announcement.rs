@@ -121,11 +121,9 @@ impl Announcement {
         let addresses = list(&mut reader, limits::MAX_ADDRESSES, |reader| usable(reader.array()?))?;
         let relays =
             list(&mut reader, limits::MAX_RELAYS, |reader| Ok((reader.array::<32>()?, usable(reader.array()?)?)))?;
-        let valid = |key| PeerId::from_bytes(key).or(Err(DecodeError::BadKey));
-        let peer = valid(peer)?;
-        peer.verify(CONTEXT, &signed(key, message), &Signature::from_bytes(*signature))
-            .or(Err(DecodeError::BadSignature))?;
+        let peer = PeerId::of_signer(peer, CONTEXT, &signed(key, message), &Signature::from_bytes(*signature))?;
         // Each costs a square root, so only a peer that signed for them makes us take it.
+        let valid = |key| PeerId::from_bytes(key).or(Err(DecodeError::BadKey));
         let relays = relays.into_iter().map(|(key, addr)| valid(key).map(|peer| Relay { peer, addr }));
         let relays = relays.collect::<Result<_, _>>()?;
         Ok(Self { key, peer, time, life, addresses, relays, bytes: bytes.into() })

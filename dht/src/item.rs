@@ -233,11 +233,9 @@ impl SignedValue {
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let parts = Parts::decode(bytes)?;
-        let signer = PeerId::from_bytes(parts.signer).or(Err(DecodeError::BadKey))?;
-        let key = signed_key(&signer, parts.salt);
-        signer
-            .verify(CONTEXT, &signed(key, parts.sequence, parts.value), &parts.signature)
-            .or(Err(DecodeError::BadSignature))?;
+        let key = place(SIGNED, &[&parts.signer, parts.salt]);
+        let message = signed(key, parts.sequence, parts.value);
+        let signer = PeerId::of_signer(parts.signer, CONTEXT, &message, &parts.signature)?;
         let salt_len = u8::try_from(parts.salt.len()).unwrap_or(u8::MAX);
         Ok(Self { key, signer, salt_len, sequence: parts.sequence, bytes: bytes.into() })
     }

@@ -1,5 +1,6 @@
 //! What a decoder and an encoder can refuse.
 
+use crypto::NotSigned;
 use structs::Rejected;
 use thiserror::Error;
 
@@ -70,6 +71,15 @@ pub enum DecodeError {
     /// A container inside a container.
     #[error("nested")]
     Nested,
+}
+
+impl From<NotSigned> for DecodeError {
+    fn from(error: NotSigned) -> Self {
+        match error {
+            NotSigned::Key(_) => Self::BadKey,
+            NotSigned::Signature(_) => Self::BadSignature,
+        }
+    }
 }
 
 impl From<DecodeError> for Rejected {

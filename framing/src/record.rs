@@ -195,11 +195,9 @@ impl SignedRecord {
         }
         let sequence = sequence.ok_or(DecodeError::Truncated)?;
         let expires = expires.ok_or(DecodeError::Truncated)?;
-        let valid = |key| PeerId::from_bytes(key).map_err(|_not_a_key| DecodeError::BadKey);
-        let peer = valid(key)?;
-        peer.verify(CONTEXT, message, &Signature::from_bytes(*signature))
-            .map_err(|_forged| DecodeError::BadSignature)?;
+        let peer = PeerId::of_signer(key, CONTEXT, message, &Signature::from_bytes(*signature))?;
         // Each costs a square root, so only a peer that signed for them makes us take it.
+        let valid = |key| PeerId::from_bytes(key).map_err(|_not_a_key| DecodeError::BadKey);
         relays.into_iter().flatten().try_for_each(|relay| valid(relay).map(drop))?;
         Ok(Self { peer, sequence, expires, bytes: bytes.into() })
     }

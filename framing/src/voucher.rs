@@ -91,11 +91,9 @@ impl Voucher {
             }
         }
         let expires = expires.ok_or(DecodeError::Truncated)?;
-        let valid = |key| PeerId::from_bytes(key).map_err(|_not_a_key| DecodeError::BadKey);
-        let (client, relay) = (valid(client.ok_or(DecodeError::Truncated)?)?, valid(relay)?);
-        relay
-            .verify(CONTEXT, message, &Signature::from_bytes(*signature))
-            .map_err(|_forged| DecodeError::BadSignature)?;
+        let client = client.ok_or(DecodeError::Truncated)?;
+        let relay = PeerId::of_signer(relay, CONTEXT, message, &Signature::from_bytes(*signature))?;
+        let client = PeerId::from_bytes(client).map_err(|_not_a_key| DecodeError::BadKey)?;
         Ok(Self { relay, client, expires, bytes: bytes.into() })
     }
 

@@ -1,16 +1,17 @@
 //! Identities: where they come from, how they are written, and what is refused in their place.
 
 use crypto::{
-    BadSignature, Context, Identity, KEY_BYTES, KeyError, KeyType, ParsePeerIdError, PeerId, PeerIdError, Seed,
-    Signature,
+    Backend, BadSignature, Context, Identity, KEY_BYTES, KeyError, KeyType, NotSigned, ParsePeerIdError, PeerId,
+    PeerIdError, Seed, Signature,
 };
+use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::montgomery::MontgomeryPoint;
 use curve25519_dalek::scalar::Scalar;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer, SigningKey, Verifier};
 use hkdf::Hkdf;
 use proptest::prelude::*;
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
 /// The specification of the derivation, written again: the seed's first key with an even sign.
 fn derived(seed: [u8; 32]) -> (u32, SigningKey) {
@@ -32,7 +33,7 @@ pub(crate) fn x25519_private(seed: [u8; 32]) -> [u8; 32] {
 
 /// The eight points of small order, by multiplying a generator of their group.
 fn small_order() -> [EdwardsPoint; 8] {
-    curve25519_dalek::constants::EIGHT_TORSION
+    EIGHT_TORSION
 }
 
 #[test]
@@ -238,6 +239,66 @@ fn a_signature_has_no_second_form() {
         (*byte, carry) = (sum.to_le_bytes()[0], sum >> 8);
     }
     assert_eq!(alice.peer_id().verify(GREETING, b"x", &Signature::from_bytes(bytes)), Err(BadSignature));
+}
+
+#[test]
+fn every_implementation_takes_the_signatures_that_the_strict_one_takes() {
+    let key = SigningKey::from_bytes(&[1; 32]);
+    let public = key.verifying_key();
+    // R is the neutral point: the equation holds, and nothing of the message is in R.
+    let no_point = |text: &[u8]| {
+        let mut bytes = [0; 64];
+        bytes[0] = 1;
+        let hash = Sha512::new().chain_update(&bytes[..32]).chain_update(public.as_bytes()).chain_update(text);
+        let challenge = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
+        bytes[32..].copy_from_slice((challenge * key.to_scalar()).as_bytes());
+        bytes
+    };
+    for text in [b"".as_slice(), b"x", &[7; 300]] {
+        let good = key.sign(text).to_bytes();
+        let mut signatures = vec![good, no_point(text), [0; 64], [0xff; 64]];
+        signatures.extend((0..512).map(|bit| {
+            let mut bytes = good;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes
+        }));
+        let plain = ed25519_dalek::Signature::from_bytes(&no_point(text));
+        assert!(public.verify(text, &plain).is_ok(), "what RFC 8032 lets pass");
+        for signature in &signatures {
+            let strict = public.verify_strict(text, &ed25519_dalek::Signature::from_bytes(signature)).is_ok();
+            assert_eq!(strict, *signature == good);
+            for backend in Backend::ALL {
+                assert_eq!(backend.is_signed(public.as_bytes(), text, signature), strict, "{backend:?}");
+            }
+        }
+    }
+    // Nor does a key of small order sign anything.
+    for backend in Backend::ALL {
+        for point in EIGHT_TORSION {
+            let mut signature = [0; 64];
+            signature[..32].copy_from_slice(ED25519_BASEPOINT_POINT.compress().as_bytes());
+            signature[32] = 1;
+            assert!(!backend.is_signed(&point.compress().to_bytes(), b"x", &signature));
+        }
+    }
+}
+
+#[test]
+fn a_signer_is_known_by_the_signature_with_which_the_key_comes() {
+    let alice = Identity::from_seed([1; 32]);
+    let id = *alice.peer_id().as_bytes();
+    let signature = alice.sign(GREETING, b"x");
+    let of = |bytes, message| PeerId::of_signer(bytes, GREETING, message, &signature);
+    assert_eq!(of(id, b"x"), Ok(alice.peer_id()));
+    assert_eq!(of(id, b"y"), Err(NotSigned::Signature(BadSignature)));
+    let with_sign = |mut bytes: [u8; 32]| {
+        bytes[31] |= 0x80;
+        bytes
+    };
+    assert_eq!(of(with_sign(id), b"x"), Err(PeerIdError::SignBit.into()));
+    assert_eq!(of([0; 32], b"x"), Err(PeerIdError::SmallOrder.into()));
+    let off = (2..).map(|byte| [byte; 32]).find(|bytes| PeerId::from_bytes(*bytes) == Err(PeerIdError::NotOnCurve));
+    assert_eq!(of(off.unwrap(), b"x"), Err(PeerIdError::NotOnCurve.into()));
 }
 
 #[test]

