@@ -64,7 +64,7 @@ pub const REGION_PARALLELISM: usize = 12;
 
 /// Contacts from which on a node knows well enough who is close to a key to have its records stored there before all closer ones
 /// are found. With fewer, too many nodes would store them.
-pub const FAMILIAR: usize = 2 * K;
+pub const FAMILIAR: usize = K + K / 2;
 
 /// Requests of one lookup that are on their way at a time, late ones included.
 pub const MAX_LOOKUP_IN_FLIGHT: usize = 48;
