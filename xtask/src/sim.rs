@@ -37,7 +37,10 @@ pub(crate) fn run(flags: &flags::Sim) -> anyhow::Result<bool> {
     }
     let mut report = Report::new(flags.json.as_deref(), true)?;
     let sh = workspace::shell()?;
-    let command = cmd!(sh, "cargo run --quiet -p setowire-dht --example network --release -- {options...}");
+    let command = cmd!(
+        sh,
+        "cargo run --quiet -p setowire-dht --features crypto/fast --example network --release -- {options...}"
+    );
     start(command)?.report(&mut report)?;
     Ok(report.finish())
 }
