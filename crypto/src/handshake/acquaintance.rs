@@ -63,7 +63,7 @@ pub struct Acquaintances {
     by_key: HashMap<[u8; 32], Arc<Acquaintance>>,
     by_peer: HashMap<PeerId, Arc<Acquaintance>>,
     /// Oldest first.
-    order: VecDeque<PeerId>,
+    order: VecDeque<Arc<Acquaintance>>,
 }
 
 impl Acquaintances {
@@ -78,10 +78,12 @@ impl Acquaintances {
             return;
         }
         while self.order.len() >= self.limit {
-            let oldest = self.order.pop_front().and_then(|peer| self.by_peer.remove(&peer));
-            oldest.map(|oldest| self.by_key.remove(&oldest.key));
+            if let Some(oldest) = self.order.pop_front() {
+                self.by_peer.remove(&oldest.peer);
+                self.by_key.remove(&oldest.key);
+            }
         }
-        self.order.push_back(acquaintance.peer);
+        self.order.push_back(Arc::clone(&acquaintance));
         self.by_key.insert(acquaintance.key, Arc::clone(&acquaintance));
         self.by_peer.insert(acquaintance.peer, acquaintance);
     }
