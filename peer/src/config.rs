@@ -83,8 +83,8 @@ impl Default for Config {
             max_datagram: TransmitBuf::MAX_BATCH as u16,
             mtu_discovery: true,
             ecn: true,
-            send_buffer: 4 << 20,
-            receive_buffer: 4 << 20,
+            send_buffer: mux::DEFAULT_MEMORY,
+            receive_buffer: mux::DEFAULT_MEMORY,
             max_streams: 256,
             max_message: 1 << 20,
             datagram_queue: 256 << 10,
@@ -210,8 +210,10 @@ impl Config {
         self
     }
 
-    /// How many bytes of messages and streams may wait to be acknowledged in one session. Default: 4 MiB. Range:
-    /// 64 KiB to 1 GiB. More is needed where bandwidth times round trip exceeds it; it costs memory per busy session.
+    /// How many bytes of messages and streams may wait to be acknowledged in one session. Default: 8 MiB. Range:
+    /// 64 KiB to 1 GiB. One stream gets up to half of it, more or less. What is sent behind a lost packet stays until the
+    /// repetition is acknowledged, so a path that loses packets is filled by two to three round trips of data. More costs
+    /// memory in busy sessions.
     #[must_use]
     pub fn send_buffer(mut self, bytes: usize) -> Self {
         self.send_buffer = bytes.clamp(64 << 10, 1 << 30);
@@ -219,7 +221,8 @@ impl Config {
     }
 
     /// How many bytes of messages and streams one session may hold unread. The window starts small and grows to this
-    /// as long as the application keeps up. Default: 4 MiB. Range: 64 KiB to 1 GiB.
+    /// as long as the application keeps up. Default: 8 MiB. Range: 64 KiB to 1 GiB. One stream gets up to half of it, more
+    /// or less; what came behind a lost packet counts. A peer can make a session hold all of it.
     #[must_use]
     pub fn receive_buffer(mut self, bytes: usize) -> Self {
         self.receive_buffer = bytes.clamp(64 << 10, 1 << 30);

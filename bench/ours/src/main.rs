@@ -162,7 +162,7 @@ impl Library for Setowire {
             ("identity", "both sides, Ed25519".to_owned()),
             ("congestion control", "the default".to_owned()),
             ("mtu", mtu),
-            ("windows", "4096 KiB, grown to".to_owned()),
+            ("windows", "8192 KiB, grown to".to_owned()),
             ("socket buffers", machine::udp_buffers()),
             ("resumption", "ticket, request after one round trip".to_owned()),
         ]

@@ -30,8 +30,8 @@ impl Default for Limits {
         Self {
             max_message: 1 << 20,
             streams: 256,
-            send_memory: 4 << 20,
-            receive_memory: 4 << 20,
+            send_memory: DEFAULT_MEMORY,
+            receive_memory: DEFAULT_MEMORY,
             initial_window: 256 << 10,
             max_datagram: 9000,
             datagram_memory: 128 << 10,
@@ -64,11 +64,23 @@ impl Limits {
         self.receive_memory.saturating_sub(self.slack(protocols)).max(MIN_WINDOW)
     }
 
+    /// The widest that the window of one stream may become: somebody who reads nothing of it leaves a third to the others.
+    pub(super) fn stream_ceiling(&self, protocols: usize) -> usize {
+        self.window_ceiling(protocols) / 3 * 2
+    }
+
     /// How many streams the other side may have open, channels included.
     pub(super) fn max_streams(&self, protocols: usize) -> u64 {
         u64::from(self.streams) + 2 * protocols as u64
     }
 }
+
+/// What a session may hold in either direction unless it is told otherwise.
+///
+/// Data behind a lost packet stays at both ends until the repetition arrives: a stream at full speed needs room for a round trip of
+/// it, for another because some of it is always being repeated, and for a third where so much is lost that repetitions are as well.
+/// One stream gets 4.4 MiB of this: 36 MB/s over 50 ms if every hundredth packet is lost, 25 MB/s if every twentieth is.
+pub(crate) const DEFAULT_MEMORY: usize = 8 << 20;
 
 /// What every side takes (SPEC 8.3).
 const MIN_MESSAGE: usize = framing::limits::INITIAL_MAX_MESSAGE as usize;
@@ -78,9 +90,6 @@ const MIN_WINDOW: usize = framing::limits::INITIAL_MAX_DATA as usize;
 
 /// The window of a new stream. Doubles like that of the session.
 pub(super) const STREAM_WINDOW: usize = 64 << 10;
-
-/// What one stream may hold for sending: half of the default memory, so that no stream has all of it.
-pub(super) const STREAM_SEND_BUFFER: usize = 2 << 20;
 
 /// What one stream of bytes may hold that was never sent, after which its writer waits until half of it left. What waits behind more
 /// than the caches hold that are near to a core is fetched from afar when it is sealed, which costs more than the sealing.

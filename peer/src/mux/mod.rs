@@ -40,7 +40,7 @@ use framing::{Role, StreamId};
 pub use batch::{Batch, Messages, push_message};
 pub use error::{OpenError, ReadError, RegisterError, SendError, WriteError};
 pub use event::{Account, Direction, Event, MessageId, Read, Urgency};
-pub(crate) use limits::Limits;
+pub(crate) use limits::{DEFAULT_MEMORY, Limits};
 pub use protocol::{Protocol, ProtocolId, Protocols};
 
 use datagram::Queue;
@@ -272,8 +272,8 @@ impl Mux {
         self.events.shrink_to_fit();
     }
 
-    fn window_ceiling(&self) -> usize {
-        self.limits.window_ceiling(self.lanes.len())
+    fn stream_ceiling(&self) -> usize {
+        self.limits.stream_ceiling(self.lanes.len())
     }
 
     fn push(&mut self, event: Event) {

@@ -144,7 +144,7 @@ impl Mux {
             Found::NeverOpened if self.streams.is_ours(id) => Err(Violation::Protocol),
             Found::NeverOpened if id.index() >= self.max_streams => Err(Violation::StreamLimit),
             Found::NeverOpened => {
-                Ok(Some(self.streams.add_recv(RecvHalf::new(id, STREAM_WINDOW, self.window_ceiling() / 2))))
+                Ok(Some(self.streams.add_recv(RecvHalf::new(id, STREAM_WINDOW, self.stream_ceiling()))))
             }
         }
     }

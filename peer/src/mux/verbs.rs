@@ -4,7 +4,7 @@ use framing::{Open, StreamCode, StreamId, StreamKind};
 
 use super::error::{OpenError, ReadError, SendError, WriteError};
 use super::event::{Account, Direction, Event, MessageId, Read, Urgency};
-use super::limits::{STREAM_SEND_BUFFER, STREAM_WINDOW, WRITABLE};
+use super::limits::{STREAM_WINDOW, WRITABLE};
 use super::message::Prefix;
 use super::pages::{PAGE, Pages, Pool};
 use super::protocol::ProtocolId;
@@ -41,7 +41,7 @@ impl Mux {
             });
         };
         let id = send.id;
-        let mut recv = RecvHalf::new(id, STREAM_WINDOW, self.window_ceiling() / 2);
+        let mut recv = RecvHalf::new(id, STREAM_WINDOW, self.stream_ceiling());
         recv.purpose = Purpose::Known { protocol, kind: StreamKind::Bytes };
         let row = self.streams.add(send, recv);
         self.queue_again(row.send);
@@ -71,7 +71,7 @@ impl Mux {
         let free = pool.saturating_sub(self.send_pool.used());
         let fair = (2 * free).saturating_sub(held) / 3;
         let floor = WRITABLE.saturating_sub(held);
-        fair.max(floor).min(free.saturating_sub(PAGE)).min(STREAM_SEND_BUFFER.saturating_sub(held))
+        fair.max(floor).min(free.saturating_sub(PAGE))
     }
 
     /// Whether a message, with its length, may be appended.

@@ -48,8 +48,14 @@ impl Bbr {
         {
             return;
         }
+        let half = self.product() / 2;
         let app_limited = sample.newest.is_some_and(|newest| newest.snapshot.is_app_limited());
-        if app_limited && self.phase != Phase::Compete && summary.in_flight <= self.product() / 2 {
+        // What was in flight before a pause has left the queue, and this is the first that left after it.
+        let paused = sample.newest.is_some_and(|newest| {
+            let pause = newest.sent_at.saturating_duration_since(self.last_update);
+            pause >= PROBE_HOLD && newest.snapshot.in_flight() <= half
+        });
+        if (paused || (app_limited && summary.in_flight <= half)) && self.phase != Phase::Compete {
             // The application has made room for it already.
             self.probe.last = now;
             self.min_rtt = self.round.min_rtt.min(self.round.last_min_rtt).min(self.latest.rtt);

@@ -191,7 +191,7 @@ fn windows_grow_with_the_path_up_to_their_ceiling_and_not_for_who_reads_slowly()
             drop(events(&mut net.sides[0]));
         }
         let size = net.sides[1].window.size();
-        let ceiling = net.sides[1].window_ceiling() as u64;
+        let ceiling = net.sides[1].limits.window_ceiling(1) as u64;
         assert!(if grows { size * 2 > ceiling } else { size < 1 << 20 }, "{size} of {ceiling}");
         if grows {
             // 100 ms of round trip: at least three quarters of the window of one stream, ten times a second.
