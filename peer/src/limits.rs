@@ -81,6 +81,9 @@ pub(crate) const CIDS_RETIRED: usize = 32;
 pub(crate) const KEEPALIVE_MAX: Duration = Duration::from_secs(110);
 /// The shortest silence on the only path that the owner is told of.
 pub(crate) const SILENT: Duration = Duration::from_millis(400);
+
+/// After so long without anything a path counts as silent, unless one probe timeout is longer still.
+pub(crate) const LONG_SILENT: Duration = Duration::from_secs(1);
 /// The clock stood still for this long: we were suspended (SPEC 9.6).
 pub(crate) const SUSPEND: Duration = Duration::from_secs(5);
 

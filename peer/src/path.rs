@@ -28,6 +28,8 @@ pub(crate) struct PathState {
     sent: u64,
     /// We began with it, so our first packets on it are not an answer.
     ours: bool,
+    /// It was left because it had fallen silent, and nothing has come over it since.
+    left: bool,
     pub(crate) last_received: Instant,
     /// The highest number of a packet that came over it and did more than probe: where such packets come is where the other
     /// side sends.
@@ -124,6 +126,7 @@ impl Paths {
             received: 0,
             sent: 0,
             ours: true,
+            left: false,
             last_received: now,
             highest: 0,
             rtt: None,
@@ -194,6 +197,7 @@ impl Paths {
             received: 0,
             sent: 0,
             ours,
+            left: false,
             last_received: now,
             highest: 0,
             rtt: None,
@@ -205,7 +209,14 @@ impl Paths {
     pub(crate) fn on_received(&mut self, at: usize, bytes: usize, now: Instant) {
         let Some(state) = self.list.get_mut(at) else { return };
         state.received = state.received.saturating_add(bytes as u64);
-        state.last_received = now;
+        (state.last_received, state.left) = (now, false);
+    }
+
+    /// A path is left because it has fallen silent.
+    pub(crate) fn on_left(&mut self, at: usize) {
+        if let Some(state) = self.list.get_mut(at) {
+            state.left = true;
+        }
     }
 
     /// A packet with this number came over this path and did more than probe.
@@ -279,7 +290,7 @@ impl Paths {
         {
             state.rtt = Some(now.saturating_duration_since(sent_at));
         }
-        state.last_received = now;
+        (state.last_received, state.left) = (now, false);
         match state.proof {
             Proof::None => {
                 state.proof = Proof::Address;
@@ -337,10 +348,10 @@ impl Paths {
         can
     }
 
-    /// Another proved path than the one in use: the one heard of last.
+    /// Another proved path than the one in use: the one heard of last, of those that were not left in silence if there are any.
     pub(crate) fn alternative(&self) -> Option<usize> {
         let others = self.list.iter().enumerate().filter(|(at, state)| *at != self.best && state.is_full());
-        others.max_by_key(|(_, state)| state.last_received).map(|(at, _)| at)
+        others.max_by_key(|(_, state)| (!state.left, state.last_received)).map(|(at, _)| at)
     }
 
     /// When the next challenge is due or over.

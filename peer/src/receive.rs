@@ -176,6 +176,9 @@ impl Session {
             }
             Switch::Quicker => {}
         }
+        if why == Switch::Silent {
+            self.paths.on_left(old);
+        }
         let data = cx.challenge();
         self.paths.recheck(old, data, cx.now);
         self.set_keepalive(self.keepalive_base(cx.shared));

@@ -7,7 +7,7 @@ use structs::{Deadline, Path};
 
 use crate::Idle;
 use crate::event::{Event, Reason};
-use crate::limits::{KEEPALIVE_MAX, SILENT, SUSPEND};
+use crate::limits::{KEEPALIVE_MAX, LONG_SILENT, SILENT, SUSPEND};
 use crate::path::{Outcome as PathOutcome, PathState};
 use crate::receive::Switch;
 use crate::recovery::PathSlot;
@@ -151,11 +151,13 @@ impl Session {
         }
     }
 
-    /// When the path in use counts as silent: what two probe timeouts in a row take. Those are put off by every packet that
+    /// When the path in use counts as silent: what two probe timeouts in a row take, a second at most. Those are put off by every packet that
     /// leaves, so under steady traffic they come when the window is full, which may be seconds later. Without another path the
     /// owner is told, a little later: what he can do costs others something too.
     fn silent_at(&self) -> Option<Instant> {
-        let patience = self.recovery.pto(self.paths.best().slot) * 3;
+        // Where round trips vary by much, three timeouts are longer than anybody wants to wait for another path.
+        let pto = self.recovery.pto(self.paths.best().slot);
+        let patience = (pto * 3).min(pto.max(LONG_SILENT));
         let patience = match (self.silence, self.paths.alternative()) {
             (Silence::Told, _) => return None,
             (Silence::Nothing, Some(_)) => patience,

@@ -357,7 +357,7 @@ impl Client {
     pub(super) fn ask_relays(&mut self) {
         let now = self.now;
         let may = |relay: &Relay| {
-            let lately = relay.pinged.is_some_and(|pinged| now < pinged + 4 * limits::UNANSWERED);
+            let lately = relay.pinged.is_some_and(|pinged| now < pinged + limits::UNANSWERED);
             relay.is_in_use() && relay.asked.is_none() && !lately
         };
         let due: Vec<PeerId> = self.relays.iter().filter_map(|(peer, relay)| may(relay).then_some(*peer)).collect();

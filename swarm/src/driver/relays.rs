@@ -24,6 +24,13 @@ pub(crate) struct Outward {
 }
 
 impl Outward {
+    /// The relay that the owner named, with a place for us, that is at one of these addresses too.
+    fn named_at(&self, addrs: &[SocketAddr]) -> Option<(PeerId, Vec<SocketAddr>)> {
+        let held = self.relays.iter().filter(|status| status.named && status.state == RelayState::Held);
+        let mut there = held.filter(|status| status.addrs.iter().any(|addr| addrs.contains(addr)));
+        there.next().map(|status| (status.relay, status.addrs.clone()))
+    }
+
     fn is_held(&self, relay: PeerId) -> bool {
         self.relays.iter().any(|status| status.relay == relay && status.state == RelayState::Held)
     }
@@ -104,8 +111,17 @@ impl Driver {
 async fn keep(target: DialTarget, commands: mpsc::Sender<Command>, mut outward: watch::Receiver<Outward>) {
     let is_fixed = target.peer.is_some() && target.hosts.is_empty() && target.streams.is_empty();
     let (mut pause, mut again) = (FIRST_PAUSE, false);
+    // A relay that we talk to over IPv4 sees what a NAT makes of our address, and says so to those behind other NATs; over IPv6
+    // nothing has to be said. So one that is named by addresses of both is talked to over IPv4, if that works.
+    if target.peer.is_none() && !target.addrs.is_empty() && target.addrs.iter().all(SocketAddr::is_ipv6) {
+        tokio::time::sleep(IPV6_LATER).await;
+    }
     loop {
-        let learned = learn(target.clone(), &commands).await;
+        let known = outward.borrow().named_at(&target.addrs).filter(|_| target.peer.is_none());
+        let learned = match known {
+            Some(known) => Some(known),
+            None => learn(target.clone(), &commands).await,
+        };
         if let Some((relay, addrs)) = learned.clone() {
             let (reply, taken) = oneshot::channel();
             let command = Command::AddRelay { relay, addrs, again: std::mem::replace(&mut again, true), reply };
@@ -165,6 +181,8 @@ pub(super) async fn learn_all(
 const RELAYS: usize = 32;
 /// Those that he may take back and that stay so.
 const REMOVED: usize = 1024;
+/// How much later than others relays are dialled that are named by IPv6 addresses alone.
+const IPV6_LATER: Duration = Duration::from_millis(300);
 /// Between two attempts to learn who a relay is.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);

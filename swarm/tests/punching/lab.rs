@@ -43,6 +43,8 @@ pub(crate) struct Lab {
     queue: BTreeMap<(Duration, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
     sequence: u64,
     out: TransmitBuf,
+    /// How long a datagram is on its way.
+    pub(crate) delay: Duration,
     /// Bytes that were sent to each address.
     pub(crate) sent_to: BTreeMap<IpAddr, usize>,
 }
@@ -102,6 +104,7 @@ impl Lab {
             queue: BTreeMap::new(),
             sequence: 0,
             out: TransmitBuf::new(8),
+            delay: DELAY,
             sent_to: BTreeMap::new(),
         };
         let servers: Vec<SocketAddr> = PUBLIC.map(|ip| SocketAddr::from((ip, PORT))).to_vec();
@@ -271,7 +274,7 @@ impl Lab {
         if to.is_ipv6() {
             let Some(ip) = ipv6 else { return };
             self.sequence += 1;
-            self.queue.insert((self.now + DELAY, self.sequence), (SocketAddr::new(ip, port), to, payload));
+            self.queue.insert((self.now + self.delay, self.sequence), (SocketAddr::new(ip, port), to, payload));
             return;
         }
         let local = SocketAddr::new(ip, port);
@@ -279,10 +282,10 @@ impl Lab {
         let (from, delay) = match nat {
             Some(at) if !near => {
                 let Some(from) = self.boxes[at].outbound(local, to, self.now) else { return };
-                (from, DELAY)
+                (from, self.delay)
             }
             Some(_) => (local, ms(1)),
-            None => (local, DELAY),
+            None => (local, self.delay),
         };
         if near || ttl.is_none_or(|ttl| ttl > HOPS) {
             self.sequence += 1;
