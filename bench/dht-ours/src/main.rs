@@ -20,8 +20,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
-/// Lookups of each node before anything is measured.
-const LOOKS: u8 = 4;
+/// Lookups of each node before anything is measured, at most: until a round of them adds nobody to any table.
+const LOOKS: u8 = 32;
 /// How long it may take until each node has met another.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Some day: towards midnight announcements go to the keys of two days.
@@ -43,6 +43,8 @@ enum Command {
     Look([u8; 32], Done),
     /// Says whether it waits for no answer.
     Rest(oneshot::Sender<bool>),
+    /// Says how many others it knows.
+    Contacts(oneshot::Sender<usize>),
 }
 
 /// When the first announcement was there, or the operation was done.
@@ -74,7 +76,9 @@ impl Table for Setowire {
         }
         let (table, begun) = (Self { nodes: senders, whole: None }, Instant::now());
         // Every node looks around as one does that has run for a while: those that came first met few others when they began.
+        let mut known = 0;
         for round in 0..LOOKS {
+            let mut contacts = 0;
             for node in 0..nodes {
                 let target = Seed::fixed(round.into()).fork(&node.to_string()).rng().array();
                 // At first there may be nobody who answered yet.
@@ -82,7 +86,12 @@ impl Table for Setowire {
                     ensure!(begun.elapsed() < PATIENCE, "node {node} is alone");
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
+                contacts += table.ask(node, Command::Contacts).await?;
             }
+            if contacts <= known {
+                break;
+            }
+            known = contacts;
         }
         // What nodes do when they begin is no part of what is measured.
         for node in 0..nodes {
@@ -174,6 +183,10 @@ impl Node {
         let (id, done) = match command {
             Command::Rest(done) => {
                 let _ = done.send(self.node.in_flight() == 0);
+                return Ok(());
+            }
+            Command::Contacts(done) => {
+                let _ = done.send(self.node.table(Family::V4).len());
                 return Ok(());
             }
             Command::Announce(topic, done) => {

@@ -195,7 +195,9 @@ impl Message {
     /// out; everything else is written in any case.
     #[must_use]
     pub fn encode(&self, least: usize, most: usize) -> Vec<u8> {
-        let mut out = Vec::with_capacity(least.max(ANSWER));
+        // With contacts an answer is about as long as one can be.
+        let long = matches!(self, Self::Answer(_, answer) if !answer.outcome.nodes().is_empty());
+        let mut out = Vec::with_capacity(least.max(if long { MAX_BODY } else { ANSWER }));
         match self {
             Self::Request(transaction, request) => {
                 out.extend_from_slice(&transaction.0);
