@@ -17,7 +17,7 @@ use structs::{Datagram, Deadline, Machine, Path, Rejected, RejectedCounts, Trans
 use crate::cids::Cid;
 use crate::dial::{Answer, Answered, Dial};
 use crate::event::{Closed, Connected, Event, Reason, Unfinished};
-use crate::limits::MAX_REASON;
+use crate::limits::{MAX_REASON, REST_EARLY};
 use crate::mux::{Mux, ProtocolId, Urgency};
 use crate::session::{Context, Session, Silence, Start};
 use crate::shared::{RouteChange, Shared, Target};
@@ -310,6 +310,21 @@ impl Peer {
     /// The next event of a protocol, if it is the turn of one: what became of the session itself goes first.
     pub(crate) fn poll_mux_event(&mut self) -> Option<crate::mux::Event> {
         if self.events.is_empty() { self.mux.poll_event() } else { None }
+    }
+
+    /// Comes to rest for the first time, if it was quiet for a moment. Says whether it has done so, now or before.
+    pub(crate) fn rest_early(&mut self, now: Instant) -> bool {
+        let has_rested = self.with_session(now, |session, cx| {
+            if !session.has_rested {
+                session.rest_if_quiet(REST_EARLY, cx);
+            }
+            session.has_rested
+        });
+        has_rested.unwrap_or(!self.is_dialling())
+    }
+
+    pub(crate) fn is_awake(&self) -> bool {
+        matches!(&self.phase, Phase::Open(session) if session.awake)
     }
 
     // ---- inside ----

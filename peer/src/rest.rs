@@ -5,8 +5,11 @@
 //! when it was not used for [`REST_AFTER`] and nothing is under way; a PING and its answer wake it for a round trip. So
 //! whoever asks and answers every second allocates nothing for it, and what is only there costs little. What is known
 //! of the speed of a path is kept longer: for [`FORGET_AFTER`], and until the next PING.
+//!
+//! What many sessions hold at once stays with the process, whatever they give back, because the allocator has something else on
+//! every page. An endpoint therefore sees to it that of many that are new few are awake: see `endpoint/young.rs`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::limits::{FORGET_AFTER, REST_AFTER};
 use crate::session::{Context, Session};
@@ -19,19 +22,20 @@ impl Session {
         (self.awake && at > self.last_called).then_some(at)
     }
 
-    /// Comes to rest if it is time. To be called when there is nothing to send.
-    pub(crate) fn rest_if_quiet(&mut self, cx: &mut Context<'_>) {
-        if self.awake && cx.now >= self.last_used + REST_AFTER && self.recovery.is_settled() && !self.acks.is_waiting()
-        {
-            self.awake = false;
+    /// Comes to rest if it was not used for so long. To be called when there is nothing to send.
+    pub(crate) fn rest_if_quiet(&mut self, after: Duration, cx: &mut Context<'_>) {
+        if self.awake && cx.now >= self.last_used + after && self.recovery.is_settled() && !self.acks.is_waiting() {
+            (self.awake, self.has_rested) = (false, true);
             self.rest(cx);
         }
     }
 
     fn rest(&mut self, cx: &mut Context<'_>) {
-        // What was sealed with the keys before these was sent a long time before, and has arrived or never will.
-        self.keys.keep_old_until(cx.now);
-        self.keys.expire_old(cx.now);
+        if cx.now >= self.last_used + REST_AFTER {
+            // What was sealed with the keys before these was sent a long time before, and has arrived or never will.
+            self.keys.keep_old_until(cx.now);
+            self.keys.expire_old(cx.now);
+        }
         self.keys.rest();
         self.recovery.rest(cx.now >= self.last_used + FORGET_AFTER, cx.now);
         self.acks.rest();

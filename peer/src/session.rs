@@ -89,6 +89,8 @@ pub(crate) struct Session {
     pub(crate) search_from: Option<Instant>,
     /// It holds what it gives back when it comes to rest.
     pub(crate) awake: bool,
+    /// It came to rest at some time.
+    pub(crate) has_rested: bool,
 }
 
 /// What was done about a silence, since something was heard last.
@@ -239,6 +241,7 @@ impl Session {
             search_from: now.checked_add(SEARCH_AFTER),
             outcome: None,
             awake: true,
+            has_rested: false,
         };
         session.set_keepalive(session.keepalive_base(cx.shared));
         let start = PathStart { rtt, ..session.path_start(&path, cx.shared) };

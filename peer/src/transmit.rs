@@ -7,7 +7,7 @@ use framing::{CloseCode, DataHeader, Frame, Hello, PacketWriter, Role};
 use structs::{Ecn, Path, Transmit, TransmitBuf};
 
 use crate::event::{Event, Reason};
-use crate::limits::{CHALLENGE_PATIENCE, HEADER, MIN_DATAGRAM, MIN_RESETTABLE, OVERHEAD, TAG, TICKET_LIFE};
+use crate::limits::{CHALLENGE_PATIENCE, HEADER, MIN_DATAGRAM, MIN_RESETTABLE, OVERHEAD, REST_AFTER, TAG, TICKET_LIFE};
 use crate::recovery::{Budget, PathSlot, SentPacket};
 use crate::sent::{Sent, SentFrames};
 use crate::session::{Context, Session};
@@ -43,7 +43,7 @@ impl Session {
         }
         let probe = self.mtu_probe(out, cx);
         if probe.is_none() {
-            self.rest_if_quiet(cx);
+            self.rest_if_quiet(REST_AFTER, cx);
         }
         probe
     }

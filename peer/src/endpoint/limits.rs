@@ -52,6 +52,10 @@ pub(super) const ACQUAINTANCES: usize = 512;
 /// crossed; of one that is seen later still the sender has lost the open session.
 pub(super) const CROSSING: Duration = Duration::from_millis(500);
 
+/// New sessions that hold several KiB more than they need when nothing happens. Of more, those that were quiet for a moment give
+/// them back; nothing is refused to any.
+pub(super) const YOUNG: usize = 32;
+
 /// Answers to strangers that wait to leave; the newest is dropped, for its sender repeats the question.
 pub(super) const ANSWERS: usize = 256;
 /// The longest of them.

@@ -14,6 +14,7 @@
 //! | `table.rs` | the peers, and whose turn it is |
 //! | `half_open.rs` | handshakes that were answered and not confirmed |
 //! | `admission.rs` | who gets a handshake, who a cookie, who nothing |
+//! | `young.rs` | when new sessions give back what they needed to begin |
 //! | `tickets.rs`, `answers.rs`, `reset.rs` | bounded stores and queues |
 //! | `limits.rs` | every bound |
 
@@ -29,6 +30,7 @@ mod reset;
 mod route;
 mod table;
 mod tickets;
+mod young;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -52,6 +54,7 @@ use half_open::HalfOpens;
 use reset::Resets;
 use table::{Entry, Phase, Table};
 use tickets::{Held, Issued};
+use young::Young;
 
 /// What an endpoint counts, and what it holds. All counts are since the beginning.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -59,6 +62,8 @@ use tickets::{Held, Issued};
 pub struct Stats {
     /// Peers that have not ended, dials included.
     pub peers: usize,
+    /// Sessions among them that hold more than they need while nothing happens.
+    pub awake: usize,
     /// Handshakes that were answered and not confirmed.
     pub half_open: usize,
     /// Tickets that peers gave us, and that we gave to peers.
@@ -94,6 +99,7 @@ pub struct Endpoint {
     now: Instant,
     closing: bool,
     table: Table,
+    young: Young,
     /// Sessions that others opened, by where they did it from.
     sessions: Shares,
     half_open: HalfOpens<Stage>,
@@ -142,6 +148,7 @@ impl Endpoint {
             now,
             closing: false,
             table: Table::default(),
+            young: Young::default(),
             sessions: Shares::new(limits::SESSIONS_PER_ADDRESS, limits::SESSIONS_PER_SUBNET),
             half_open: HalfOpens::new(),
             admission,
@@ -313,6 +320,7 @@ impl Endpoint {
         stats.resets_sent = self.resets.sent();
         stats.buffered_bytes = self.buffered_bytes();
         for (_, entry) in self.table.iter() {
+            stats.awake += usize::from(entry.peer.is_awake());
             stats.rejected.merge(&entry.peer.stats().rejected);
         }
         stats
@@ -394,7 +402,10 @@ impl Machine for Endpoint {
                     self.table.sent(index, transmit.len);
                     return Some(transmit);
                 }
-                None => self.table.rest(index),
+                None => {
+                    self.table.rest(index);
+                    self.young.had_turn(&mut self.table, index, now);
+                }
             }
         }
         None

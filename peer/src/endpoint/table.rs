@@ -40,6 +40,8 @@ pub(super) struct Entry {
     pub(super) credit: i64,
     /// What the deadline is for that was asked for last.
     pub(super) reason: &'static str,
+    /// It was listed among those that have not rested yet.
+    pub(super) is_known: bool,
     is_ready: bool,
     is_eventful: bool,
     is_touched: bool,
@@ -59,6 +61,7 @@ impl Entry {
             tokens: SmallVec::new(),
             credit: QUANTUM,
             reason: "peer",
+            is_known: false,
             is_ready: false,
             is_eventful: false,
             is_touched: false,
@@ -314,6 +317,14 @@ impl Table {
             self.eventful.push_back(index);
         }
         self.deadlines.set(index, at);
+    }
+
+    /// The deadline of a peer may be another one, though nothing else is to be done with it.
+    pub(super) fn settle_deadline(&mut self, index: u32) {
+        if let Some(entry) = self.get_mut(index).filter(|entry| !entry.is_touched) {
+            let at = entry.deadline();
+            self.deadlines.set(index, at);
+        }
     }
 
     /// The peer whose turn it is to tell something.

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::Driver;
 use super::builder::NO_GRACE;
 use super::limits::LAST_WORDS;
-use super::session::Session;
 use super::shared::{Ending, Shared};
 
 /// The node is ending.
@@ -60,7 +59,7 @@ impl Driver {
     pub(super) fn end(&mut self, now: Instant) {
         let Some(end) = &mut self.ending else { return };
         let over = end.at <= now;
-        let pending = !self.sessions.values().all(Session::is_drained);
+        let pending = !self.sessions.values().all(|session| session.is_drained());
         if end.stage == Stage::Collect && (over || !pending) {
             end.stage = Stage::Drain;
             self.shared.close();

@@ -173,7 +173,8 @@ pub struct Driver {
     bell: Waker,
     is_quiet: bool,
 
-    sessions: BTreeMap<Handle, Session>,
+    /// Boxed, since the nodes of a tree whose keys rise are half empty.
+    sessions: BTreeMap<Handle, Box<Session>>,
     roster: Roster,
     /// Sessions to be visited.
     work: Vec<Handle>,

@@ -48,7 +48,7 @@ impl Driver {
                     self.left(connection.peer, DisconnectReason::Replaced);
                 }
                 self.roster.insert(Arc::clone(&conn), connection);
-                self.sessions.insert(session, Session::new(conn, connection));
+                self.sessions.insert(session, Box::new(Session::new(conn, connection)));
                 self.reached(session);
                 let event = self.roster.connected(&connection.peer);
                 self.pass(event);

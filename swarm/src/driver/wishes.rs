@@ -11,7 +11,6 @@ use tokio::sync::oneshot;
 use super::Driver;
 use super::command::Command;
 use super::limits::COMMANDS_PER_TURN;
-use super::session::Session;
 use super::shared::Changes;
 use crate::carrier::{Carrier, StreamAddr};
 use crate::udp::Udp;
@@ -224,7 +223,7 @@ impl Driver {
             connections_refused: self.carriers.counts.refused,
             connection_drops: self.carriers.counts.dropped,
             transport_drops: self.transports.dropped,
-            streams: self.sessions.values().map(Session::streams).sum(),
+            streams: self.sessions.values().map(|session| session.streams()).sum(),
             requests_failed: self.requests_failed,
         }
     }

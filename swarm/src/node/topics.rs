@@ -56,7 +56,8 @@ pub(crate) struct Topics {
     topics: BTreeMap<TopicId, Joined>,
     /// Our table: a power of two of slots.
     slots: Vec<Slot>,
-    neighbours: BTreeMap<Handle, Neighbour>,
+    /// Boxed, since the nodes of a tree whose keys rise are half empty.
+    neighbours: BTreeMap<Handle, Box<Neighbour>>,
     /// Neighbours that have to be told something and whose channel is not full.
     ready: BTreeSet<Handle>,
     /// Which numbers of an author were delivered.
@@ -280,14 +281,14 @@ impl Topics {
         let slots = u8::try_from(self.slots.len()).unwrap_or(u8::MAX);
         let mut neighbour = Neighbour::new(peer, role, exporter, slots, self.v12_key.is_some());
         self.topics.keys().for_each(|topic| neighbour.expect(*topic));
-        self.neighbours.insert(conn, neighbour);
+        self.neighbours.insert(conn, Box::new(neighbour));
         self.ready.insert(conn);
     }
 
     /// A session is over, or does not carry the protocol any more.
     pub(crate) fn on_closed(&mut self, conn: Handle) {
         self.ready.remove(&conn);
-        let Some(Neighbour { peer, .. }) = self.neighbours.remove(&conn) else { return };
+        let Some(peer) = self.neighbours.remove(&conn).map(|neighbour| neighbour.peer) else { return };
         for (topic, joined) in &mut self.topics {
             if joined.neighbours.remove(&conn) {
                 self.events.push_back(Event::Left { topic: *topic, conn, peer });

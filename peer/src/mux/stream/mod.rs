@@ -65,6 +65,9 @@ impl<T> Slab<T> {
     }
 
     fn shrink_to_fit(&mut self) {
+        let used = self.items.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        self.items.truncate(used);
+        self.free.retain(|slot| usize::from(*slot) < used);
         self.items.shrink_to_fit();
         self.free.shrink_to_fit();
     }

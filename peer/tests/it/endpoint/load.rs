@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crypto::handshake::{InitPayload, Initiator, NetworkId, VERSIONS};
 use crypto::{Identity, Seed};
-use peer::{Config, SubnetLimits, Target};
+use peer::{Config, Endpoint, SubnetLimits, Target};
 use sim::pair::Side;
 use sim::{Addresses, World};
 use structs::{Path, Rejected};
@@ -102,7 +102,7 @@ fn one_address_has_its_share_of_sessions() {
     let mut world = World::new(Seed::fixed(1)).link(delayed(ms(10))).addresses(Addresses::Loopback);
     let ids = world.spawn(80, |birth| {
         let identity = identity(&format!("node {}", birth.id.index()));
-        peer::Endpoint::new(identity, config.clone(), birth.epoch, &birth.seed, birth.now)
+        Endpoint::new(identity, config.clone(), birth.epoch, &birth.seed, birth.now)
     });
     let target = Target::Known(id("node 0"));
     for &client in &ids[1..] {
@@ -144,4 +144,23 @@ fn one_address_and_one_network_have_their_share_of_half_open_handshakes() {
         pair.inject(Side::B, (Ipv4Addr::new(20, 0, 0, host), 4000).into(), message);
     }
     assert_eq!(pair.b.stats().half_open, 256);
+}
+
+#[test]
+fn of_many_new_sessions_few_keep_what_they_needed_to_begin() {
+    let config = || Config::default().subnet_limits(SubnetLimits::Off);
+    let mut world = World::<Endpoint>::new(Seed::fixed(5)).link(delayed(ms(1))).addresses(Addresses::Public);
+    let bob = world.add(|birth| endpoint("bob", config(), 1, birth.now));
+    for number in 0..200 {
+        let name = format!("guest {number}");
+        let guest = world.add(|birth| endpoint(&name, config(), number, birth.now));
+        let path = Path::udp(world.addr(guest).unwrap(), world.addr(bob).unwrap());
+        world.with(guest, |guest, now| guest.dial(Target::Known(id("bob")), path, now)).unwrap().unwrap();
+        world.run_for(ms(5));
+        let awake = world.get(bob).unwrap().stats().awake;
+        assert!(awake < 64, "{awake} of {number}");
+    }
+    world.run_for(4 * SECOND);
+    let stats = world.get(bob).unwrap().stats();
+    assert_eq!((stats.peers, stats.awake), (200, 0));
 }

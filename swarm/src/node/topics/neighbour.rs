@@ -17,8 +17,8 @@ pub(super) struct Neighbour {
     /// Ours.
     role: Role,
     exporter: [u8; 32],
-    /// By its slots, whether or not they mean anything to us.
-    tags: BTreeMap<u8, Told>,
+    /// By its slots, in their order, whether or not they mean anything to us. Most tell few, and most neighbours have none.
+    tags: Vec<(u8, Told)>,
     /// By our topics: the tags that prove them.
     expected: BTreeMap<TopicId, [u8; TAG]>,
     /// By its slots: the topics that it proved.
@@ -33,6 +33,9 @@ pub(super) struct Neighbour {
     pub(super) has_started: bool,
     pub(super) v12_key: Option<[u8; 32]>,
 }
+
+/// So many tags take no more room than they need: some nodes tell nothing else.
+const FEW_TAGS: usize = 4;
 
 /// State to be told, each as it is when it is told.
 #[derive(Debug, Default)]
@@ -70,7 +73,7 @@ impl Neighbour {
             peer,
             role,
             exporter,
-            tags: BTreeMap::new(),
+            tags: Vec::new(),
             expected: BTreeMap::new(),
             proved: BTreeMap::new(),
             owed: Owed { start: true, slots: (0..slots).collect(), v12_key },
@@ -99,7 +102,20 @@ impl Neighbour {
     /// It told a tag. Returns the topics, of which it may be in one no longer, and in the other now.
     pub(super) fn on_tag(&mut self, entry: &Entry) -> (Option<TopicId>, Option<TopicId>) {
         let [slot, turn, ref tag @ ..] = *entry;
-        self.tags.insert(slot, Told { turn, tag: *tag });
+        let told = Told { turn, tag: *tag };
+        match self.tags.binary_search_by_key(&slot, |(slot, _)| *slot) {
+            Ok(at) => {
+                if let Some((_, known)) = self.tags.get_mut(at) {
+                    *known = told;
+                }
+            }
+            Err(at) => {
+                if self.tags.len() == self.tags.capacity() && self.tags.len() < FEW_TAGS {
+                    self.tags.reserve_exact(1);
+                }
+                self.tags.insert(at, (slot, told));
+            }
+        }
         let now = self.expected.iter().find(|(_, expected)| same_tag(tag, expected)).map(|(topic, _)| *topic);
         let before = match now {
             Some(topic) => self.proved.insert(slot, topic),
@@ -110,7 +126,8 @@ impl Neighbour {
 
     /// The topic that its tag in this place proves.
     pub(super) fn topic_of(&self, place: Place) -> Option<TopicId> {
-        self.tags.get(&place.slot).filter(|told| told.turn == place.turn)?;
+        let at = self.tags.binary_search_by_key(&place.slot, |(slot, _)| *slot).ok()?;
+        self.tags.get(at).filter(|(_, told)| told.turn == place.turn)?;
         self.proved.get(&place.slot).copied()
     }
 
