@@ -102,7 +102,7 @@ pub enum Notice {
     Pong([u8; 8]),
     /// These relay, I among them if I do: at most [`MAX_NAMED`](limits::MAX_NAMED).
     Relays(Vec<(PeerId, SocketAddr)>),
-    /// I have places at these, and no others: at most [`MAX_NAMED`](limits::MAX_NAMED). From any peer, not asked for.
+    /// I have places at these: at most [`MAX_NAMED`](limits::MAX_NAMED). From any peer, not asked for.
     Places(Vec<(PeerId, SocketAddr)>),
 }
 

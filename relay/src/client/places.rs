@@ -109,6 +109,12 @@ impl Relay {
         }
     }
 
+    fn learn(&mut self, addrs: &[SocketAddr]) {
+        if !addrs.is_empty() {
+            self.addrs = addrs.iter().take(MAX_ADDRESSES).copied().collect();
+        }
+    }
+
     pub(super) fn on_connected(&mut self, path: Path, now: Instant) {
         (self.session, self.dialling) = (Some(path), None);
         self.on_heard(now);
@@ -173,6 +179,7 @@ impl Client {
         let known = self.know(named, session);
         if let Some(relay) = self.relays.get_mut(&named.relay) {
             relay.candidate = true;
+            relay.learn(&named.addrs);
         }
         self.choose();
         known
@@ -226,8 +233,9 @@ impl Client {
             self.relays.insert(named.relay, Relay::new(self.next_relay, self.now));
         }
         let Some(relay) = self.relays.get_mut(&named.relay) else { return false };
-        if !named.addrs.is_empty() {
-            relay.addrs = named.addrs.iter().take(MAX_ADDRESSES).copied().collect();
+        // A peer that names a relay says nothing of where those are that were suggested to us.
+        if !relay.candidate || relay.addrs.is_empty() {
+            relay.learn(&named.addrs);
         }
         if let (None, Some(path)) = (relay.session, session) {
             self.connected(named.relay, path, self.now);

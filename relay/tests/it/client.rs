@@ -34,6 +34,19 @@ fn two_places_in_different_networks() {
 }
 
 #[test]
+fn who_names_a_relay_of_ours_does_not_say_where_it_is() {
+    let mut web = Web::new(Config::default(), &[300]);
+    suggest(&mut web, &[300]);
+    let elsewhere = Named { relay: id(300), addrs: vec![addr(999)] };
+    let known = |web: &Web| web.client.places().next().map(|status| status.addrs.to_vec());
+    web.client.connect(id(7), std::slice::from_ref(&elsewhere), |_| None, web.now).unwrap();
+    assert_eq!(known(&web), Some(named(300).addrs));
+    // Who suggests it does.
+    assert!(web.client.suggest(&elsewhere, None, web.now));
+    assert_eq!(known(&web), Some(elsewhere.addrs));
+}
+
+#[test]
 fn places_are_renewed_at_half_time() {
     let mut web = Web::new(Config::default(), &[300, 302]);
     suggest(&mut web, &[300, 302]);

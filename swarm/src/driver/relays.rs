@@ -24,10 +24,11 @@ pub(crate) struct Outward {
 }
 
 impl Outward {
-    /// The relay that the owner named, with a place for us, that is at one of these addresses too.
+    /// The relay that the owner named, with a place for us over IPv4, that says that it is at one of these addresses too.
     fn named_at(&self, addrs: &[SocketAddr]) -> Option<(PeerId, Vec<SocketAddr>)> {
         let held = self.relays.iter().filter(|status| status.named && status.state == RelayState::Held);
-        let mut there = held.filter(|status| status.addrs.iter().any(|addr| addrs.contains(addr)));
+        let over_ipv4 = held.filter(|status| status.addrs.first().is_some_and(SocketAddr::is_ipv4));
+        let mut there = over_ipv4.filter(|status| status.addrs.iter().any(|addr| addrs.contains(addr)));
         there.next().map(|status| (status.relay, status.addrs.clone()))
     }
 
@@ -112,12 +113,14 @@ async fn keep(target: DialTarget, commands: mpsc::Sender<Command>, mut outward: 
     let is_fixed = target.peer.is_some() && target.hosts.is_empty() && target.streams.is_empty();
     let (mut pause, mut again) = (FIRST_PAUSE, false);
     // A relay that we talk to over IPv4 sees what a NAT makes of our address, and says so to those behind other NATs; over IPv6
-    // nothing has to be said. So one that is named by addresses of both is talked to over IPv4, if that works.
-    if target.peer.is_none() && !target.addrs.is_empty() && target.addrs.iter().all(SocketAddr::is_ipv6) {
+    // nothing has to be said. So one that is named by addresses of both is talked to over IPv4, if that works. Which these are is
+    // the word of the relay, which the owner trusts to be one, and counts as long as it has a place for us.
+    let only_ipv6 = target.peer.is_none() && !target.addrs.is_empty() && target.addrs.iter().all(SocketAddr::is_ipv6);
+    if only_ipv6 {
         tokio::time::sleep(IPV6_LATER).await;
     }
     loop {
-        let known = outward.borrow().named_at(&target.addrs).filter(|_| target.peer.is_none());
+        let known = if only_ipv6 { outward.borrow().named_at(&target.addrs) } else { None };
         let learned = match known {
             Some(known) => Some(known),
             None => learn(target.clone(), &commands).await,

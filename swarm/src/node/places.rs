@@ -24,13 +24,30 @@ pub(super) struct Places {
     pub(super) find: bool,
     pub(super) named: BTreeSet<crypto::PeerId>,
     found: BTreeSet<crypto::PeerId>,
+    /// Those that our owner took back: whoever else names them, themselves included, they are not used.
+    removed: BTreeSet<crypto::PeerId>,
     /// Something has changed on which the rest depends.
     pub(super) dirty: bool,
 }
 
 impl Places {
     pub(super) const fn new(serve: ServeRelay, find: bool) -> Self {
-        Self { serve, find, named: BTreeSet::new(), found: BTreeSet::new(), dirty: true }
+        Self { serve, find, named: BTreeSet::new(), found: BTreeSet::new(), removed: BTreeSet::new(), dirty: true }
+    }
+
+    /// The owner wants places at a relay.
+    pub(super) fn name(&mut self, relay: crypto::PeerId) {
+        self.named.insert(relay);
+        self.removed.remove(&relay);
+    }
+
+    /// The owner wants none there any more.
+    pub(super) fn take_back(&mut self, relay: &crypto::PeerId) {
+        self.named.remove(relay);
+        self.found.remove(relay);
+        if self.removed.len() < REMOVED {
+            self.removed.insert(*relay);
+        }
     }
 }
 
@@ -161,7 +178,8 @@ impl Node {
     /// Somebody says that there is a relay.
     pub(super) fn relay_found(&mut self, relay: PeerId, addrs: &[SocketAddr]) {
         let Ok(key) = crypto::PeerId::try_from(relay) else { return };
-        if !self.places.find || self.places.named.contains(&key) || relay == self.id() {
+        let known = self.places.named.contains(&key) || self.places.removed.contains(&key);
+        if !self.places.find || known || relay == self.id() {
             return;
         }
         let (held, wanted) = self.relays.client.held();
@@ -213,6 +231,8 @@ fn believed(
 const ADDRESSES: usize = 4;
 /// Relays that were found and are remembered for places.
 const FOUND: usize = 32;
+/// Relays that the owner took back and that stay so.
+const REMOVED: usize = 1024;
 /// Peers asked for relays at a time.
 const ASKED: usize = 4;
 

@@ -75,7 +75,7 @@ impl Node {
         let named = Named { relay: key, addrs: addrs.to_vec() };
         let known = !self.ending && self.relays.client.suggest(&named, session, self.now);
         if known {
-            self.places.named.insert(key);
+            self.places.name(key);
             self.relays.client.prefer(&key);
         }
         self.drive_relays();
@@ -86,7 +86,7 @@ impl Node {
     pub fn remove_relay(&mut self, relay: PeerId, now: Instant) {
         self.tick(now);
         if let Ok(key) = crypto::PeerId::try_from(relay) {
-            self.places.named.remove(&key);
+            self.places.take_back(&key);
             self.relays.client.forget(&key, self.now);
             self.drive_relays();
         }
@@ -162,6 +162,9 @@ impl Node {
         else {
             return;
         };
+        // What waited for room in a session before this one has it now.
+        self.relays.client.writable(&key);
+        self.relays.server.writable(&key);
         if !is_circuit(&path) {
             self.relays.client.connected(key, path, now);
         }
@@ -183,6 +186,10 @@ impl Node {
     pub(super) fn relays_moved(&mut self, session: Handle) {
         let Some((key, path)) = self.endpoint.peer(session).and_then(|s| Some((s.id()?, s.path()?))) else { return };
         if is_circuit(&path) {
+            // What waits for room in the session is forgotten with that.
+            if let Some(known) = self.sessions.get_mut(&session) {
+                known.places_told = 0;
+            }
             self.relays.client.disconnected(&key, self.now);
             self.relays.server.disconnected(&key, self.now);
             // The way before may have ended because we are elsewhere now, of which the relay does not know.

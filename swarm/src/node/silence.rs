@@ -58,12 +58,17 @@ impl Known {
 
 impl Silence {
     /// Those that a dial knew, once it has led to a session, and those that the peer names since.
-    pub(super) fn remember(&mut self, peer: PeerId, relays: Vec<Named>) {
+    pub(super) fn remember(&mut self, peer: PeerId, mut relays: Vec<Named>) {
         if relays.is_empty() {
             return;
         }
         let Some(known) = self.known(peer) else { return };
         let known = &mut known.relays;
+        // Where a relay is does not change by its being named without that.
+        for new in relays.iter_mut().filter(|new| new.addrs.is_empty()) {
+            let old = known.iter_mut().find(|old| old.relay == new.relay);
+            new.addrs = old.map(|old| std::mem::take(&mut old.addrs)).unwrap_or_default();
+        }
         known.retain(|old| relays.iter().all(|new| new.relay != old.relay));
         known.splice(0..0, relays);
         known.truncate(MAX_RELAYS);
@@ -142,12 +147,10 @@ impl Node {
     /// Opens circuits. What comes of it is one more path, or none.
     fn try_relays(&mut self, peer: PeerId, mut relays: Vec<Named>, way: DialWay) {
         // Others named them: those that would have to be dialled are dialled as rarely as addresses that others name.
-        let is_near = |named: &Named| self.session(&PeerId::from(named.relay)).is_some();
-        let strange: Vec<SocketAddr> =
-            relays.iter().filter(|named| !is_near(named)).flat_map(|named| &named.addrs).copied().collect();
-        if !strange.is_empty() && !self.may_dial_relay(&strange) {
-            relays.retain(|named| self.session(&PeerId::from(named.relay)).is_some());
-        }
+        relays.retain(|named| {
+            let is_near = self.session(&PeerId::from(named.relay)).is_some();
+            is_near || named.addrs.is_empty() || self.may_dial_relay(&named.addrs)
+        });
         if !relays.is_empty() {
             let _attempt = self.connect_via(peer, &relays, way != DialWay::Relayed);
             self.drive_relays();
@@ -191,9 +194,12 @@ impl Node {
         }
         let own = self.id();
         let useful = relays.into_iter().filter(|(relay, _)| ![own, peer].contains(&PeerId::from(*relay)));
+        // Where the peer is: at the other end of a circuit that is where relays see it, if they show that.
+        let by = if is_circuit(&path) { self.relays.hints.stated(&of) } else { vec![path.remote.ip()] };
         // An address that does not mean the same to both is left out, but there may be a session with the relay.
         let named = useful.map(|(relay, addr)| {
-            let believed = Reach::may_be_named_by(addr.ip(), path.remote.ip());
+            let means_the_same = by.iter().any(|by| Reach::may_be_named_by(addr.ip(), *by));
+            let believed = means_the_same || Reach::of(addr.ip()) == Some(Reach::World);
             Named { relay, addrs: believed.then_some(addr).into_iter().collect() }
         });
         self.silence.remember(peer, named.take(MAX_RELAYS).collect());
@@ -237,7 +243,7 @@ const HEAD_START: Duration = Duration::from_millis(200);
 /// How soon circuits are opened again for the same peer: the first time, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(64));
 /// How soon a second circuit is opened again for the same peer.
-const RESERVE_PAUSE: Duration = Duration::from_secs(16);
+const RESERVE_PAUSE: Duration = Duration::from_secs(64);
 /// Peers whose relays are remembered, and relays of each.
 const MAX_PEERS: usize = 1024;
 const MAX_RELAYS: usize = 4;
