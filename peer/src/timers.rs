@@ -151,9 +151,9 @@ impl Session {
         }
     }
 
-    /// When the path in use counts as silent: what two probe timeouts in a row take, a second at most. Those are put off by every packet that
-    /// leaves, so under steady traffic they come when the window is full, which may be seconds later. Without another path the
-    /// owner is told, a little later: what he can do costs others something too.
+    /// When the path in use counts as silent: what two probe timeouts in a row take, a second at most. Those are put off by
+    /// every packet that leaves, so under steady traffic they come when the window is full, which may be seconds later. Without
+    /// another path the owner is told, a little later: what he can do costs others something too.
     fn silent_at(&self) -> Option<Instant> {
         // Where round trips vary by much, three timeouts are longer than anybody wants to wait for another path.
         let pto = self.recovery.pto(self.paths.best().slot);

@@ -42,15 +42,13 @@ impl Outward {
 pub(super) struct Relays {
     outward: watch::Sender<Outward>,
     held: BTreeSet<PeerId>,
-    /// Named once, and not wanted any more.
-    removed: BTreeSet<PeerId>,
     /// Something may have changed.
     pub(super) stale: bool,
 }
 
 impl Relays {
     pub(super) const fn new(outward: watch::Sender<Outward>) -> Self {
-        Self { outward, held: BTreeSet::new(), removed: BTreeSet::new(), stale: true }
+        Self { outward, held: BTreeSet::new(), stale: true }
     }
 }
 
@@ -66,10 +64,7 @@ impl Driver {
     /// A relay of the owner. `again` says that it was named before.
     pub(super) fn add_relay(&mut self, named: (PeerId, Vec<SocketAddr>), again: bool, reply: oneshot::Sender<bool>) {
         let (relay, addrs) = named;
-        if !again {
-            self.relays.removed.remove(&relay);
-        }
-        let wanted = !self.relays.removed.contains(&relay);
+        let wanted = !(again && self.node.is_relay_removed(&relay));
         let taken = wanted && self.node.add_relay(relay, &addrs, clock::now());
         self.relays.stale = true;
         // Whoever named it may have given up.
@@ -77,9 +72,6 @@ impl Driver {
     }
 
     pub(super) fn remove_relay(&mut self, relay: PeerId) {
-        if self.relays.removed.len() < REMOVED {
-            self.relays.removed.insert(relay);
-        }
         self.node.remove_relay(relay, clock::now());
         self.relays.stale = true;
     }
@@ -182,8 +174,6 @@ pub(super) async fn learn_all(
 
 /// Relays that the owner may name at the start.
 const RELAYS: usize = 32;
-/// Those that he may take back and that stay so.
-const REMOVED: usize = 1024;
 /// How much later than others relays are dialled that are named by IPv6 addresses alone.
 const IPV6_LATER: Duration = Duration::from_millis(300);
 /// Between two attempts to learn who a relay is.

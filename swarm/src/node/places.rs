@@ -25,7 +25,7 @@ pub(super) struct Places {
     pub(super) named: BTreeSet<crypto::PeerId>,
     found: BTreeSet<crypto::PeerId>,
     /// Those that our owner took back: whoever else names them, themselves included, they are not used.
-    removed: BTreeSet<crypto::PeerId>,
+    pub(super) removed: BTreeSet<crypto::PeerId>,
     /// Something has changed on which the rest depends.
     pub(super) dirty: bool,
 }

@@ -92,6 +92,12 @@ impl Node {
         }
     }
 
+    /// Whether a relay was taken back, and not suggested since.
+    #[must_use]
+    pub fn is_relay_removed(&self, relay: &PeerId) -> bool {
+        crypto::PeerId::try_from(*relay).is_ok_and(|key| self.places.removed.contains(&key))
+    }
+
     /// The proofs of the places that this node has at relays.
     pub fn vouchers(&self) -> impl Iterator<Item = &Voucher> {
         self.relays.client.vouchers()
