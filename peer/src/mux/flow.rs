@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::rtt::GRANULARITY;
+
 /// What we may send.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Credit {
@@ -30,7 +32,7 @@ impl Credit {
 
 /// What we let the other side send: `size` bytes beyond what was read.
 ///
-/// The size doubles, up to a ceiling, when all of it was read within two round trips, or used up behind a gap by data that waits for
+/// The size doubles, up to a ceiling, when all of it was read within two round trips (of a millisecond at least), or used up behind a gap by data that waits for
 /// nothing but the gap to be filled: then it was the window that held the sender up.
 /// Credit follows reading, in steps of at least a quarter of the window.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +88,8 @@ impl Window {
         match self.since {
             None => (self.mark, self.since) = (read, Some(now)),
             Some(since) if read - self.mark >= self.size => {
-                if now.saturating_duration_since(since) < 2 * rtt {
+                // Where the path is shorter than that, it is how quickly both sides get the processor that holds them up.
+                if now.saturating_duration_since(since) < 2 * rtt.max(GRANULARITY) {
                     self.size = (2 * self.size).min(self.ceiling);
                 }
                 (self.mark, self.since) = (read, Some(now));
@@ -135,6 +138,19 @@ mod tests {
                 assert!(!window.is_due(read + window.size() / 4 - 1));
             }
             assert_eq!(window.size(), expected, "{pace:?}");
+        }
+    }
+
+    #[test]
+    fn on_a_very_short_path_a_window_doubles_if_it_is_read_within_two_milliseconds() {
+        for (pace, expected) in [(1900, 1 << 20), (2100, 64 << 10)] {
+            let (mut window, mut read, mut now) = (Window::new(64 << 10, 1 << 20), 0, start());
+            for _ in 0..50 {
+                read += window.size();
+                now += Duration::from_micros(pace);
+                window.announce(read, Duration::from_micros(20), now);
+            }
+            assert_eq!(window.size(), expected, "{pace} us");
         }
     }
 
