@@ -11,6 +11,7 @@
 //! | `mod.rs` | [`Driver`]: its state and the turn |
 //! | `listening.rs` | sockets that come and go while it runs |
 //! | `extra.rs` | sockets for punching, STUN servers |
+//! | `busy_poll.rs` | staying awake for an answer that is due any moment |
 //! | `wishes.rs`, `house.rs`, `visits.rs`, `presence.rs`, `passing.rs`, `publications.rs`, `sockets.rs`, `ending.rs` | what it does in a turn |
 //! | `session.rs`, `session/` | one session: between its handles and its state machine |
 //! | `conn.rs`, `pipe.rs` | what handles and the task share, for a session and for a stream |
@@ -32,6 +33,7 @@ mod addresses;
 mod bind;
 mod bodies;
 mod builder;
+mod busy_poll;
 pub(crate) mod carrier;
 mod command;
 mod conn;
@@ -102,6 +104,7 @@ pub use self::target::{DialTarget, ParseTargetError};
 pub use self::topic::{Published, Topic, TopicEvent, TopicEvents};
 pub use self::wishes::Stats;
 
+use self::busy_poll::BusyPoll;
 use self::carrier::{Brought, Carriers, Listener, Transports};
 use self::command::Command;
 use self::conn::{Conn, Gone};
@@ -169,6 +172,7 @@ pub struct Driver {
     house_due: Instant,
     /// When the last turn ended, and until when it meant to wait.
     slept: Option<Instant>,
+    busy_poll: BusyPoll,
     /// Commands, connections, transports and sources had nothing when they were asked, and ring this when they have.
     bell: Waker,
     is_quiet: bool,
@@ -257,6 +261,7 @@ impl Driver {
             was_alone: true,
             house_due: now,
             slept: None,
+            busy_poll: BusyPoll::new(Duration::ZERO),
             bell: Waker::from(Arc::clone(&shared.ready)),
             is_quiet: false,
             sessions: BTreeMap::new(),
@@ -308,7 +313,8 @@ impl Driver {
         let mapping = self.mapper.take().map(portmap::Mapper::start);
         let mut sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
         loop {
-            let mut now = clock::now();
+            let turn = clock::now();
+            let mut now = turn;
             let (mut more, came) = self.take_in(now);
             if came {
                 match std::mem::take(&mut self.arrived) {
@@ -329,7 +335,7 @@ impl Driver {
             match more {
                 // Others on this thread, and the runtime's own look at the sockets, come in between.
                 true => tokio::task::yield_now().await,
-                false => self.wait(sleep.as_mut()).await,
+                false => self.wait(sleep.as_mut(), turn).await,
             }
         }
         #[cfg(feature = "cache")]
@@ -419,7 +425,8 @@ impl Driver {
         }
     }
 
-    async fn wait(&mut self, mut sleep: Pin<&mut Sleep>) {
+    /// Waits behind the turn that began at `turn`.
+    async fn wait(&mut self, mut sleep: Pin<&mut Sleep>, turn: Instant) {
         let deadline = self.deadline();
         // Most deadlines move on long before they come. An alarm that is set too early costs one turn, but setting it
         // anew costs as much in every turn.
@@ -444,6 +451,7 @@ impl Driver {
             paused,
             bell,
             is_quiet,
+            busy_poll,
             ..
         } = self;
         let held_by = held.as_ref().map(|(transmit, _)| transmit.path.link);
@@ -486,7 +494,24 @@ impl Driver {
                 || room.as_mut().as_pin_mut().is_some_and(|room| room.poll(cx).is_ready());
             if ready { Poll::Ready(()) } else { Poll::Pending }
         };
-        std::future::poll_fn(move |cx| poll(cx)).await;
+        let mut came = false;
+        if let Some((since, until)) = busy_poll.begin(turn, clock::now) {
+            let until = deadline.map_or(until, |at| at.min(until));
+            let mut at = since;
+            while !came && at < until {
+                came = std::future::poll_fn(|cx| Poll::Ready(poll(cx).is_ready())).await;
+                if !came {
+                    // Other tasks on this thread run, and the runtime looks at the sockets.
+                    tokio::task::yield_now().await;
+                }
+                at = clock::now();
+            }
+            // A timer of ours is no answer.
+            busy_poll.end(since, at, came);
+        }
+        if !came {
+            std::future::poll_fn(|cx| poll(cx)).await;
+        }
         self.shared.ready.is_awake();
     }
 

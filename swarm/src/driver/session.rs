@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use self::requests::Calling;
 use self::slots::{Slot, Slots};
 use self::streams::{Piped, hand_over};
+use super::busy_poll::Talk;
 use super::conn::{Call, Conn, Gone, Task, tidy};
 use super::limits::{CALLS, OPENINGS, TASKS_PER_VISIT, UNNAMED_SWEEPS};
 use super::pipe::{End, Pipe};
@@ -67,12 +68,24 @@ pub(crate) struct Session {
     due: Option<Instant>,
     /// It was visited since its memory was looked at.
     pub(crate) used: bool,
+    /// Since it was asked last.
+    pub(super) talk: Talk,
 }
 
 #[derive(Debug)]
 enum Opening {
     Stream { head: Vec<u8>, pipe: Arc<Pipe>, reply: oneshot::Sender<Result<Stream, OpenError>> },
     Call { call: Call, deadline: Instant },
+}
+
+/// Whether it brings something that a handle may answer.
+const fn is_heard(event: &Event) -> bool {
+    matches!(event, Event::Opened { .. } | Event::Readable { .. } | Event::Message { .. } | Event::Datagram { .. })
+}
+
+/// Whether the other side may answer it. A pump may be for reading only: what it writes counts when it is written.
+const fn is_said(task: &Task) -> bool {
+    !matches!(task, Task::Pump(_) | Task::Datagrams)
 }
 
 impl Opening {
@@ -118,6 +131,7 @@ impl Session {
             unfinished: false,
             due: None,
             used: false,
+            talk: Talk::default(),
         }
     }
 
@@ -172,13 +186,16 @@ impl Session {
     pub(crate) fn visit(&mut self, peer: &mut Peer, visit: &mut Visit<'_>) {
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
+            self.talk.heard |= is_heard(&event);
             self.on_event(event, peer, visit);
         }
         self.events = events;
         let mut tasks = std::mem::take(&mut self.tasks);
         let left = tasks.len();
         let inbox_room = self.conn.take(&mut self.messages, &mut self.datagrams, &mut tasks);
+        self.talk.said |= !self.messages.is_empty() || !self.datagrams.is_empty();
         for task in tasks.drain(..tasks.len().min(TASKS_PER_VISIT)) {
+            self.talk.said |= is_said(&task);
             self.perform(task, peer, visit);
         }
         // Behind those that were left waits what came meanwhile.

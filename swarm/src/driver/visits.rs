@@ -84,6 +84,7 @@ impl Driver {
             if !std::mem::replace(&mut session.used, true) {
                 self.used.push(handle);
             }
+            self.busy_poll.on_talk(std::mem::take(&mut session.talk), now);
             earlier(&mut self.due, session.deadline());
             let (from, failed) = (session.connection.peer, std::mem::take(&mut session.failed));
             self.pass_failed(handle, from, failed);

@@ -25,7 +25,7 @@ pub(super) struct Piped {
 impl Session {
     pub(super) fn write(&mut self, stream: StreamId, peer: &mut Peer) {
         let over = match self.streams.get_mut(stream) {
-            Some(Slot::Piped(piped)) => piped.write(stream, peer),
+            Some(Slot::Piped(piped)) => piped.write(stream, peer, &mut self.talk.said),
             Some(Slot::Calling(calling)) => {
                 if calling.at < calling.bytes.len() && hand_over(&calling.bytes, &mut calling.at, stream, peer) {
                     calling.bytes = Vec::new();
@@ -122,7 +122,7 @@ impl Session {
 
 impl Piped {
     /// Hands over what the handle wrote. Says whether the stream is over.
-    fn write(&mut self, stream: StreamId, peer: &mut Peer) -> bool {
+    fn write(&mut self, stream: StreamId, peer: &mut Peer, said: &mut bool) -> bool {
         loop {
             if self.at == self.out.len() {
                 self.out.clear();
@@ -152,6 +152,7 @@ impl Piped {
                 }
                 break;
             }
+            *said = true;
             if !hand_over(&self.out, &mut self.at, stream, peer) {
                 break;
             }
