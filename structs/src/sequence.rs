@@ -58,18 +58,7 @@ impl<T> SequenceMap<T> {
     #[inline]
     #[must_use]
     pub fn get(&self, number: u64) -> Option<&T> {
-        let (first, _) = self.rows.front()?;
-        // Without gaps it is as far from the first as its number is from that one's.
-        let ahead = usize::try_from(number.wrapping_sub(*first)).unwrap_or(usize::MAX);
-        match self.rows.get(ahead) {
-            Some((there, value)) if *there == number => Some(value),
-            _ => self.get_among_gaps(number),
-        }
-    }
-
-    #[cold]
-    fn get_among_gaps(&self, number: u64) -> Option<&T> {
-        let at = self.place_among_gaps(number).ok()?;
+        let at = self.place(number).ok()?;
         self.rows.get(at).map(|(_, value)| value)
     }
 
@@ -123,24 +112,24 @@ impl<T> SequenceMap<T> {
 
     /// Where the row of a number is, or would have to be.
     ///
-    /// Without gaps it is as far from either end as its number is from the number there.
+    /// Without gaps it is as far from either end as its number is from the number there. The last row is looked at first:
+    /// a few old numbers that stay, before many that come and go, are gaps behind the first.
     #[inline]
     fn place(&self, number: u64) -> Result<usize, usize> {
-        let Some(&(first, _)) = self.rows.front() else { return Err(0) };
-        let ahead = usize::try_from(number.wrapping_sub(first)).unwrap_or(usize::MAX);
+        let (Some((first, _)), Some((last, _))) = (self.rows.front(), self.rows.back()) else { return Err(0) };
+        let Some(behind) = last.checked_sub(number) else { return Err(self.rows.len()) };
+        let behind = usize::try_from(behind).unwrap_or(usize::MAX);
+        let at = (self.rows.len() - 1).wrapping_sub(behind);
+        if self.is_at(at, number) {
+            return Ok(at);
+        }
+        let ahead = usize::try_from(number.wrapping_sub(*first)).unwrap_or(usize::MAX);
         if self.is_at(ahead, number) { Ok(ahead) } else { self.place_among_gaps(number) }
     }
 
     #[cold]
     fn place_among_gaps(&self, number: u64) -> Result<usize, usize> {
-        let Some(behind) = self.rows.back().and_then(|(last, _)| last.checked_sub(number)) else {
-            return Err(self.rows.len());
-        };
-        let behind = usize::try_from(behind).unwrap_or(usize::MAX);
-        match (self.rows.len() - 1).checked_sub(behind) {
-            Some(at) if self.is_at(at, number) => Ok(at),
-            _ => self.rows.binary_search_by_key(&number, |(there, _)| *there),
-        }
+        self.rows.binary_search_by_key(&number, |(there, _)| *there)
     }
 
     #[inline]
