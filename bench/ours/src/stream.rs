@@ -1,23 +1,19 @@
 //! Streams, and requests in the shape of streams.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use anyhow::{Context as _, Result, bail};
 use bytes::{Buf as _, Bytes};
 use harness::{ReceiveStream, SendStream};
 use swarm::{Inbound, Peer, Protocol, Request, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
-use tokio::sync::oneshot;
 
 /// The half that is written.
 #[derive(Debug)]
 pub(crate) enum Sender {
     Stream(WriteHalf<Stream>),
     /// Asks when it is finished.
-    Asking {
-        peer: Peer,
-        protocol: Protocol,
-        body: Vec<u8>,
-        ask: Option<oneshot::Sender<Request>>,
-    },
+    Asking(Arc<Asking>),
     /// Answers when it is finished.
     Answering {
         inbound: Option<Inbound>,
@@ -29,10 +25,32 @@ pub(crate) enum Sender {
 #[derive(Debug)]
 pub(crate) enum Receiver {
     Stream(ReadHalf<Stream>),
-    /// The request, as soon as it is finished.
-    Asking(Option<oneshot::Receiver<Request>>),
+    /// Reads the answer, once the request is finished.
+    Asking(Arc<Asking>),
     /// What is left of what came.
     Bytes(Bytes),
+}
+
+/// What both halves of a request share.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    peer: Peer,
+    protocol: Protocol,
+    draft: Mutex<Draft>,
+}
+
+#[derive(Debug)]
+enum Draft {
+    Body(Vec<u8>),
+    Asked(Request),
+    Over,
+}
+
+impl Asking {
+    /// What there is now, in exchange for what there is then.
+    fn replace(&self, draft: Draft) -> Draft {
+        std::mem::replace(&mut self.draft.lock().unwrap_or_else(PoisonError::into_inner), draft)
+    }
 }
 
 /// The halves of a stream.
@@ -43,14 +61,14 @@ pub(crate) fn split(stream: Stream) -> (Sender, Receiver) {
 
 /// The halves of a request to come.
 pub(crate) fn asking(peer: &Peer, protocol: Protocol) -> (Sender, Receiver) {
-    let (ask, asked) = oneshot::channel();
-    let sender = Sender::Asking { peer: peer.clone(), protocol, body: Vec::new(), ask: Some(ask) };
-    (sender, Receiver::Asking(Some(asked)))
+    let asking = Asking { peer: peer.clone(), protocol, draft: Mutex::new(Draft::Body(Vec::new())) };
+    let asking = Arc::new(asking);
+    (Sender::Asking(Arc::clone(&asking)), Receiver::Asking(asking))
 }
 
 /// The halves of a request that came.
-pub(crate) fn answering(inbound: Inbound) -> (Sender, Receiver) {
-    let receiver = Receiver::Bytes(inbound.body().clone());
+pub(crate) fn answering(mut inbound: Inbound) -> (Sender, Receiver) {
+    let receiver = Receiver::Bytes(inbound.take_body());
     (Sender::Answering { inbound: Some(inbound), body: Vec::new() }, receiver)
 }
 
@@ -58,7 +76,11 @@ impl SendStream for Sender {
     async fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
             Self::Stream(stream) => stream.write_all(bytes).await?,
-            Self::Asking { body, .. } | Self::Answering { body, .. } => body.extend_from_slice(bytes),
+            Self::Asking(asking) => match &mut *asking.draft.lock().unwrap_or_else(PoisonError::into_inner) {
+                Draft::Body(body) => body.extend_from_slice(bytes),
+                Draft::Asked(_) | Draft::Over => bail!("written behind the end"),
+            },
+            Self::Answering { body, .. } => body.extend_from_slice(bytes),
         }
         Ok(())
     }
@@ -66,10 +88,9 @@ impl SendStream for Sender {
     async fn finish(&mut self) -> Result<()> {
         match self {
             Self::Stream(stream) => stream.shutdown().await?,
-            Self::Asking { peer, protocol, body, ask } => {
-                let ask = ask.take().context("finished twice")?;
-                // Nobody may be left to read the answer.
-                let _ = ask.send(peer.request(*protocol, body));
+            Self::Asking(asking) => {
+                let Draft::Body(body) = asking.replace(Draft::Over) else { bail!("finished twice") };
+                asking.replace(Draft::Asked(asking.peer.request(asking.protocol, body)));
             }
             Self::Answering { inbound, body } => {
                 inbound.take().context("finished twice")?.answer(std::mem::take(body));
@@ -81,10 +102,9 @@ impl SendStream for Sender {
 
 impl ReceiveStream for Receiver {
     async fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        if let Self::Asking(asked) = self {
-            let Some(request) = asked.take() else { bail!("the request has failed") };
-            let answer = request.await?.await?;
-            *self = Self::Bytes(answer);
+        if let Self::Asking(asking) = self {
+            let Draft::Asked(request) = asking.replace(Draft::Over) else { bail!("no request was finished") };
+            *self = Self::Bytes(request.await?);
         }
         match self {
             Self::Stream(stream) => Ok(stream.read(buffer).await?),

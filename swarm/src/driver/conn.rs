@@ -17,10 +17,11 @@ use peer::mux::{Messages, push_message};
 use structs::TransmitBuf;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::call::Asked;
 use super::limits::{CALLS, DATAGRAM_INBOX_BYTES, DATAGRAM_OUTBOX_BYTES, INBOX_BYTES, KEPT_BYTES, OUTBOX_BYTES};
 use super::pipe::Pipe;
 use super::stream::Stream;
-use crate::{OpenError, PeerId, RequestError, SendError};
+use crate::{OpenError, PeerId, SendError};
 
 /// Where sessions with something to do are listed, and how the net task is woken.
 #[derive(Debug, Default)]
@@ -167,23 +168,13 @@ pub(crate) enum Task {
     Open { head: Vec<u8>, pipe: Arc<Pipe>, reply: oneshot::Sender<Result<Stream, OpenError>> },
     /// A stream has something to do.
     Pump(StreamId),
-    /// Asks: `bytes` are the name and the body.
-    Call(Call),
+    /// Asks. The permit is its place among those that may be under way: given back with it, also when nobody waits for the
+    /// answer any more.
+    Call { asked: Asked, permit: OwnedSemaphorePermit },
     /// Somebody reads datagrams from now on.
     Datagrams,
     /// Answers a request, with the body, or with the code that refuses it.
     Answer { stream: StreamId, answer: Result<Bytes, StreamCode> },
-}
-
-/// A request on its way.
-#[derive(Debug)]
-pub(crate) struct Call {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) max_answer: usize,
-    pub(crate) timeout: std::time::Duration,
-    pub(crate) reply: oneshot::Sender<Result<Bytes, RequestError>>,
-    /// Its place among those that may be under way: given back with it, also when nobody waits for the answer any more.
-    pub(crate) permit: OwnedSemaphorePermit,
 }
 
 impl Conn {
@@ -298,11 +289,16 @@ impl Conn {
 
     /// Gives the net task something to do.
     pub(crate) fn push(self: &Arc<Self>, task: Task) -> Result<(), Gone> {
+        self.push_with(|| task)
+    }
+
+    /// The same for something that is not even made if the session is over.
+    pub(crate) fn push_with(self: &Arc<Self>, task: impl FnOnce() -> Task) -> Result<(), Gone> {
         let mut state = self.state();
         if let Some(gone) = state.closed {
             return Err(gone);
         }
-        state.tasks.push(task);
+        state.tasks.push(task());
         self.tell(state);
         Ok(())
     }

@@ -14,7 +14,7 @@
 //! | `busy_poll.rs` | staying awake for an answer that is due any moment |
 //! | `wishes.rs`, `house.rs`, `visits.rs`, `presence.rs`, `passing.rs`, `publications.rs`, `sockets.rs`, `ending.rs` | what it does in a turn |
 //! | `session.rs`, `session/` | one session: between its handles and its state machine |
-//! | `conn.rs`, `pipe.rs` | what handles and the task share, for a session and for a stream |
+//! | `conn.rs`, `pipe.rs`, `call.rs` | what handles and the task share, for a session, for a stream and for a request of ours |
 //! | `services.rs`, `bodies.rs` | who takes streams and requests of which name, how much of them |
 //! | `subscriber.rs`, `queue.rs` | streams of events |
 //! | `handle.rs`, `topic.rs`, `stream.rs`, `request.rs`, `messages.rs`, `events.rs` | the handles |
@@ -34,6 +34,7 @@ mod bind;
 mod bodies;
 mod builder;
 mod busy_poll;
+mod call;
 pub(crate) mod carrier;
 mod command;
 mod conn;

@@ -10,11 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use framing::{StreamCode, StreamId};
 use peer::Handle;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
-use super::conn::{Call, Conn, Task};
-use super::limits::{BODY_BYTES, REQUEST_TIMEOUT};
+use super::call::{Asked, Call};
+use super::conn::{Conn, Gone, Task};
 use super::session::request_error;
 use super::shared::Shared;
 use crate::node::naming::Protocol;
@@ -37,11 +37,9 @@ use crate::{PeerId, RequestError};
 pub struct Request {
     /// Not of a peer that has no native session.
     shared: Option<Arc<Shared>>,
-    peer: PeerId,
     conn: Option<Arc<Conn>>,
-    bytes: Vec<u8>,
-    timeout: Duration,
-    max_answer: usize,
+    /// Nobody else's until it is awaited.
+    call: Arc<Call>,
 }
 
 impl Request {
@@ -52,68 +50,69 @@ impl Request {
         protocol: Protocol,
         body: &[u8],
     ) -> Self {
-        let mut bytes = Vec::with_capacity(1 + protocol.name().len() + body.len());
-        protocol.write(&mut bytes);
-        bytes.extend_from_slice(body);
-        Self { shared: Some(shared), peer, conn, bytes, timeout: REQUEST_TIMEOUT, max_answer: BODY_BYTES }
+        Self { shared: Some(shared), conn, call: Arc::new(Call::new(peer, protocol, body)) }
     }
 
     /// To a peer on a wire without requests.
     #[cfg(feature = "v12")]
-    pub(crate) const fn unsupported(peer: PeerId) -> Self {
-        let (timeout, max_answer) = (REQUEST_TIMEOUT, BODY_BYTES);
-        Self { shared: None, peer, conn: None, bytes: Vec::new(), timeout, max_answer }
+    pub(crate) fn unsupported(peer: PeerId) -> Self {
+        Self { shared: None, conn: None, call: Arc::new(Call::empty(peer)) }
     }
 
     /// How long the answer may take, a dial included. Default 10 s.
-    pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        if let Some(call) = Arc::get_mut(&mut self.call) {
+            call.timeout = timeout;
+        }
         self
     }
 
     /// The largest answer that is taken, in bytes. Default 1 MiB. What may be held for it at most, so take care.
-    pub const fn max_answer(mut self, bytes: usize) -> Self {
-        self.max_answer = bytes;
+    pub fn max_answer(mut self, bytes: usize) -> Self {
+        if let Some(call) = Arc::get_mut(&mut self.call) {
+            call.max_answer = bytes;
+        }
         self
     }
 
     async fn ask_in_time(self) -> Result<Bytes, RequestError> {
-        let timeout = self.timeout;
+        let timeout = self.call.timeout;
         let late = RequestError::Timeout { after: timeout };
         tokio::time::timeout(timeout, self.ask()).await.unwrap_or(Err(late))
     }
 
     async fn ask(mut self) -> Result<Bytes, RequestError> {
         let Some(shared) = self.shared.take() else { return Err(RequestError::Unsupported) };
-        let open = self.conn.take().filter(|conn| !conn.is_closed()).or_else(|| shared.conn(&self.peer));
+        let open = self.conn.take().filter(|conn| !conn.is_closed()).or_else(|| shared.conn(&self.call.peer));
         let conn = match open {
             Some(conn) => conn,
-            None => shared.connect_again(self.peer).await?,
+            None => shared.connect_again(self.call.peer).await?,
         };
         // Bounds what waits for this peer; closed with the session.
         let permit = match Arc::clone(&conn.calls).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => Arc::clone(&conn.calls).acquire_owned().await.or(Err(RequestError::Disconnected))?,
         };
-        self.push(&conn, permit)?.await.unwrap_or(Err(RequestError::Closed))
+        self.push(&conn, permit).map_err(request_error)?;
+        std::future::poll_fn(|cx| self.call.poll(cx)).await
     }
 
     /// Leaves it to the net task.
-    fn push(
-        self,
-        conn: &Arc<Conn>,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<oneshot::Receiver<Result<Bytes, RequestError>>, RequestError> {
-        let (reply, answer) = oneshot::channel();
-        let call = Call { bytes: self.bytes, max_answer: self.max_answer, timeout: self.timeout, reply, permit };
-        conn.push(Task::Call(call)).map_err(request_error)?;
-        Ok(answer)
+    fn push(&self, conn: &Arc<Conn>, permit: OwnedSemaphorePermit) -> Result<(), Gone> {
+        conn.push_with(|| Task::Call { asked: Asked::new(Arc::clone(&self.call)), permit })
+    }
+
+    /// The same without waiting, where there is a session and room in it.
+    fn try_push(&self) -> Option<()> {
+        let conn = self.conn.as_ref()?;
+        let permit = Arc::clone(&conn.calls).try_acquire_owned().ok()?;
+        self.push(conn, permit).ok()
     }
 }
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("peer", &self.peer).field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("Request").field("call", &self.call).finish_non_exhaustive()
     }
 }
 
@@ -133,7 +132,7 @@ pub struct Answer(State);
 enum State {
     New(Option<Request>),
     /// The net task keeps the time of what is under way.
-    Asked(oneshot::Receiver<Result<Bytes, RequestError>>),
+    Asked(Arc<Call>),
     /// It has to wait for a session, or for its turn.
     Waiting(Pin<Box<dyn Future<Output = Result<Bytes, RequestError>> + Send>>),
 }
@@ -147,19 +146,12 @@ impl Future for Answer {
             match state {
                 State::New(request) => {
                     let Some(request) = request.take() else { return Poll::Ready(Err(RequestError::Closed)) };
-                    let conn = request.conn.as_ref().filter(|conn| !conn.is_closed()).cloned();
-                    let permit = conn.as_ref().and_then(|conn| Arc::clone(&conn.calls).try_acquire_owned().ok());
-                    *state = match (conn, permit) {
-                        (Some(conn), Some(permit)) => match request.push(&conn, permit) {
-                            Ok(answer) => State::Asked(answer),
-                            Err(error) => return Poll::Ready(Err(error)),
-                        },
-                        _ => State::Waiting(Box::pin(request.ask_in_time())),
+                    *state = match request.try_push() {
+                        Some(()) => State::Asked(request.call),
+                        None => State::Waiting(Box::pin(request.ask_in_time())),
                     };
                 }
-                State::Asked(answer) => {
-                    return Pin::new(answer).poll(cx).map(|answer| answer.unwrap_or(Err(RequestError::Closed)));
-                }
+                State::Asked(call) => return call.poll(cx),
                 State::Waiting(asking) => return asking.as_mut().poll(cx),
             }
         }
@@ -214,6 +206,12 @@ impl Inbound {
     #[must_use]
     pub fn body(&self) -> &Bytes {
         &self.body
+    }
+
+    /// Takes out what is asked: to clone it costs an allocation.
+    #[must_use]
+    pub fn take_body(&mut self) -> Bytes {
+        std::mem::take(&mut self.body)
     }
 
     /// Answers. Whether the answer arrives is for the asking side to know.
@@ -291,8 +289,8 @@ where
                 biased;
                 Some(_) = working.join_next(), if !working.is_empty() => {}
                 request = requests.next(), if working.len() < super::limits::REQUESTS => {
-                    let Some(request) = request else { break };
-                    let mut answer = Box::pin(handler(request.peer(), request.body().clone()));
+                    let Some(mut request) = request else { break };
+                    let mut answer = Box::pin(handler(request.peer(), request.take_body()));
                     // Most handlers are done at once: a task for each would cost more than they do.
                     match poll_once(answer.as_mut()).await {
                         Some(Ok(body)) => request.answer(body),

@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use framing::{StreamCode, StreamId};
 use peer::Peer;
 use peer::mux::{self, Event, Messages, ProtocolId};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use self::requests::Calling;
 use self::slots::{Slot, Slots};
-use self::streams::{Piped, hand_over};
+use self::streams::Piped;
 use super::busy_poll::Talk;
-use super::conn::{Call, Conn, Gone, Task, tidy};
+use super::call::Asked;
+use super::conn::{Conn, Gone, Task, tidy};
 use super::limits::{CALLS, OPENINGS, TASKS_PER_VISIT, UNNAMED_SWEEPS};
 use super::pipe::{End, Pipe};
 use super::services::Services;
@@ -75,7 +76,7 @@ pub(crate) struct Session {
 #[derive(Debug)]
 enum Opening {
     Stream { head: Vec<u8>, pipe: Arc<Pipe>, reply: oneshot::Sender<Result<Stream, OpenError>> },
-    Call { call: Call, deadline: Instant },
+    Call { asked: Asked, permit: OwnedSemaphorePermit, deadline: Instant },
 }
 
 /// Whether it brings something that a handle may answer.
@@ -93,7 +94,7 @@ impl Opening {
     fn is_given_up(&self) -> bool {
         match self {
             Self::Stream { reply, .. } => reply.is_closed(),
-            Self::Call { call, .. } => call.reply.is_closed(),
+            Self::Call { asked, .. } => asked.is_given_up(),
         }
     }
 }
@@ -261,9 +262,7 @@ impl Session {
                     piped.pipe.end(End::Broken(error));
                     piped.pipe.break_off(error);
                 }
-                Slot::Calling(calling) => {
-                    let _ = calling.reply.send(Err(RequestError::from(code)));
-                }
+                Slot::Calling(calling) => calling.asked.answer(Err(RequestError::from(code))),
                 slot if slot.is_asked() => self.failed.push((stream, InboundError::Closed)),
                 Slot::Naming { .. } | Slot::Hearing { .. } | Slot::Thinking { .. } | Slot::Answering { .. } => {}
             }
@@ -301,13 +300,13 @@ impl Session {
                 self.openings.push_back(Opening::Stream { head, pipe, reply });
                 self.open(peer, visit);
             }
-            Task::Call(call) => {
-                let deadline = visit.now.checked_add(call.timeout).unwrap_or(visit.now + FOREVER);
+            Task::Call { asked, permit } => {
+                let deadline = visit.now.checked_add(asked.timeout()).unwrap_or(visit.now + FOREVER);
                 // No more than that many wait for an answer; others were given up.
                 if self.openings.len() >= OPENINGS + CALLS {
                     self.openings.retain(|opening| !opening.is_given_up());
                 }
-                self.openings.push_back(Opening::Call { call, deadline });
+                self.openings.push_back(Opening::Call { asked, permit, deadline });
                 earlier(&mut self.due, Some(deadline));
                 self.open(peer, visit);
             }
@@ -321,8 +320,8 @@ impl Session {
         while let Some(opening) = self.openings.pop_front() {
             let protocol = match &opening {
                 opening if opening.is_given_up() => continue,
-                Opening::Call { deadline, call } if *deadline <= visit.now => {
-                    let after = call.timeout;
+                Opening::Call { deadline, asked, .. } if *deadline <= visit.now => {
+                    let after = asked.timeout();
                     refuse(opening, RequestError::Timeout { after });
                     continue;
                 }
@@ -338,16 +337,9 @@ impl Session {
                     let _ = reply.send(Ok(handle));
                     self.write(stream, peer);
                 }
-                (Ok(stream), Opening::Call { call, deadline }) => {
-                    let Call { mut bytes, max_answer, timeout, reply, permit } = call;
-                    let mut at = 0;
-                    if hand_over(&bytes, &mut at, stream, peer) {
-                        (bytes, at) = (Vec::new(), 0);
-                        let _ = peer.finish_stream(stream);
-                    }
-                    let answer = Vec::new();
-                    let calling = Calling { reply, _permit: permit, timeout, deadline, max_answer, bytes, at, answer };
-                    self.streams.insert(stream, Slot::Calling(Box::new(calling)));
+                (Ok(stream), Opening::Call { asked, permit, deadline }) => {
+                    let calling = Calling::begin((asked, permit), deadline, stream, peer);
+                    self.streams.insert(stream, Slot::Calling(calling));
                 }
                 (Err(mux::OpenError::Limit { .. }), opening) => {
                     self.openings.push_front(opening);
@@ -366,7 +358,7 @@ impl Session {
             self.conn.set_max_datagram(max);
         }
         self.openings.retain(|opening| !opening.is_given_up());
-        let given_up = |slot: &Slot| matches!(slot, Slot::Calling(calling) if calling.reply.is_closed());
+        let given_up = |slot: &Slot| matches!(slot, Slot::Calling(calling) if calling.asked.is_given_up());
         let calls = self.streams.iter().filter(|(_, slot)| given_up(slot)).map(|(stream, _)| stream);
         for stream in calls.collect::<Vec<_>>() {
             self.fail_call(stream, RequestError::Closed, peer);
@@ -404,14 +396,14 @@ impl Session {
         for task in left.into_iter().chain(self.conn.close(gone)) {
             match task {
                 Task::Open { reply, .. } => drop(reply.send(Err(open_error(gone)))),
-                Task::Call(call) => drop(call.reply.send(Err(request_error(gone)))),
+                Task::Call { asked, .. } => asked.answer(Err(request_error(gone))),
                 Task::Pump(_) | Task::Answer { .. } | Task::Datagrams => {}
             }
         }
         for opening in self.openings.drain(..) {
             match opening {
                 Opening::Stream { reply, .. } => drop(reply.send(Err(open_error(gone)))),
-                Opening::Call { call, .. } => drop(call.reply.send(Err(request_error(gone)))),
+                Opening::Call { asked, .. } => asked.answer(Err(request_error(gone))),
             }
         }
         for (_, slot) in std::mem::take(&mut self.streams).into_iter() {
@@ -420,7 +412,7 @@ impl Session {
                     piped.pipe.end(End::Broken(error));
                     piped.pipe.break_off(error);
                 }
-                Slot::Calling(calling) => drop(calling.reply.send(Err(request_error(gone)))),
+                Slot::Calling(calling) => calling.asked.answer(Err(request_error(gone))),
                 Slot::Naming { .. } | Slot::Hearing(_) | Slot::Thinking { .. } | Slot::Answering { .. } => {}
             }
         }
@@ -435,7 +427,7 @@ pub(crate) fn earlier(due: &mut Option<Instant>, at: Option<Instant>) {
 fn refuse(opening: Opening, error: RequestError) {
     match opening {
         Opening::Stream { reply, .. } => drop(reply.send(Err(OpenError::Refused))),
-        Opening::Call { call, .. } => drop(call.reply.send(Err(error))),
+        Opening::Call { asked, .. } => asked.answer(Err(error)),
     }
 }
 

@@ -1,16 +1,17 @@
 //! Requests: ours until they are answered, and those of the other side until a handler has answered them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use framing::{StreamCode, StreamId};
 use peer::Peer;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::streams::{Came, hand_over, read_name, read_to};
 use super::{Opening, Session, Slot, Visit, earlier};
 use crate::driver::bodies::Held;
+use crate::driver::call::Asked;
 use crate::driver::limits::{BODIES_BYTES, KEPT_BYTES, PIPE_BYTES};
 use crate::driver::services::Responder;
 use crate::node::naming::{ANSWERED, Name};
@@ -24,18 +25,44 @@ pub(super) struct Hearing {
     pub(super) held: Held,
 }
 
+/// A request of ours.
 #[derive(Debug)]
 pub(super) struct Calling {
-    pub(super) reply: oneshot::Sender<Result<Bytes, RequestError>>,
+    pub(super) asked: Asked,
     pub(super) _permit: OwnedSemaphorePermit,
-    pub(super) timeout: Duration,
     pub(super) deadline: Instant,
-    pub(super) max_answer: usize,
-    /// What is left of the request.
+    /// Of one that does not leave at once, or whose answer comes in pieces.
+    pub(super) more: Option<Box<Pieces>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    /// The request, handed over up to `at`; nothing once all of it is.
     pub(super) bytes: Vec<u8>,
     pub(super) at: usize,
     /// What has come of the answer.
-    pub(super) answer: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl Calling {
+    /// Hands the request over, as far as there is room for it now.
+    pub(super) fn begin(
+        (asked, permit): (Asked, OwnedSemaphorePermit),
+        deadline: Instant,
+        stream: StreamId,
+        peer: &mut Peer,
+    ) -> Self {
+        let mut at = 0;
+        let left = match asked.short() {
+            Some(short) => (!hand_over(short, &mut at, stream, peer)).then(|| short.to_vec()),
+            None => Some(asked.take_long()).filter(|long| !hand_over(long, &mut at, stream, peer)),
+        };
+        if left.is_none() {
+            let _ = peer.finish_stream(stream);
+        }
+        let more = left.map(|bytes| Box::new(Pieces { bytes, at, answer: Vec::new() }));
+        Self { asked, _permit: permit, deadline, more }
+    }
 }
 
 impl Session {
@@ -87,21 +114,24 @@ impl Session {
     pub(super) fn read_answer(&mut self, stream: StreamId, peer: &mut Peer, visit: &mut Visit<'_>) {
         let Some(Slot::Calling(calling)) = self.streams.get_mut(stream) else { return };
         visit.scratch.clear();
-        let max = calling.max_answer.saturating_add(1);
-        match read_to(visit.scratch, max.saturating_sub(calling.answer.len()), stream, peer) {
-            Came::Some => calling.answer.extend_from_slice(visit.scratch),
+        let held = calling.more.as_ref().map_or(0, |more| more.answer.len());
+        let max = calling.asked.max_answer().saturating_add(1);
+        match read_to(visit.scratch, max.saturating_sub(held), stream, peer) {
+            Came::Some if visit.scratch.is_empty() => {}
+            Came::Some => calling.more.get_or_insert_default().answer.extend_from_slice(visit.scratch),
             Came::TooMuch => {
-                let max = calling.max_answer;
+                let max = calling.asked.max_answer();
                 self.fail_call(stream, RequestError::AnswerTooLarge { max }, peer);
             }
             Came::Reset(code) => self.fail_call(stream, RequestError::from(code), peer),
             Came::All => {
                 let Some(Slot::Calling(calling)) = self.streams.remove(stream) else { return };
-                if calling.at < calling.bytes.len() {
+                let Calling { asked, more, .. } = calling;
+                let Pieces { bytes, mut answer, .. } = more.map(|more| *more).unwrap_or_default();
+                if !bytes.is_empty() {
                     // It did not want to hear the rest.
                     let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
                 }
-                let Calling { mut answer, reply, .. } = *calling;
                 let result = if answer.is_empty() {
                     // Most answers come in one piece.
                     let answer = visit.scratch.split_first().filter(|(status, _)| **status == ANSWERED);
@@ -110,7 +140,7 @@ impl Session {
                     answer.extend_from_slice(visit.scratch);
                     (answer.first() == Some(&ANSWERED)).then(|| Bytes::from(answer).slice(1..))
                 };
-                let _ = reply.send(result.ok_or(RequestError::Rejected));
+                asked.answer(result.ok_or(RequestError::Rejected));
             }
         }
     }
@@ -118,7 +148,7 @@ impl Session {
     /// A request of ours is given up.
     pub(super) fn fail_call(&mut self, stream: StreamId, error: RequestError, peer: &mut Peer) {
         if let Some(Slot::Calling(calling)) = self.streams.remove(stream) {
-            let _ = calling.reply.send(Err(error));
+            calling.asked.answer(Err(error));
             let _ = peer.reset_stream(stream, StreamCode::CANCELLED);
             let _ = peer.stop_stream(stream, StreamCode::CANCELLED);
         }
@@ -233,11 +263,10 @@ impl Session {
         self.due = None;
         for (stream, slot) in self.streams.iter() {
             if let Slot::Calling(calling) = slot {
-                let Calling { deadline, timeout, .. } = &**calling;
-                if *deadline <= visit.now {
-                    late.push((stream, *timeout));
+                if calling.deadline <= visit.now {
+                    late.push((stream, calling.asked.timeout()));
                 } else {
-                    earlier(&mut self.due, Some(*deadline));
+                    earlier(&mut self.due, Some(calling.deadline));
                 }
             }
         }
@@ -246,9 +275,9 @@ impl Session {
         }
         for opening in std::mem::take(&mut self.openings) {
             match opening {
-                Opening::Call { deadline, call } if deadline <= visit.now => {
-                    let after = call.timeout;
-                    let _ = call.reply.send(Err(RequestError::Timeout { after }));
+                Opening::Call { deadline, asked, .. } if deadline <= visit.now => {
+                    let after = asked.timeout();
+                    asked.answer(Err(RequestError::Timeout { after }));
                 }
                 opening => {
                     if let Opening::Call { deadline, .. } = &opening {

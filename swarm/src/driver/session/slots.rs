@@ -14,7 +14,7 @@ pub(super) enum Slot {
     /// A handle of the application has it.
     Piped(Box<Piped>),
     /// A request of ours.
-    Calling(Box<Calling>),
+    Calling(Calling),
     /// The other side opened it and has not said in full what for.
     Naming { request: bool, bytes: Vec<u8>, sweeps: u8 },
     /// A request of the other side is coming in.

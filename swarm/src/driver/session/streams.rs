@@ -27,8 +27,11 @@ impl Session {
         let over = match self.streams.get_mut(stream) {
             Some(Slot::Piped(piped)) => piped.write(stream, peer, &mut self.talk.said),
             Some(Slot::Calling(calling)) => {
-                if calling.at < calling.bytes.len() && hand_over(&calling.bytes, &mut calling.at, stream, peer) {
-                    calling.bytes = Vec::new();
+                if let Some(more) = calling.more.as_deref_mut()
+                    && more.at < more.bytes.len()
+                    && hand_over(&more.bytes, &mut more.at, stream, peer)
+                {
+                    (more.bytes, more.at) = (Vec::new(), 0);
                     let _ = peer.finish_stream(stream);
                 }
                 false
