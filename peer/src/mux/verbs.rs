@@ -88,6 +88,21 @@ impl Mux {
     /// Takes as many of `data` as there is room for, at least one byte unless `data` is empty.
     pub(crate) fn write(&mut self, stream: StreamId, data: &[u8]) -> Result<usize, WriteError> {
         let slot = self.writable(stream)?;
+        self.append(slot, data)
+    }
+
+    /// The same; if that was all, nothing more will be written.
+    pub(crate) fn write_last(&mut self, stream: StreamId, data: &[u8]) -> Result<usize, WriteError> {
+        let slot = self.writable(stream)?;
+        let taken = if data.is_empty() { 0 } else { self.append(slot, data)? };
+        if taken == data.len() {
+            self.end(slot);
+        }
+        Ok(taken)
+    }
+
+    #[inline]
+    fn append(&mut self, slot: Slot, data: &[u8]) -> Result<usize, WriteError> {
         let Some(half) = self.streams.sends.get(slot) else { return Err(WriteError::Closed) };
         let room = self.room(half.data.len()).min(half.room_ahead());
         let Some(half) = self.streams.sends.get_mut(slot) else { return Err(WriteError::Closed) };
@@ -123,11 +138,16 @@ impl Mux {
     /// Nothing more will be written.
     pub(crate) fn finish(&mut self, stream: StreamId) -> Result<(), WriteError> {
         let slot = self.writable(stream)?;
+        self.end(slot);
+        Ok(())
+    }
+
+    #[inline]
+    fn end(&mut self, slot: Slot) {
         if let Some(half) = self.streams.sends.get_mut(slot) {
             half.fin = Told::Queued;
         }
         self.queue_again(slot);
-        Ok(())
     }
 
     /// Gives up what was not delivered.
@@ -159,6 +179,33 @@ impl Mux {
     /// Appends what has come to `out`, `max` bytes at most.
     pub(crate) fn read_into(&mut self, stream: StreamId, out: &mut Vec<u8>, max: usize) -> Result<Read, ReadError> {
         self.read_with(stream, max, |data, len| data.extend(data.start(), len, out))
+    }
+
+    /// The same, and says [`Read::End`] with the last of it rather than behind it. Where less came than `max`, nothing is left to be
+    /// read now.
+    pub(crate) fn read_rest(&mut self, stream: StreamId, out: &mut Vec<u8>, max: usize) -> Result<Read, ReadError> {
+        let slot = self.readable(stream).ok_or(ReadError::Closed)?;
+        let Some(half) = self.streams.recvs.get_mut(slot) else { return Err(ReadError::Closed) };
+        if let Some(code) = half.reset {
+            self.remove_recv(slot);
+            return Err(ReadError::Reset { code });
+        }
+        let available = usize::try_from(half.ready - half.data.start()).unwrap_or(usize::MAX);
+        let len = available.min(max);
+        half.data.extend(half.data.start(), len, out);
+        half.consume(len, &mut self.recv_pool);
+        let (due, complete) = (half.window.is_due(half.read()), half.is_complete());
+        half.told = len < available || complete;
+        self.on_read(slot, due, len);
+        match len {
+            len if len < available => Ok(Read::Bytes(len)),
+            _ if complete => {
+                self.remove_recv(slot);
+                Ok(Read::End)
+            }
+            0 => Err(ReadError::Blocked),
+            len => Ok(Read::Bytes(len)),
+        }
     }
 
     fn read_with(&mut self, stream: StreamId, max: usize, take: impl FnOnce(&Pages, usize)) -> Result<Read, ReadError> {

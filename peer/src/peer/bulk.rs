@@ -4,7 +4,7 @@ use framing::{StreamCode, StreamId};
 
 use super::{Peer, Phase};
 use crate::limits::OVERHEAD;
-use crate::mux::{Batch, ProtocolId, Read, ReadError, SendError, Urgency};
+use crate::mux::{Batch, ProtocolId, Read, ReadError, SendError, Urgency, WriteError};
 
 impl Peer {
     /// Takes whole messages from the front of `batch`, as many as there is room for: at least one, unless there is no whole one.
@@ -39,6 +39,29 @@ impl Peer {
     /// As those of [`read`](Self::read): nothing was read.
     pub fn read_into(&mut self, stream: StreamId, out: &mut Vec<u8>, max: usize) -> Result<Read, ReadError> {
         self.mux.read_into(stream, out, max)
+    }
+
+    /// The same, and says [`Read::End`] with the last of it rather than behind it. Where less came than `max`, nothing is left to be
+    /// read now: an event tells of more.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`read`](Self::read): nothing was read.
+    pub fn read_rest(&mut self, stream: StreamId, out: &mut Vec<u8>, max: usize) -> Result<Read, ReadError> {
+        self.mux.read_rest(stream, out, max)
+    }
+
+    /// Takes as many of `data` as there is room for, at least one byte unless `data` is empty. If that is all, nothing more will be
+    /// written, as [`finish_stream`](Self::finish_stream) says.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: nothing was taken.
+    pub fn write_last(&mut self, stream: StreamId, data: &[u8]) -> Result<usize, WriteError> {
+        if self.is_over() {
+            return Err(WriteError::Closed);
+        }
+        self.mux.write_last(stream, data)
     }
 
     /// Appends the oldest datagrams to `out`, each behind its length, as many as `max` bytes hold, or one that is longer.

@@ -90,14 +90,20 @@ fn write_at_random(mux: &mut Mux, id: StreamId, side: usize, way: &mut Expected,
     if random.chance(if hurry { 100 } else { 20 }) && way.written < 200_000 {
         let len = random.below(10_000);
         let data = (way.written..way.written + len).map(|at| byte(id, side, at)).collect::<Vec<_>>();
-        match mux.write(id, &data) {
-            Ok(taken) => way.written += taken as u64,
+        let last = hurry && random.chance(50);
+        match if last { mux.write_last(id, &data) } else { mux.write(id, &data) } {
+            Ok(taken) => {
+                way.written += taken as u64;
+                way.finished = last && taken == data.len();
+            }
             Err(WriteError::Stopped { .. }) => way.given_up = true,
             // The other side has not heard of the stream, or is gone.
             Err(WriteError::Closed | WriteError::Blocked) => {}
         }
     }
-    if (hurry || random.chance(1)) && way.written > 0 && mux.finish(id).is_ok() {
+    if way.finished {
+        assert_eq!(mux.write_last(id, &[]), Err(WriteError::Closed));
+    } else if (hurry || random.chance(1)) && way.written > 0 && mux.finish(id).is_ok() {
         way.finished = true;
     } else if random.below(400) == 0 && mux.reset(id, StreamCode::application(7)).is_ok() {
         way.given_up = true;
@@ -119,15 +125,15 @@ fn read_at_random(mux: &mut Mux, id: StreamId, side: usize, way: &mut Expected, 
         way.given_up = true;
         return;
     }
-    let mut out = vec![0; random.below(20_000) as usize + 1];
-    match mux.read(id, &mut out) {
-        Ok(Read::Bytes(len)) => {
-            for got in &out[..len] {
-                assert_eq!(*got, byte(id, 1 - side, way.read));
-                way.read += 1;
-            }
-            assert!(way.read <= way.written);
-        }
+    let room = random.below(20_000) as usize + 1;
+    let mut out = Vec::new();
+    let read = if random.chance(50) { mux.read_into(id, &mut out, room) } else { mux.read_rest(id, &mut out, room) };
+    for got in &out {
+        assert_eq!(*got, byte(id, 1 - side, way.read));
+        way.read += 1;
+    }
+    match read {
+        Ok(Read::Bytes(len)) => assert!((1..=room).contains(&len) && len == out.len() && way.read <= way.written),
         Ok(Read::End) => way.ended = true,
         Err(ReadError::Reset { .. }) => way.given_up = true,
         Err(ReadError::Blocked | ReadError::Closed) => {}
@@ -506,4 +512,36 @@ fn acks_of_many_messages_are_one_event() {
     let told = events(&mut sides[0]);
     assert_eq!(told, [Event::Acked { protocol: ProtocolId(0), urgency: Urgency::Normal, through: MessageId(899) }]);
     assert_eq!(events(&mut sides[1]), [Event::Message { protocol: ProtocolId(0) }]);
+}
+
+#[test]
+fn the_end_is_told_with_the_last_that_is_read_and_with_the_last_that_is_written() {
+    let now = start();
+    let mut sides = pair(&protocols(&[("a", 1)]), now);
+    let id = sides[0].open_stream(ProtocolId(0)).unwrap();
+    assert_eq!(sides[0].write_last(id, b"request"), Ok(7));
+    assert_eq!(sides[0].finish(id), Err(WriteError::Closed));
+    settle(&mut sides, now);
+    let mut out = Vec::new();
+    assert_eq!(sides[1].read_rest(id, &mut out, 3), Ok(Read::Bytes(3)));
+    assert_eq!(sides[1].read_rest(id, &mut out, 100), Ok(Read::End));
+    assert_eq!(out, b"request");
+    assert_eq!(sides[1].read_rest(id, &mut out, 100), Err(ReadError::Closed));
+
+    // What is not the last is told of again when more has come, and that can be the end alone.
+    assert_eq!(sides[1].write(id, b"ans"), Ok(3));
+    settle(&mut sides, now);
+    events(&mut sides[0]);
+    out.clear();
+    assert_eq!(sides[0].read_rest(id, &mut out, 100), Ok(Read::Bytes(3)));
+    assert_eq!(sides[0].read_rest(id, &mut out, 100), Err(ReadError::Blocked));
+    for (last, came) in [(&b"wer"[..], Ok(Read::Bytes(3))), (b"", Ok(Read::End))] {
+        let taken = if last.is_empty() { sides[1].write_last(id, last) } else { sides[1].write(id, last) };
+        assert_eq!(taken, Ok(last.len()));
+        settle(&mut sides, now);
+        assert!(events(&mut sides[0]).contains(&Event::Readable { stream: id }));
+        assert_eq!(sides[0].read_rest(id, &mut out, 100), came);
+    }
+    assert_eq!(out, b"answer");
+    assert!(sides.iter().all(|side| side.streams.sends.iter().count() == 0 && side.held_bytes() == 0));
 }
