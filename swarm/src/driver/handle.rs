@@ -426,7 +426,7 @@ impl Swarm {
     pub fn requests_up_to(&self, protocol: Protocol, max: usize) -> Result<Requests, Taken> {
         let (sender, queue) = mpsc::channel(REQUESTS);
         let added = self.shared.is_closed() || self.shared.services.add_responder(protocol.name(), max, sender);
-        if added { Ok(Requests { queue }) } else { Err(Taken) }
+        if added { Ok(Requests::new(queue)) } else { Err(Taken) }
     }
 
     /// Answers the requests of a protocol with a function. An `Err` rejects the request. Handlers that wait run side by

@@ -246,17 +246,27 @@ impl Drop for Inbound {
 #[derive(Debug)]
 #[must_use = "dropping it gives the protocol up"]
 pub struct Requests {
-    pub(crate) queue: mpsc::Receiver<Inbound>,
+    queue: mpsc::Receiver<Inbound>,
+    /// Some of them at once, the next one last.
+    taken: Vec<Inbound>,
 }
 
 impl Requests {
+    pub(crate) const fn new(queue: mpsc::Receiver<Inbound>) -> Self {
+        Self { queue, taken: Vec::new() }
+    }
+
     /// The next request, or `None` once the node has ended.
     ///
     /// # Cancel safety
     ///
     /// Safe: a request is taken only when it is returned.
     pub async fn next(&mut self) -> Option<Inbound> {
-        self.queue.recv().await
+        if self.taken.is_empty() {
+            self.queue.recv_many(&mut self.taken, AT_ONCE).await;
+            self.taken.reverse();
+        }
+        self.taken.pop()
     }
 }
 
@@ -323,3 +333,6 @@ async fn poll_once<T, E>(mut future: Pin<&mut impl Future<Output = Result<T, E>>
     })
     .await
 }
+
+/// Requests that are taken from their queue together.
+const AT_ONCE: usize = 32;

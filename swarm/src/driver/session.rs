@@ -16,7 +16,7 @@ use peer::Peer;
 use peer::mux::{self, Event, Messages, ProtocolId};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use self::requests::Calling;
+use self::requests::{Calling, Found};
 use self::slots::{Slot, Slots};
 use self::streams::Piped;
 use super::busy_poll::Talk;
@@ -107,6 +107,29 @@ pub(crate) struct Visit<'a> {
     /// A buffer that all visits use.
     pub(crate) scratch: &'a mut Vec<u8>,
     pub(crate) now: Instant,
+    /// Whom the last request was for.
+    found: Option<Found>,
+    /// The places of requests of ours that were answered, all of one session: to be given back together.
+    places: Option<OwnedSemaphorePermit>,
+}
+
+impl<'a> Visit<'a> {
+    pub(crate) const fn new(
+        protocols: ProtocolIds,
+        services: &'a Services,
+        scratch: &'a mut Vec<u8>,
+        now: Instant,
+    ) -> Self {
+        Self { protocols, services, scratch, now, found: None, places: None }
+    }
+
+    /// A request of ours is over: another may have its place when this visit is.
+    fn give_back(&mut self, place: OwnedSemaphorePermit) {
+        match &mut self.places {
+            Some(places) => places.merge(place),
+            None => self.places = Some(place),
+        }
+    }
 }
 
 impl Session {

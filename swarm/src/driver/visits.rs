@@ -70,7 +70,7 @@ impl Driver {
             let Some(session) = self.sessions.get_mut(&handle) else { continue };
             session.listed = false;
             let protocols = self.node.protocols();
-            let mut visit = Visit { protocols, services: &self.shared.services, scratch: &mut self.scratch, now };
+            let mut visit = Visit::new(protocols, &self.shared.services, &mut self.scratch, now);
             self.node.with(handle, now, |peer, _| session.visit(peer, &mut visit));
             if session.has_datagrams() {
                 self.waiting.push(handle);

@@ -8,7 +8,7 @@ use framing::{StreamCode, StreamId};
 use peer::Peer;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::streams::{Came, hand_over, read_name, read_to};
+use super::streams::{Came, hand_over_last, read_name, read_to};
 use super::{Opening, Session, Slot, Visit, earlier};
 use crate::driver::bodies::Held;
 use crate::driver::call::Asked;
@@ -25,11 +25,27 @@ pub(super) struct Hearing {
     pub(super) held: Held,
 }
 
+/// Who answers requests of one name.
+#[derive(Debug)]
+pub(super) struct Found {
+    name: String,
+    responder: Responder,
+}
+
+impl Found {
+    /// The body of a request of that name, and of no other.
+    fn body<'a>(&self, request: &'a [u8]) -> Option<(&Responder, &'a [u8])> {
+        let (len, rest) = request.split_first()?;
+        let body = rest.strip_prefix(self.name.as_bytes())?;
+        (usize::from(*len) == self.name.len()).then_some((&self.responder, body))
+    }
+}
+
 /// A request of ours.
 #[derive(Debug)]
 pub(super) struct Calling {
     pub(super) asked: Asked,
-    pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) permit: OwnedSemaphorePermit,
     pub(super) deadline: Instant,
     /// Of one that does not leave at once, or whose answer comes in pieces.
     pub(super) more: Option<Box<Pieces>>,
@@ -54,14 +70,11 @@ impl Calling {
     ) -> Self {
         let mut at = 0;
         let left = match asked.short() {
-            Some(short) => (!hand_over(short, &mut at, stream, peer)).then(|| short.to_vec()),
-            None => Some(asked.take_long()).filter(|long| !hand_over(long, &mut at, stream, peer)),
+            Some(short) => (!hand_over_last(short, &mut at, stream, peer)).then(|| short.to_vec()),
+            None => Some(asked.take_long()).filter(|long| !hand_over_last(long, &mut at, stream, peer)),
         };
-        if left.is_none() {
-            let _ = peer.finish_stream(stream);
-        }
         let more = left.map(|bytes| Box::new(Pieces { bytes, at, answer: Vec::new() }));
-        Self { asked, _permit: permit, deadline, more }
+        Self { asked, permit, deadline, more }
     }
 }
 
@@ -89,9 +102,7 @@ impl Session {
                 visit.scratch.push(ANSWERED);
                 visit.scratch.extend_from_slice(&bytes);
                 let mut at = 0;
-                if hand_over(visit.scratch, &mut at, stream, peer) {
-                    let _ = peer.finish_stream(stream);
-                } else {
+                if !hand_over_last(visit.scratch, &mut at, stream, peer) {
                     let bytes = Bytes::copy_from_slice(visit.scratch.get(at..).unwrap_or_default());
                     self.streams.insert(stream, Slot::Answering { bytes });
                 }
@@ -126,7 +137,8 @@ impl Session {
             Came::Reset(code) => self.fail_call(stream, RequestError::from(code), peer),
             Came::All => {
                 let Some(Slot::Calling(calling)) = self.streams.remove(stream) else { return };
-                let Calling { asked, more, .. } = calling;
+                let Calling { asked, permit, more, .. } = calling;
+                visit.give_back(permit);
                 let Pieces { bytes, mut answer, .. } = more.map(|more| *more).unwrap_or_default();
                 if !bytes.is_empty() {
                     // It did not want to hear the rest.
@@ -178,6 +190,12 @@ impl Session {
                 visit.scratch.extend_from_slice(&bytes);
                 // All that came: behind the name is the body.
                 let came = read_to(visit.scratch, NAME_AND_MORE, stream, peer);
+                // Most are for whom the last one was for.
+                if came == Came::All
+                    && let Some((responder, body)) = visit.found.as_ref().and_then(|found| found.body(visit.scratch))
+                {
+                    return self.heard(stream, responder, Bytes::copy_from_slice(body), None, peer);
+                }
                 let (name, body) = match Name::read(visit.scratch) {
                     Name::Incomplete if came == Came::Some => {
                         let bytes = visit.scratch.clone();
@@ -192,8 +210,9 @@ impl Session {
                     return self.refuse(stream, InboundError::Unsupported, peer);
                 };
                 if came == Came::All {
-                    let held = visit.services.bodies.hold();
-                    return self.heard(stream, &responder, Bytes::copy_from_slice(body), held, peer);
+                    self.heard(stream, &responder, Bytes::copy_from_slice(body), None, peer);
+                    visit.found = Some(Found { name: name.into(), responder });
+                    return;
                 }
                 Box::new(Hearing { responder, body: body.to_vec(), held: visit.services.bodies.hold() })
             }
@@ -214,7 +233,7 @@ impl Session {
             }
             Came::All => {
                 let Hearing { responder, body, held } = *hearing;
-                self.heard(stream, &responder, body.into(), held, peer);
+                self.heard(stream, &responder, body.into(), Some(held), peer);
             }
         }
     }
@@ -232,7 +251,7 @@ impl Session {
     }
 
     /// A request is there in full.
-    pub(super) fn heard(&mut self, stream: StreamId, responder: &Responder, body: Bytes, held: Held, peer: &mut Peer) {
+    fn heard(&mut self, stream: StreamId, responder: &Responder, body: Bytes, held: Option<Held>, peer: &mut Peer) {
         let (len, max) = (body.len(), responder.max_request());
         let asked = match len > max {
             true => Err(InboundError::TooLarge { max }),

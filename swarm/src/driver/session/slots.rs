@@ -20,7 +20,7 @@ pub(super) enum Slot {
     /// A request of the other side is coming in.
     Hearing(Box<Hearing>),
     /// Its handler is at work, on a request of so many bytes.
-    Thinking { body: usize, _held: Held },
+    Thinking { body: usize, _held: Option<Held> },
     /// Our answer is going out.
     Answering { bytes: Bytes },
 }

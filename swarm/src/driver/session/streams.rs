@@ -29,21 +29,17 @@ impl Session {
             Some(Slot::Calling(calling)) => {
                 if let Some(more) = calling.more.as_deref_mut()
                     && more.at < more.bytes.len()
-                    && hand_over(&more.bytes, &mut more.at, stream, peer)
+                    && hand_over_last(&more.bytes, &mut more.at, stream, peer)
                 {
                     (more.bytes, more.at) = (Vec::new(), 0);
-                    let _ = peer.finish_stream(stream);
                 }
                 false
             }
             Some(Slot::Answering { bytes }) => {
                 let mut at = 0;
-                let done = hand_over(bytes, &mut at, stream, peer);
+                let done = hand_over_last(bytes, &mut at, stream, peer);
                 drop(bytes.split_to(at));
-                done && {
-                    let _ = peer.finish_stream(stream);
-                    true
-                }
+                done
             }
             _ => false,
         };
@@ -207,18 +203,16 @@ pub(super) enum Came {
 
 /// Reads everything there is, as long as `into` has no more than `max` bytes.
 pub(super) fn read_to(into: &mut Vec<u8>, max: usize, stream: StreamId, peer: &mut Peer) -> Came {
-    loop {
-        let room = max.saturating_add(1).saturating_sub(into.len());
-        if room == 0 {
-            return Came::TooMuch;
-        }
-        match peer.read_into(stream, into, room) {
-            Ok(mux::Read::Bytes(_)) => {}
-            Ok(mux::Read::End) => return Came::All,
-            Err(ReadError::Blocked) => return Came::Some,
-            Err(ReadError::Reset { code }) => return Came::Reset(code),
-            Err(_) => return Came::Reset(StreamCode::CANCELLED),
-        }
+    let room = max.saturating_add(1).saturating_sub(into.len());
+    if room == 0 {
+        return Came::TooMuch;
+    }
+    match peer.read_rest(stream, into, room) {
+        Ok(_) if into.len() > max => Came::TooMuch,
+        Ok(mux::Read::End) => Came::All,
+        Ok(mux::Read::Bytes(_)) | Err(ReadError::Blocked) => Came::Some,
+        Err(ReadError::Reset { code }) => Came::Reset(code),
+        Err(_) => Came::Reset(StreamCode::CANCELLED),
     }
 }
 
@@ -251,4 +245,19 @@ pub(super) fn hand_over(bytes: &[u8], at: &mut usize, stream: StreamId, peer: &m
         }
     }
     true
+}
+
+/// The same for the last that is written. Where all of it was taken the stream is finished.
+pub(super) fn hand_over_last(bytes: &[u8], at: &mut usize, stream: StreamId, peer: &mut Peer) -> bool {
+    loop {
+        let left = bytes.get(*at..).unwrap_or_default();
+        match peer.write_last(stream, left) {
+            Ok(taken) => *at += taken,
+            // As above.
+            Err(_) => return false,
+        }
+        if *at >= bytes.len() {
+            return true;
+        }
+    }
 }
