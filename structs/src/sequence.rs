@@ -116,19 +116,19 @@ impl<T> SequenceMap<T> {
     /// a few old numbers that stay, before many that come and go, are gaps behind the first.
     #[inline]
     fn place(&self, number: u64) -> Result<usize, usize> {
-        let (Some((first, _)), Some((last, _))) = (self.rows.front(), self.rows.back()) else { return Err(0) };
+        let Some((last, _)) = self.rows.back() else { return Err(0) };
         let Some(behind) = last.checked_sub(number) else { return Err(self.rows.len()) };
         let behind = usize::try_from(behind).unwrap_or(usize::MAX);
         let at = (self.rows.len() - 1).wrapping_sub(behind);
-        if self.is_at(at, number) {
-            return Ok(at);
-        }
-        let ahead = usize::try_from(number.wrapping_sub(*first)).unwrap_or(usize::MAX);
-        if self.is_at(ahead, number) { Ok(ahead) } else { self.place_among_gaps(number) }
+        if self.is_at(at, number) { Ok(at) } else { self.place_from_first(number) }
     }
 
-    #[cold]
-    fn place_among_gaps(&self, number: u64) -> Result<usize, usize> {
+    fn place_from_first(&self, number: u64) -> Result<usize, usize> {
+        let Some((first, _)) = self.rows.front() else { return Err(0) };
+        let ahead = usize::try_from(number.wrapping_sub(*first)).unwrap_or(usize::MAX);
+        if self.is_at(ahead, number) {
+            return Ok(ahead);
+        }
         self.rows.binary_search_by_key(&number, |(there, _)| *there)
     }
 

@@ -294,8 +294,8 @@ const fn in_micros(rtt: Duration) -> u32 {
     if micros > u32::MAX as u128 { u32::MAX } else { micros as u32 }
 }
 
-/// Places that an empty queue keeps until the session rests.
-const MAX_EMPTY: usize = 256;
+/// Places that an empty queue keeps until the session rests: for a hundred short streams with three events each.
+const MAX_EMPTY: usize = 512;
 
 /// Until one was measured (RFC 9002 section 6.2.2 is more careful: here the cost of guessing low is a narrow window).
 const INITIAL_RTT: Duration = Duration::from_millis(100);

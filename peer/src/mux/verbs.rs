@@ -91,11 +91,14 @@ impl Mux {
         self.append(slot, data)
     }
 
-    /// The same; if that was all, nothing more will be written.
+    /// The same; if that was all, nothing more will be written, and no event says that it arrived.
     pub(crate) fn write_last(&mut self, stream: StreamId, data: &[u8]) -> Result<usize, WriteError> {
         let slot = self.writable(stream)?;
         let taken = if data.is_empty() { 0 } else { self.append(slot, data)? };
         if taken == data.len() {
+            if let Some(half) = self.streams.sends.get_mut(slot) {
+                half.quiet = true;
+            }
             self.end(slot);
         }
         Ok(taken)
@@ -460,7 +463,7 @@ impl Mux {
         if self.oversized == slot {
             self.oversized = NONE;
         }
-        let (stream, delivered) = (half.id, half.fin == Told::Acked);
+        let (stream, delivered) = (half.id, half.fin == Told::Acked && !half.quiet);
         let over = self.streams.remove_send(slot);
         if delivered {
             self.push(Event::Delivered { stream });

@@ -52,7 +52,7 @@ impl Peer {
     }
 
     /// Takes as many of `data` as there is room for, at least one byte unless `data` is empty. If that is all, nothing more will be
-    /// written, as [`finish_stream`](Self::finish_stream) says.
+    /// written, as [`finish_stream`](Self::finish_stream) says; but no event tells that it arrived, for whom an answer will.
     ///
     /// # Errors
     ///

@@ -44,6 +44,8 @@ pub(in crate::mux) struct SendHalf {
     pub(in crate::mux) resending: bool,
     /// It was opened before we knew whether the other side speaks that version: what it acknowledges may go nowhere.
     pub(in crate::mux) early: bool,
+    /// Nobody is told when all of it has arrived.
+    pub(in crate::mux) quiet: bool,
     /// What a refused write needs; 0 if none was refused.
     pub(in crate::mux) wanted: u32,
     /// What the stream is for, if it is ours.
@@ -86,6 +88,7 @@ impl SendHalf {
             ready: false,
             resending: false,
             early: false,
+            quiet: false,
             wanted: 0,
             open,
             opened: if open.is_some() { Told::Queued } else { Told::Acked },

@@ -542,6 +542,8 @@ fn the_end_is_told_with_the_last_that_is_read_and_with_the_last_that_is_written(
         assert!(events(&mut sides[0]).contains(&Event::Readable { stream: id }));
         assert_eq!(sides[0].read_rest(id, &mut out, 100), came);
     }
+    // The answer says that the request has arrived, and whoever gives that does not wait.
+    assert!(sides.iter_mut().all(|side| events(side).iter().all(|event| !matches!(event, Event::Delivered { .. }))));
     assert_eq!(out, b"answer");
     assert!(sides.iter().all(|side| side.streams.sends.iter().count() == 0 && side.held_bytes() == 0));
 }
