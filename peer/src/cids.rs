@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use smallvec::SmallVec;
-use structs::RangeSet;
+use structs::{RangeSet, Rare};
 
 use crate::Violation;
 use crate::limits::{CIDS_ISSUED, CIDS_KEPT, CIDS_RETIRED};
@@ -73,7 +73,7 @@ pub(crate) struct RemoteCids {
     known: SmallVec<[RemoteCid; 1]>,
     spare: VecDeque<RemoteCid>,
     /// The numbers that were given back: a late copy of the frame that offered one changes nothing.
-    gone: RangeSet,
+    gone: Rare<RangeSet>,
 }
 
 impl RemoteCids {
@@ -81,7 +81,7 @@ impl RemoteCids {
         Self {
             known: SmallVec::from_buf([RemoteCid { sequence: 0, cid, token }]),
             spare: VecDeque::new(),
-            gone: RangeSet::new(),
+            gone: Rare::new(),
         }
     }
 
@@ -140,7 +140,7 @@ impl RemoteCids {
     /// Gives back room that nothing needs now.
     pub(crate) fn rest(&mut self) {
         self.spare.shrink_to_fit();
-        self.gone.shrink_to_fit();
+        self.gone.rest();
     }
 
     pub(crate) fn tokens(&self) -> impl Iterator<Item = [u8; 16]> + '_ {

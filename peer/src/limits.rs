@@ -90,8 +90,8 @@ pub(crate) const SUSPEND: Duration = Duration::from_secs(5);
 /// A session that was not used for so long gives back what it can make again: longer than the pauses of a lively talk,
 /// and a few microseconds when it goes on.
 pub(crate) const REST_AFTER: Duration = Duration::from_secs(2);
-/// The same for one that has not rested yet, where many are new: longer than acknowledgements wait.
-pub(crate) const REST_EARLY: Duration = Duration::from_millis(30);
+/// The same for a new one, where many are new: longer than whoever began to talk waits before the next word on a short path.
+pub(crate) const REST_EARLY: Duration = Duration::from_millis(5);
 /// And the models of its paths after so long, with a PING: shorter than the first pause between two of them, and longer
 /// than the pauses of what comes in pieces, such as video.
 pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(10);

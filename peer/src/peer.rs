@@ -12,7 +12,7 @@ use crypto::handshake::{Acquaintance, Established, InitPayload, Ticket, negotiat
 use crypto::record::RecordKeys;
 use crypto::{Cipher, PeerId, Rng, Seed};
 use framing::{Kind, Role};
-use structs::{Datagram, Deadline, Machine, Path, Rejected, RejectedCounts, Transmit, TransmitBuf};
+use structs::{Datagram, Deadline, Machine, Path, Rare, Rejected, RejectedCounts, Transmit, TransmitBuf};
 
 use crate::cids::Cid;
 use crate::dial::{Answer, Answered, Dial};
@@ -39,7 +39,7 @@ pub struct Peer {
     newest: Instant,
     established_at: Option<Instant>,
     events: VecDeque<Event>,
-    routes: VecDeque<RouteChange>,
+    routes: Rare<VecDeque<RouteChange>>,
     closed: Option<Box<Closed>>,
     counters: Counters,
     /// There with the first refusal: most sessions have none.
@@ -85,7 +85,7 @@ impl Peer {
     fn new(shared: Arc<Shared>, role: Role, id: Option<PeerId>, seed: Seed, now: Instant) -> Self {
         let config = &shared.config;
         // Who dialled is no matter to the multiplexer: crossing dials may change it when streams are open already.
-        let mux = Mux::new(Role::Dialler, Arc::clone(&config.protocols), config.mux_limits(), now);
+        let mux = Mux::new(Role::Dialler, Arc::clone(&config.protocols), Arc::clone(&shared.mux_limits), now);
         Self {
             rng: seed.rng(),
             phase: Phase::Closed,
@@ -95,7 +95,7 @@ impl Peer {
             newest: now,
             established_at: None,
             events: VecDeque::new(),
-            routes: VecDeque::new(),
+            routes: Rare::new(),
             closed: None,
             counters: Counters::default(),
             rejected: None,
@@ -152,7 +152,8 @@ impl Peer {
 
     /// Which datagrams belong to this session has changed. To be asked until `None` after every call.
     pub(crate) fn poll_route(&mut self) -> Option<RouteChange> {
-        self.routes.pop_front()
+        // Asked after every call, and empty as a rule.
+        if self.routes.is_empty() { None } else { self.routes.pop_front() }
     }
 
     /// Who the other side is: known from the dial, or proved; `None` while whoever answers is dialled.
@@ -312,15 +313,13 @@ impl Peer {
         if self.events.is_empty() { self.mux.poll_event() } else { None }
     }
 
-    /// Comes to rest for the first time, if it was quiet for a moment. Says whether it has done so, now or before.
+    /// Comes to rest if it was quiet for a moment. Says whether it is at rest now, or over.
     pub(crate) fn rest_early(&mut self, now: Instant) -> bool {
-        let has_rested = self.with_session(now, |session, cx| {
-            if !session.has_rested {
-                session.rest_if_quiet(REST_EARLY, cx);
-            }
-            session.has_rested
+        let at_rest = self.with_session(now, |session, cx| {
+            session.rest_if_quiet(REST_EARLY, cx);
+            !session.awake
         });
-        has_rested.unwrap_or(!self.is_dialling())
+        at_rest.unwrap_or(!self.is_dialling())
     }
 
     pub(crate) fn is_awake(&self) -> bool {

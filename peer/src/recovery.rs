@@ -11,6 +11,7 @@
 //!
 //! The fate of each frame is told once: acknowledged or lost, whatever comes later.
 
+mod acked;
 mod loss;
 mod path;
 mod reorder;
@@ -22,18 +23,17 @@ mod types;
 use std::time::{Duration, Instant};
 
 use crypto::Rng;
-use framing::Ack;
-use structs::{Deadline, Ecn};
+use smallvec::SmallVec;
+use structs::{Deadline, Ecn, Rare};
 
-use crate::Violation;
-use crate::congestion::{Algorithm, Snapshot, Summary};
-use crate::ecn::{Judged, Reported};
+use crate::congestion::{Algorithm, Snapshot};
+use crate::ecn::Reported;
 use crate::mtu::BASE;
 use crate::rtt::{MAX_ACK_DELAY, Rtt};
 use crate::sent::Sent;
 use loss::{detect, repeat_oldest, report};
 use path::{MAX_PROBES, Path};
-use ring::{BY_TIME, Bit, ELICITING, MARKED, MAX_RECORDS, MTU_PROBE, Ring, mask};
+use ring::{Bit, ELICITING, MARKED, MAX_RECORDS, MTU_PROBE, Ring};
 pub(crate) use types::{Budget, Counts, Outcome, PathChange, PathSlot, PathStart, SentPacket};
 
 /// How many paths a session has at most.
@@ -67,16 +67,17 @@ const REMEMBER: u32 = 3;
 pub(crate) struct Recovery {
     algorithm: Algorithm,
     ring: Ring,
-    paths: [Option<Box<Path>>; MAX_PATHS],
+    /// As many as the highest slot needs that was in use: one, as a rule.
+    paths: SmallVec<[Option<Box<Path>>; 1]>,
     largest_acked: Option<u64>,
     max_ack_delay: Duration,
     reported: Reported,
     marked: u64,
     /// Frames of packets that were forgotten for want of room, until they can be reported.
-    evicted: Vec<Sent>,
+    evicted: Rare<Vec<Sent>>,
     skip_at: Option<u64>,
     /// Numbers left out lately, ascending.
-    skipped: Vec<u64>,
+    skipped: Rare<Vec<u64>>,
     ack_only: u32,
     counts: Counts,
 }
@@ -87,14 +88,14 @@ impl Recovery {
         Self {
             algorithm,
             ring: Ring::default(),
-            paths: [const { None }; MAX_PATHS],
+            paths: SmallVec::new(),
             largest_acked: None,
             max_ack_delay: MAX_ACK_DELAY,
             reported: Reported::default(),
             marked: 0,
-            evicted: Vec::new(),
+            evicted: Rare::new(),
             skip_at: None,
-            skipped: Vec::new(),
+            skipped: Rare::new(),
             ack_only: 0,
             counts: Counts::default(),
         }
@@ -108,7 +109,11 @@ impl Recovery {
     /// Starts to use a slot. One in use is reset instead, as by [`reset_path`](Self::reset_path).
     pub(crate) fn add_path(&mut self, slot: PathSlot, start: &PathStart, now: Instant) {
         let (algorithm, oldest) = (self.algorithm, self.ring.end());
-        match self.paths.get_mut(usize::from(slot.0)) {
+        let at = usize::from(slot.0);
+        if at >= self.paths.len() && at < MAX_PATHS {
+            self.paths.resize_with(at + 1, || None);
+        }
+        match self.paths.get_mut(at) {
             Some(Some(path)) => path.reset(start, now),
             Some(free) => *free = Some(Box::new(Path::new(start, algorithm, oldest, now))),
             None => debug_assert!(false, "no such slot: {slot:?}"),
@@ -126,7 +131,7 @@ impl Recovery {
 
     /// Gives a slot up. What is in flight there is lost, which says nothing about congestion.
     pub(crate) fn remove_path(&mut self, slot: PathSlot, out: &mut Outcome) {
-        out.lost.append(&mut self.evicted);
+        self.report_evicted(out);
         let mut next = self.ring.base();
         while let Some(number) = self.ring.next_pending(next) {
             next = number + 1;
@@ -156,7 +161,7 @@ impl Recovery {
     }
 
     /// Nothing has happened for long, and [nothing is under way](Self::is_settled): gives back what memory a busy time
-    /// left behind, and the models of its paths if `forget` says so.
+    /// left behind, and the models of its paths if `forget` says so, or if they know next to nothing.
     pub(crate) fn rest(&mut self, forget: bool, now: Instant) {
         self.forget(now);
         // What only acknowledged may never be acknowledged itself.
@@ -164,12 +169,15 @@ impl Recovery {
             self.evict();
         }
         self.ring.rest();
-        self.evicted.shrink_to_fit();
+        self.evicted.rest();
         // What an acknowledgement says of settled numbers changes nothing, be it true or not.
-        self.skipped.retain(|skipped| *skipped >= self.ring.base());
-        self.skipped.shrink_to_fit();
-        if forget && self.is_settled() {
-            self.paths.iter_mut().flatten().for_each(|path| path.congestion.rest());
+        let base = self.ring.base();
+        self.skipped.retain(|skipped| *skipped >= base);
+        self.skipped.rest();
+        if self.is_settled() {
+            self.paths.iter_mut().flatten().for_each(|path| path.rest());
+            let paths = self.paths.iter_mut().flatten().filter(|path| forget || path.congestion.knows_little());
+            paths.for_each(|path| path.congestion.rest());
         }
     }
 
@@ -238,49 +246,16 @@ impl Recovery {
         }
     }
 
-    /// Takes in an ACK frame.
-    ///
-    /// # Errors
-    ///
-    /// [`Violation::Protocol`] if it acknowledges what was never sent. The session is over then; what `out` got so far
-    /// is right.
-    pub(crate) fn on_ack(&mut self, ack: &Ack<'_>, now: Instant, out: &mut Outcome) -> Result<(), Violation> {
-        if ack.largest() >= self.ring.end() {
-            return Err(Violation::Protocol);
-        }
-        out.lost.append(&mut self.evicted);
-        for range in ack.ranges() {
-            let (low, high) = range.into_inner();
-            if self.skipped.iter().any(|skipped| (low..=high).contains(skipped)) {
-                return Err(Violation::Protocol);
-            }
-            if high < self.ring.base() {
-                break; // All below is settled, and ranges descend.
-            }
-            self.settle(low.max(self.ring.base()), high, now, out);
-        }
-        let raised = self.largest_acked.is_none_or(|largest| largest < ack.largest());
-        if raised {
-            self.largest_acked = Some(ack.largest());
-        }
-        let newly_ce = self.judge_marks(ack, raised);
-        for slot in 0..MAX_PATHS {
-            self.close_round(slot, ack, newly_ce, now, out);
-        }
-        self.forget(now);
-        Ok(())
-    }
-
     /// Does what timers demand: gives up packets, or lets probes leave.
     pub(crate) fn on_timeout(&mut self, now: Instant, out: &mut Outcome) {
-        out.lost.append(&mut self.evicted);
+        self.report_evicted(out);
         let max_ack_delay = self.max_ack_delay;
         for (slot, path) in (0..).zip(&mut self.paths) {
             let Some(path) = path else { continue };
             if path.loss_time.is_some_and(|at| at <= now) {
                 let persistent =
                     detect(path, PathSlot(slot), &mut self.ring, max_ack_delay, now, &mut self.counts, out);
-                path.congestion.on_round(&summary(path, None, 0, persistent), now);
+                path.congestion.on_round(&path.summary(None, 0, persistent), now);
             }
             // The loss timer goes first (RFC 9002 6.2.1), but a call that comes late may find both due.
             if path.loss_time.is_none() && path.probe_time(max_ack_delay).is_some_and(|at| at <= now) {
@@ -410,109 +385,6 @@ impl Recovery {
         self.paths.get_mut(usize::from(slot.0))?.as_deref_mut()
     }
 
-    /// Settles the packets `low..=high`, all of which are held, as acknowledged.
-    fn settle(&mut self, low: u64, high: u64, now: Instant, out: &mut Outcome) {
-        let mut first = low;
-        while first <= high {
-            let last = high.min(first | 63);
-            let (word, mask) = (first & !63, mask(first, last));
-            let pending = self.ring.take(Bit::Pending, word, mask);
-            each(word, pending, |number| self.on_acked(number, now, out));
-            let late = self.ring.take(Bit::Lost, word, mask);
-            if late != 0 {
-                each(word, late, |number| self.on_late(number, now, out));
-            }
-            if pending | late != 0 {
-                let newest = word + 63 - u64::from((pending | late).leading_zeros());
-                out.newest = out.newest.max(Some(newest));
-            }
-            first = last + 1;
-        }
-    }
-
-    #[inline]
-    fn on_acked(&mut self, number: u64, now: Instant, out: &mut Outcome) {
-        let Some(record) = self.ring.get_mut(number) else { return };
-        report(record, &mut out.acked);
-        let Some(Some(path)) = self.paths.get_mut(usize::from(record.path)) else { return };
-        self.counts.acked += 1;
-        path.round.add(number, record.seq, record.sent_at, record.has(ELICITING), record.has(MARKED));
-        if record.has(ELICITING) {
-            path.eliciting -= 1;
-            if record.seq >= path.epoch {
-                path.in_flight -= u64::from(record.size);
-                path.congestion.on_acked(&record.info(), now);
-                if record.has(MTU_PROBE) {
-                    on_probe_acked(path, PathSlot(record.path), record.size as usize, out);
-                } else {
-                    path.mtu.on_acked(record.size as usize);
-                }
-            }
-        }
-    }
-
-    /// A packet that was given up arrived after all. Its frames were told lost, and that stays so.
-    #[cold]
-    fn on_late(&mut self, number: u64, now: Instant, out: &mut Outcome) {
-        let Some(record) = self.ring.get(number) else { return };
-        let Some(Some(path)) = self.paths.get_mut(usize::from(record.path)) else { return };
-        self.counts.spurious += 1;
-        path.round.add(number, record.seq, record.sent_at, record.has(ELICITING), record.has(MARKED));
-        path.run.end();
-        if record.seq < path.epoch {
-            return;
-        }
-        let distance = path.largest_acked.map_or(0, |largest| largest.saturating_sub(record.seq));
-        path.reordering.on_spurious(distance, record.has(BY_TIME));
-        if record.has(MTU_PROBE) {
-            on_probe_acked(path, PathSlot(record.path), record.size as usize, out);
-        } else if record.has(ELICITING) {
-            path.mtu.on_acked(record.size as usize);
-            path.congestion.on_spurious(&record.info(), now);
-        }
-    }
-
-    /// Judges the counts of marks and tells the paths; returns how many packets newly met congestion.
-    fn judge_marks(&mut self, ack: &Ack<'_>, raised: bool) -> u64 {
-        if !raised || self.marked == 0 {
-            return 0;
-        }
-        let newly_marked = self.paths.iter().flatten().map(|path| path.round.marked).sum();
-        let counts = ack.ecn().map(|counts| (counts.ect0, counts.ect1, counts.ce));
-        let judged = self.reported.judge(counts, newly_marked, self.marked);
-        for path in self.paths.iter_mut().flatten().filter(|path| path.round.marked > 0) {
-            path.ecn.on_verdict(judged != Judged::Broken);
-        }
-        match judged {
-            Judged::Plausible { newly_ce } => newly_ce,
-            Judged::Broken => 0,
-        }
-    }
-
-    /// Applies to one path what an ACK frame said: RFC 9002 A.7, from the round trip to the window.
-    fn close_round(&mut self, slot: usize, ack: &Ack<'_>, newly_ce: u64, now: Instant, out: &mut Outcome) {
-        let Some(Some(path)) = self.paths.get_mut(slot) else { return };
-        let round = std::mem::take(&mut path.round);
-        let Some((number, seq, sent_at)) = round.newest else { return };
-        path.largest_acked = path.largest_acked.max(Some(seq));
-        // Only the largest packet of the frame comes with its delay, and only if it went the way that the path goes now,
-        // while the clock ran.
-        let mut sample = None;
-        let timely = path.resumed_at.is_none_or(|resumed| sent_at >= resumed);
-        if number == ack.largest() && round.eliciting && seq >= path.epoch && timely {
-            let measured = now.saturating_duration_since(sent_at);
-            path.rtt.update(measured, ack.delay().min(self.max_ack_delay));
-            path.run.on_sample(now);
-            sample = Some(path.rtt.latest());
-        }
-        let slot = PathSlot(u8::try_from(slot).unwrap_or(u8::MAX));
-        let persistent = detect(path, slot, &mut self.ring, self.max_ack_delay, now, &mut self.counts, out);
-        path.timeouts = 0;
-        path.probes = 0;
-        let newly_ce = if round.marked > 0 { newly_ce } else { 0 };
-        path.congestion.on_round(&summary(path, sample, newly_ce, persistent), now);
-    }
-
     /// Lets go of records that nobody will ask for.
     fn forget(&mut self, now: Instant) {
         let (paths, max_ack_delay) = (&self.paths, self.max_ack_delay);
@@ -535,6 +407,12 @@ impl Recovery {
             self.evict();
         }
         false
+    }
+
+    fn report_evicted(&mut self, out: &mut Outcome) {
+        if !self.evicted.is_empty() {
+            out.lost.append(&mut self.evicted);
+        }
     }
 
     /// Drops the lowest records if the ring is full, or if they only acknowledged and there are many.
@@ -567,32 +445,5 @@ impl Recovery {
                 }
             }
         }
-    }
-}
-
-fn on_probe_acked(path: &mut Path, slot: PathSlot, size: usize, out: &mut Outcome) {
-    if path.mtu.on_probe_acked(size) {
-        path.congestion.on_mtu(size);
-        out.paths.push(PathChange::Mtu(slot, size));
-    }
-}
-
-fn summary(path: &Path, latest_rtt: Option<Duration>, newly_ce: u64, persistent: bool) -> Summary {
-    Summary {
-        in_flight: path.in_flight,
-        latest_rtt,
-        smoothed_rtt: path.rtt.smoothed(),
-        min_rtt: path.rtt.min(),
-        newly_ce,
-        persistent,
-    }
-}
-
-/// Calls `visit` with the number of each bit set.
-#[inline]
-fn each(first: u64, mut bits: u64, mut visit: impl FnMut(u64)) {
-    while bits != 0 {
-        visit(first + u64::from(bits.trailing_zeros()));
-        bits &= bits - 1;
     }
 }

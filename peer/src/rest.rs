@@ -25,7 +25,7 @@ impl Session {
     /// Comes to rest if it was not used for so long. To be called when there is nothing to send.
     pub(crate) fn rest_if_quiet(&mut self, after: Duration, cx: &mut Context<'_>) {
         if self.awake && cx.now >= self.last_used + after && self.recovery.is_settled() && !self.acks.is_waiting() {
-            (self.awake, self.has_rested) = (false, true);
+            self.awake = false;
             self.rest(cx);
         }
     }
@@ -41,12 +41,12 @@ impl Session {
         self.acks.rest();
         self.remote.rest();
         self.outcome = None;
-        self.control.new_cids.shrink_to_fit();
-        self.control.retire.shrink_to_fit();
-        self.control.responses.shrink_to_fit();
+        self.control.new_cids.rest();
+        self.control.retire.rest();
+        self.control.responses.rest();
         cx.rng.rest();
         cx.mux.rest();
         cx.events.shrink_to_fit();
-        cx.routes.shrink_to_fit();
+        cx.routes.rest();
     }
 }

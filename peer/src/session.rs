@@ -8,7 +8,7 @@ use crypto::handshake::Ticket;
 use crypto::record::RecordKeys;
 use crypto::{PeerId, Rng};
 use framing::Role;
-use structs::{Path, Rejected};
+use structs::{Path, Rare, Rejected};
 
 use crate::ack::Acks;
 use crate::cids::{Cid, LocalCids, RemoteCid, RemoteCids};
@@ -29,7 +29,7 @@ pub(crate) struct Context<'a> {
     pub(crate) rng: &'a mut Rng,
     pub(crate) mux: &'a mut Mux,
     pub(crate) events: &'a mut VecDeque<Event>,
-    pub(crate) routes: &'a mut VecDeque<RouteChange>,
+    pub(crate) routes: &'a mut Rare<VecDeque<RouteChange>>,
     pub(crate) counters: &'a mut Counters,
     pub(crate) now: Instant,
 }
@@ -89,8 +89,6 @@ pub(crate) struct Session {
     pub(crate) search_from: Option<Instant>,
     /// It holds what it gives back when it comes to rest.
     pub(crate) awake: bool,
-    /// It came to rest at some time.
-    pub(crate) has_rested: bool,
 }
 
 /// What was done about a silence, since something was heard last.
@@ -113,10 +111,10 @@ pub(crate) struct Control {
     pub(crate) goaway: bool,
     /// One bit for each ticket of ours that is to be announced.
     pub(crate) tickets: u8,
-    pub(crate) new_cids: Vec<u64>,
-    pub(crate) retire: Vec<u64>,
+    pub(crate) new_cids: Rare<Vec<u64>>,
+    pub(crate) retire: Rare<Vec<u64>>,
     /// To be returned on the path they came by: its remote end, and the data.
-    pub(crate) responses: Vec<(Path, [u8; 8])>,
+    pub(crate) responses: Rare<Vec<(Path, [u8; 8])>>,
 }
 
 impl Control {
@@ -241,7 +239,6 @@ impl Session {
             search_from: now.checked_add(SEARCH_AFTER),
             outcome: None,
             awake: true,
-            has_rested: false,
         };
         session.set_keepalive(session.keepalive_base(cx.shared));
         let start = PathStart { rtt, ..session.path_start(&path, cx.shared) };

@@ -10,6 +10,7 @@ use crypto::{Cipher, Identity, PeerId, ResetKey};
 use structs::Epoch;
 
 use crate::Config;
+use crate::mux::Limits;
 
 /// Whom to dial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +49,15 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) reset: ResetKey,
     pub(crate) epoch: Epoch,
+    /// Those of every multiplexer.
+    pub(crate) mux_limits: Arc<Limits>,
 }
 
 impl Shared {
     pub(crate) fn new(identity: Arc<Identity>, config: Config, epoch: Epoch) -> Self {
         let reset = ResetKey::new(&identity, NetworkId::new(config.network));
-        Self { identity, config, reset, epoch }
+        let mux_limits = Arc::new(config.mux_limits().checked(config.protocols.len()));
+        Self { identity, config, reset, epoch, mux_limits }
     }
 
     pub(crate) const fn network(&self) -> NetworkId {

@@ -29,7 +29,7 @@ const SESSIONS: u32 = 192;
 
 /// What a session may cost, in bytes: the `Peer` with all that it holds, and the endpoint's maps, queues and tickets for
 /// it included. The endpoint's part has room for hash tables at their emptiest.
-const PEER: usize = 4 << 10;
+const PEER: usize = 3800;
 const IN_ALL: usize = 6 << 10;
 
 /// How often a minute a session may want to be woken.

@@ -179,6 +179,14 @@ impl Congestion {
         Self { pacer: Pacer::new(mtu, now), life: Life::Awake(Box::new(model)) }
     }
 
+    /// Whether so little was delivered that the model can know nothing that [`rest`](Self::rest) would forget.
+    pub(crate) fn knows_little(&self) -> bool {
+        match &self.life {
+            Life::Awake(model) => model.sampler.delivered() <= initial_window(self.pacer.mtu().into()),
+            Life::AtRest(_) => true,
+        }
+    }
+
     /// Nothing is in flight, and nothing will be sent for long: keeps only what is worth remembering.
     pub(crate) fn rest(&mut self) {
         if let Life::Awake(model) = &self.life {

@@ -103,6 +103,11 @@ impl Sampler {
         }
     }
 
+    /// Bytes delivered since it was made.
+    pub(super) const fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
     pub(super) fn on_sent(&mut self, size: u32, in_flight_before: u64, now: Instant) -> Snapshot {
         if in_flight_before == 0 {
             self.first_sent_at = self.nanos(now);

@@ -11,7 +11,7 @@ use crypto::handshake::{
 };
 use crypto::record::RecordKeys;
 use crypto::{Cipher, PeerId};
-use structs::{Datagram, Link, Path, Rejected};
+use structs::{Datagram, Link, Path, Rare, Rejected};
 
 use super::admission::{Origin, Request, Verdict};
 use super::half_open::{First, HalfOpen};
@@ -368,7 +368,7 @@ impl Endpoint {
             self.sessions.add(origin);
             entry.origin = origin;
             entry.phase = Phase::Open;
-            (entry.tried, entry.yields_until) = (Vec::new(), None);
+            (entry.tried, entry.yields_until) = (Rare::new(), None);
             let accepted = Accepted { established, keys, id: peer, local: cid, resumed: is_resumed, path };
             entry.peer.adopt(accepted, now);
         }

@@ -15,7 +15,7 @@ use crate::SubnetLimits;
 
 /// The front bits of an address, as IPv6 (RFC 4291 section 2.5.5.2 for IPv4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Prefix(u128);
+pub(super) struct Prefix([u8; 16]);
 
 impl Prefix {
     /// Who shares one machine or home: an IPv4 address, an IPv6 /64.
@@ -30,8 +30,8 @@ impl Prefix {
 
     fn of(ip: IpAddr, v4: u32, v6: u32) -> Self {
         match ip.to_canonical() {
-            IpAddr::V4(ip) => Self(u128::from(ip.to_ipv6_mapped()) & (u128::MAX << (32 - v4))),
-            IpAddr::V6(ip) => Self(u128::from(ip) & (u128::MAX << (128 - v6))),
+            IpAddr::V4(ip) => Self((u128::from(ip.to_ipv6_mapped()) & (u128::MAX << (32 - v4))).to_be_bytes()),
+            IpAddr::V6(ip) => Self((u128::from(ip) & (u128::MAX << (128 - v6))).to_be_bytes()),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crypto::PeerId;
 use framing::Role;
-use structs::Path;
+use structs::{Path, Rare};
 
 use super::admission::Origin;
 use super::table::Phase;
@@ -44,7 +44,7 @@ impl Endpoint {
         let Some(entry) = self.table.get_mut(index) else { return };
         let begun = entry.begun;
         entry.phase = Phase::Open;
-        (entry.tried, entry.yields_until) = (Vec::new(), None);
+        (entry.tried, entry.yields_until) = (Rare::new(), None);
         let Some(id) = entry.peer.id() else { return };
         if self.table.dialling.get(&id) == Some(&index) {
             self.table.dialling.remove(&id);

@@ -56,6 +56,10 @@ pub(super) const CROSSING: Duration = Duration::from_millis(500);
 /// them back; nothing is refused to any.
 pub(super) const YOUNG: usize = 32;
 
+/// How often a session does so: between the handshake and the first request, after that, and when it was told the last of what
+/// everybody is told at first.
+pub(super) const LISTINGS: u8 = 4;
+
 /// Answers to strangers that wait to leave; the newest is dropped, for its sender repeats the question.
 pub(super) const ANSWERS: usize = 256;
 /// The longest of them.

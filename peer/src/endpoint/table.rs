@@ -11,11 +11,11 @@ use std::time::Instant;
 
 use crypto::PeerId;
 use smallvec::SmallVec;
-use structs::{Deadlines, Machine, Path};
+use structs::{Deadlines, Machine, Path, Rare};
 
 use super::Handle;
 use super::admission::Origin;
-use super::limits::QUANTUM;
+use super::limits::{LISTINGS, QUANTUM};
 use crate::Peer;
 use crate::shared::RouteChange;
 
@@ -33,15 +33,16 @@ pub(super) struct Entry {
     /// Our dial waits for that of the other side until then, and at the latest until then.
     pub(super) yields_until: Option<Box<(Instant, Instant)>>,
     /// Where our dial is sent to.
-    pub(super) tried: Vec<Path>,
+    pub(super) tried: Rare<Vec<Path>>,
     cids: SmallVec<[[u8; 8]; 2]>,
     tokens: SmallVec<[[u8; 16]; 1]>,
     /// Bytes it may send before the others have had their turn; below zero after a batch beyond that.
     pub(super) credit: i64,
     /// What the deadline is for that was asked for last.
     pub(super) reason: &'static str,
-    /// It was listed among those that have not rested yet.
-    pub(super) is_known: bool,
+    /// It is listed among those that are new, and how often it may yet be.
+    pub(super) is_listed: bool,
+    pub(super) listings: u8,
     is_ready: bool,
     is_eventful: bool,
     is_touched: bool,
@@ -56,12 +57,13 @@ impl Entry {
             begun,
             heard: None,
             yields_until: None,
-            tried: Vec::new(),
+            tried: Rare::new(),
             cids: SmallVec::new(),
             tokens: SmallVec::new(),
             credit: QUANTUM,
             reason: "peer",
-            is_known: false,
+            is_listed: false,
+            listings: LISTINGS,
             is_ready: false,
             is_eventful: false,
             is_touched: false,

@@ -156,7 +156,7 @@ impl Mux {
             }
             self.inspect(slot, protocol, urgency.kind());
         }
-        if let Some(lane) = self.lanes.get_mut(protocol.index()) {
+        if let Some(lane) = self.lanes.used_mut(protocol.index()) {
             lane.message_told = false;
         }
         taken
@@ -170,7 +170,7 @@ impl Mux {
                 return taken;
             }
             out.extend_from_slice(Prefix::new(len).bytes());
-            let Some(queue) = self.lanes.get_mut(protocol.index()).and_then(|lane| lane.incoming.as_mut()) else {
+            let Some(queue) = self.lanes.used_mut(protocol.index()).and_then(|lane| lane.incoming.as_mut()) else {
                 break;
             };
             queue.pop_into(out, &mut self.recv_pool);

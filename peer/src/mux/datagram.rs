@@ -152,13 +152,13 @@ impl Mux {
     pub(crate) fn recv_datagram(&mut self, protocol: ProtocolId) -> Option<Bytes> {
         let len = self.next_datagram(protocol)?;
         let mut datagram = vec![0; len];
-        self.lanes.get_mut(protocol.index())?.incoming.as_mut()?.pop(&mut datagram, &mut self.recv_pool);
+        self.lanes.used_mut(protocol.index())?.incoming.as_mut()?.pop(&mut datagram, &mut self.recv_pool);
         Some(datagram.into())
     }
 
     /// The length of the oldest datagram; without one the next is told of.
     pub(super) fn next_datagram(&mut self, protocol: ProtocolId) -> Option<usize> {
-        let lane = self.lanes.get_mut(protocol.index())?;
+        let lane = self.lanes.used_mut(protocol.index())?;
         let len = lane.incoming.as_ref().and_then(|queue| queue.front());
         if len.is_none() {
             lane.datagram_told = false;
@@ -184,7 +184,7 @@ impl Mux {
             return;
         }
         for at in 0..self.lanes.len() {
-            let Some(lane) = self.lanes.get_mut(at) else { return };
+            let Some(lane) = self.lanes.used_mut(at) else { continue };
             if let (Some(queue), Some(entry)) = (&mut lane.outgoing, lane.entry) {
                 let dropped = queue.retain(longest_datagram(entry, bytes), &mut self.send_pool);
                 if queue.is_empty() {

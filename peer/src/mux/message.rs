@@ -95,6 +95,20 @@ impl Lane {
         }
     }
 
+    /// Whether it is as [new](Self::new).
+    pub(super) fn is_unused(&self) -> bool {
+        let Self { normal, urgent, ready, entry: _, failed, outgoing, incoming, dropped, .. } = self;
+        normal.is_none()
+            && urgent.is_none()
+            && ready.is_empty()
+            && failed.is_none()
+            && outgoing.is_none()
+            && incoming.is_none()
+            && *dropped == [0; 2]
+            && !self.message_told
+            && !self.datagram_told
+    }
+
     #[inline]
     pub(super) fn channel(&self, urgency: Urgency) -> &Channel {
         let channel = match urgency {

@@ -19,6 +19,7 @@ mod datagram;
 mod error;
 mod event;
 mod flow;
+mod lanes;
 mod limits;
 mod message;
 mod pages;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use framing::{Role, StreamId};
+use structs::Rare;
 
 pub use batch::{Batch, Messages, push_message};
 pub use error::{OpenError, ReadError, RegisterError, SendError, WriteError};
@@ -45,10 +47,11 @@ pub use protocol::{Protocol, ProtocolId, Protocols};
 
 use datagram::Queue;
 use flow::{Credit, Window};
-use message::Lane;
+use lanes::Lanes;
 use pages::Pool;
 use protocol::Agreement;
 use scheduler::Scheduler;
+use stream::recv::Purpose;
 use stream::{NONE, Slot, Streams};
 
 /// Whether a frame was taken.
@@ -90,13 +93,13 @@ enum Control {
 #[derive(Debug)]
 pub(crate) struct Mux {
     protocols: Arc<Protocols>,
-    limits: Limits,
+    limits: Arc<Limits>,
     /// What HELLO said, once it came.
     agreement: Option<Agreement>,
     /// What the other side allows. Its `max_streams` follows MAX_STREAMS.
     theirs: framing::Limits,
     /// For each protocol, by its id.
-    lanes: Box<[Lane]>,
+    lanes: Lanes,
     streams: Streams,
     send_pool: Pool,
     recv_pool: Pool,
@@ -117,12 +120,12 @@ pub(crate) struct Mux {
     ranges: usize,
 
     scheduler: Scheduler,
-    control: VecDeque<Control>,
+    control: Rare<VecDeque<Control>>,
     /// MAX_DATA, MAX_STREAMS are to be sent.
     data_queued: bool,
     streams_queued: bool,
     /// Sending halves with something that needs no credit.
-    again: VecDeque<Slot>,
+    again: Rare<VecDeque<Slot>>,
     /// Protocols, a bit for each, that have urgent messages, streams, datagrams to send.
     urgent_ready: u64,
     streams_ready: u64,
@@ -138,7 +141,7 @@ pub(crate) struct Mux {
     stalled: bool,
 
     /// Sending halves whose writers wait for room, and whether room was made.
-    waiting: Vec<Slot>,
+    waiting: Rare<Vec<Slot>>,
     unblock: bool,
     /// A stream could not be opened.
     wants_streams: bool,
@@ -157,32 +160,35 @@ pub(crate) struct Mux {
 
 impl Mux {
     /// A multiplexer for what `protocols` lists, within `limits`.
-    pub(crate) fn new(role: Role, protocols: Arc<Protocols>, limits: Limits, now: Instant) -> Self {
+    pub(crate) fn new(role: Role, protocols: Arc<Protocols>, limits: impl Into<Arc<Limits>>, now: Instant) -> Self {
         let count = protocols.len();
-        let limits = limits.checked(count);
-        let lane = |at| Lane::new(protocols.newest(ProtocolId(at)));
+        let limits = limits.into();
+        let checked = limits.checked(count);
+        let limits = if *limits == checked { limits } else { Arc::new(checked) };
+        let Limits { send_memory, receive_memory, .. } = checked;
+        let entry = |at| protocols.newest(ProtocolId(at));
         Self {
-            lanes: (0..u16::try_from(count).unwrap_or(0)).map(lane).collect(),
+            lanes: Lanes::new((0..u16::try_from(count).unwrap_or(0)).map(entry)),
             scheduler: Scheduler::new(&protocols, now),
             protocols,
             limits,
             agreement: None,
             theirs: framing::Limits::INITIAL,
             streams: Streams::new(role),
-            send_pool: Pool::new(limits.send_memory),
-            recv_pool: Pool::new(limits.receive_memory),
+            send_pool: Pool::new(send_memory),
+            recv_pool: Pool::new(receive_memory),
             credit: Credit::new(framing::Limits::INITIAL.max_data),
             unsent: 0,
             oversized: NONE,
-            window: Window::new(limits.initial_window, limits.window_ceiling(count)),
+            window: Window::new(checked.initial_window, checked.window_ceiling(count)),
             received: 0,
             consumed: 0,
-            max_streams: limits.max_streams(count),
+            max_streams: checked.max_streams(count),
             ranges: 0,
-            control: VecDeque::new(),
+            control: Rare::new(),
             data_queued: false,
             streams_queued: false,
-            again: VecDeque::new(),
+            again: Rare::new(),
             urgent_ready: 0,
             streams_ready: 0,
             datagrams_ready: 0,
@@ -191,7 +197,7 @@ impl Mux {
             unfit_tries: 0,
             strange_datagrams: 0,
             stalled: false,
-            waiting: Vec::new(),
+            waiting: Rare::new(),
             unblock: false,
             wants_streams: false,
             channels_wait: false,
@@ -254,8 +260,10 @@ impl Mux {
         for half in self.streams.recvs.iter_mut() {
             half.data.narrow(&mut self.recv_pool);
         }
+        self.pack();
         self.streams.rest();
-        for lane in &mut self.lanes {
+        for at in 0..self.lanes.len() {
+            let Some(lane) = self.lanes.used_mut(at) else { continue };
             lane.ready.shrink_to_fit();
             for (queue, pool) in [(&mut lane.outgoing, &mut self.send_pool), (&mut lane.incoming, &mut self.recv_pool)]
             {
@@ -264,12 +272,35 @@ impl Mux {
                 }
             }
         }
+        self.lanes.rest();
         self.send_pool.rest();
         self.recv_pool.rest();
-        self.control.shrink_to_fit();
-        self.again.shrink_to_fit();
-        self.waiting.shrink_to_fit();
+        self.control.rest();
+        self.again.rest();
+        self.waiting.rest();
         self.events.shrink_to_fit();
+    }
+
+    /// Gives back the places that streams left beside others.
+    fn pack(&mut self) {
+        let Self { streams, lanes, .. } = self;
+        if self.waiting.is_empty() && self.oversized == NONE {
+            streams.pack_sends(|half, from, to| {
+                let channel = |lanes: &mut Lanes| {
+                    let channel = lanes.used_mut(half.protocol.index())?.used_channel(Urgency::of(half.kind)?)?;
+                    (channel.send == from).then(|| channel.send = to)
+                };
+                channel(lanes);
+            });
+        }
+        streams.pack_recvs(|half, from, to| {
+            let channel = |lanes: &mut Lanes| {
+                let Purpose::Known { protocol, kind } = half.purpose else { return None };
+                let channel = lanes.used_mut(protocol.index())?.used_channel(Urgency::of(kind)?)?;
+                (channel.recv == from).then(|| channel.recv = to)
+            };
+            channel(lanes);
+        });
     }
 
     fn stream_ceiling(&self) -> usize {

@@ -456,9 +456,9 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_kept_where_more_than_one_was_needed() {
-        let (mut pool, mut all) = (Pool::default(), [Pages::EMPTY, Pages::EMPTY]);
-        for (windows, kept) in [(1, 0), (2, 2 * PAGE), (1, PAGE), (1, 0)] {
+    fn pages_are_kept_where_more_than_a_few_were_needed() {
+        let (mut pool, mut all) = (Pool::default(), [const { Pages::EMPTY }; 6]);
+        for (windows, kept) in [(1, 0), (4, 0), (5, 5 * PAGE), (6, 6 * PAGE), (5, 5 * PAGE), (4, 0), (1, 0)] {
             all[..windows].iter_mut().for_each(|pages| pages.append(b"request", &mut pool));
             assert_eq!(pool.used(), windows * PAGE);
             all[..windows].iter_mut().for_each(|pages| pages.advance(pages.end(), &mut pool));

@@ -86,8 +86,8 @@ impl Protocol {
         &self.name
     }
 
-    pub(super) const fn weight_of(&self) -> u32 {
-        self.weight.get() as u32
+    pub(super) const fn weight_of(&self) -> u16 {
+        self.weight.get()
     }
 
     pub(super) const fn cap(&self) -> Option<NonZeroU32> {

@@ -23,8 +23,9 @@ impl Mux {
         self.theirs = hello.limits();
         self.theirs.max_streams = self.theirs.max_streams.max(known.max_streams);
         self.credit.raise(self.theirs.max_data);
-        for (at, lane) in self.lanes.iter_mut().enumerate() {
-            lane.entry = agreement.best(&self.protocols, ProtocolId(at as u16));
+        for at in 0..self.lanes.len() {
+            self.lanes.set_entry(at, agreement.best(&self.protocols, ProtocolId(at as u16)));
+            let Some(lane) = self.lanes.used_mut(at) else { continue };
             if lane.entry.is_none() {
                 for (queue, pool) in
                     [(&mut lane.outgoing, &mut self.send_pool), (&mut lane.incoming, &mut self.recv_pool)]

@@ -10,11 +10,13 @@ use std::time::Instant;
 use structs::TokenBucket;
 
 use super::limits::{ROUND, URGENT_BURST};
-use super::protocol::{ProtocolId, Protocols};
+use super::protocol::{Protocol, ProtocolId, Protocols};
 
 #[derive(Debug)]
 pub(super) struct Scheduler {
     shares: Box<[Share]>,
+    /// Of those that have one, by protocol: few.
+    caps: Box<[(u8, Cap)]>,
     /// Whose turn it is, or was.
     turn: u32,
     /// Those that took part when a turn was last given, and the sum of their weights.
@@ -29,10 +31,9 @@ pub(super) struct Scheduler {
 
 #[derive(Debug)]
 struct Share {
-    weight: u32,
     /// What it may still send in its turn; what it overdrew if negative.
     deficit: i32,
-    cap: Option<Box<Cap>>,
+    weight: u16,
 }
 
 #[derive(Debug)]
@@ -55,16 +56,15 @@ pub(super) struct Turn {
 
 impl Scheduler {
     pub(super) fn new(protocols: &Protocols, now: Instant) -> Self {
-        let share = |at: usize| {
-            let protocol = protocols.get(ProtocolId(u16::try_from(at).unwrap_or(u16::MAX)))?;
-            let cap = protocol.cap().map(|rate| {
-                let burst = (rate.get() / 10).max(2 * URGENT_BURST);
-                Box::new(Cap { bucket: TokenBucket::new(rate.get(), burst, now), burst, owed: 0 })
-            });
-            Some(Share { weight: protocol.weight_of(), deficit: 0, cap })
+        let each = || (0..=u8::MAX).map_while(|at| Some((at, protocols.get(ProtocolId(at.into()))?)));
+        let cap = |(at, protocol): (u8, &Protocol)| {
+            let rate = protocol.cap()?.get();
+            let burst = (rate / 10).max(2 * URGENT_BURST);
+            Some((at, Cap { bucket: TokenBucket::new(rate, burst, now), burst, owed: 0 }))
         };
         Self {
-            shares: (0..protocols.len()).filter_map(share).collect(),
+            shares: each().map(|(_, protocol)| Share { deficit: 0, weight: protocol.weight_of() }).collect(),
+            caps: each().filter_map(cap).collect(),
             turn: 0,
             active: 0,
             weights: 0,
@@ -137,7 +137,7 @@ impl Scheduler {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         // Debts are forgotten beyond some rounds: otherwise what was lost on a bad path would have to be paid for long afterwards.
         share.deficit = share.deficit.saturating_sub_unsigned(bytes).max(-(2 * ROUND as i32));
-        if let Some(cap) = &mut share.cap {
+        if let Some(cap) = self.cap(at) {
             cap.owed += u64::from(bytes);
             cap.pay(now);
         }
@@ -146,7 +146,7 @@ impl Scheduler {
     /// How much of `wanted` bytes the cap of a protocol allows now; at least `least`, which cannot be cut, or nothing. Then the
     /// protocol is passed over until it may go on.
     pub(super) fn capped(&mut self, at: usize, wanted: usize, least: usize, now: Instant) -> usize {
-        let Some(cap) = self.shares.get_mut(at).and_then(|share| share.cap.as_deref_mut()) else { return wanted };
+        let Some(cap) = self.cap(at) else { return wanted };
         cap.pay(now);
         let free = if cap.owed == 0 { cap.bucket.available(now) } else { 0 };
         let least = u32::try_from(least).unwrap_or(u32::MAX).clamp(1, cap.burst);
@@ -160,6 +160,11 @@ impl Scheduler {
             self.wake = Some(self.wake.map_or(ready, |wake| wake.min(ready)));
         }
         0
+    }
+
+    #[inline]
+    fn cap(&mut self, at: usize) -> Option<&mut Cap> {
+        self.caps.iter_mut().find(|(of, _)| usize::from(*of) == at).map(|(_, cap)| cap)
     }
 
     /// How many urgent bytes may leave now, if others wait or not.

@@ -81,7 +81,7 @@ impl Mux {
     }
 
     /// What streams and messages may take of the memory for sending.
-    const fn send_ceiling(&self) -> usize {
+    fn send_ceiling(&self) -> usize {
         self.limits.send_memory - self.limits.datagram_memory - Pool::slack(self.limits.send_memory)
     }
 
@@ -340,13 +340,16 @@ impl Mux {
             self.on_read(slot, due, prefix + len);
             return Some(len);
         }
-        self.lanes.get_mut(protocol.index())?.message_told = false;
+        self.lanes.used_mut(protocol.index())?.message_told = false;
         None
     }
 
     /// Datagrams were dropped: an event says how many until it is polled.
     pub(super) fn count_dropped(&mut self, protocol: ProtocolId, direction: Direction, count: u64) {
-        let Some(lane) = self.lanes.get_mut(protocol.index()).filter(|_| count > 0) else { return };
+        if count == 0 {
+            return;
+        }
+        let Some(lane) = self.lanes.get_mut(protocol.index()) else { return };
         let [sent, received] = &mut lane.dropped;
         let dropped = if direction == Direction::Sent { sent } else { received };
         let tell = *dropped == 0;
@@ -507,7 +510,7 @@ impl Mux {
         }
         for at in 0..self.lanes.len() {
             for urgency in Urgency::BOTH {
-                let Some(lane) = self.lanes.get_mut(at) else { return };
+                let Some(lane) = self.lanes.used_mut(at) else { continue };
                 if lane.used_channel(urgency).is_some_and(|channel| std::mem::take(&mut channel.waiting)) {
                     self.push(Event::SendReady { protocol: ProtocolId(at as u16), urgency });
                 }
@@ -518,7 +521,7 @@ impl Mux {
     /// Tells those that wait for room and have it now.
     fn wake_blocked(&mut self) {
         self.unblock = false;
-        let waiting = std::mem::take(&mut self.waiting);
+        let waiting = self.waiting.take();
         for slot in waiting {
             let Some(half) = self.streams.sends.get(slot) else { continue };
             let (held, wanted, given_up) = (half.data.len(), half.wanted as usize, half.has_given_up());

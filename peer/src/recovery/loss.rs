@@ -58,7 +58,7 @@ pub(super) fn detect(
         report(record, &mut out.lost);
         counts.lost += 1;
         let timely = path.resumed_at.is_none_or(|resumed| record.sent_at >= resumed) && seq >= path.epoch;
-        path.run.on_lost(seq, eliciting && timely, record.sent_at);
+        path.on_lost(seq, eliciting && timely, record.sent_at);
         if record.has(MARKED) && seq >= path.epoch {
             path.ecn.on_lost();
         }
@@ -85,9 +85,9 @@ pub(super) fn detect(
         path.congestion.on_mtu(path.mtu.current());
         out.paths.push(PathChange::BlackHole(slot));
     }
-    let persistent = path.run.span() > path.rtt.pto(max_ack_delay) * PERSISTENT;
+    let persistent = path.run_span() > path.rtt.pto(max_ack_delay) * PERSISTENT;
     if persistent {
-        path.run.end();
+        path.end_run();
         path.rtt.forget_min();
         out.paths.push(PathChange::PersistentCongestion(slot));
     }

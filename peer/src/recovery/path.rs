@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use structs::{Blank, Rare};
+
 use super::PathStart;
 use super::reorder::Reordering;
-use crate::congestion::{Algorithm, Congestion};
+use super::ring::{ELICITING, MARKED, Record};
+use crate::congestion::{Algorithm, Congestion, Summary};
 use crate::ecn::PathEcn;
 use crate::mtu::{BASE, MtuSearch};
 use crate::rtt::Rtt;
@@ -45,24 +48,22 @@ pub(super) struct Path {
     pub(super) timer_from: Instant,
     /// Packets sent before say nothing about time.
     pub(super) resumed_at: Option<Instant>,
-    pub(super) run: Run,
-    pub(super) round: Round,
+    /// Losses count for a run from this packet on: the first that left after a round trip was measured.
+    counts_from: u64,
+    run: Rare<Run>,
 }
 
 /// A run of lost packets without one acknowledged in between (RFC 9002 7.6.2).
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Run {
+struct Run {
     first: Option<Instant>,
     last: Option<Instant>,
     next_seq: u64,
-    /// Packets sent before the first round-trip sample do not count.
-    sampled_at: Option<Instant>,
 }
 
 /// What the ACK frame at hand brings for this path.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Round {
-    pub(super) touched: bool,
     pub(super) eliciting: bool,
     pub(super) marked: u64,
     /// The newest packet acknowledged: its number in the session, its number on the path, and when it left.
@@ -89,8 +90,8 @@ impl Path {
             probes: 0,
             timer_from: now,
             resumed_at: None,
-            run: Run { sampled_at: start.rtt.map(|_| now), ..Run::default() },
-            round: Round::default(),
+            counts_from: if start.rtt.is_some() { 0 } else { u64::MAX },
+            run: Rare::new(),
         }
     }
 
@@ -107,7 +108,8 @@ impl Path {
         self.timeouts = 0;
         self.probes = 0;
         self.timer_from = now;
-        self.run = Run { sampled_at: start.rtt.map(|_| now), ..Run::default() };
+        self.counts_from = if start.rtt.is_some() { self.next_seq } else { u64::MAX };
+        self.run = Rare::new();
     }
 
     /// Time may have jumped: no packet is held to have been on its way since before.
@@ -116,7 +118,50 @@ impl Path {
         self.timer_from = now;
         self.timeouts = 0;
         self.loss_time = None;
-        self.run.end();
+        self.end_run();
+    }
+
+    /// A round trip was measured.
+    pub(super) const fn on_sample(&mut self) {
+        if self.counts_from == u64::MAX {
+            self.counts_from = self.next_seq;
+        }
+    }
+
+    /// A packet was lost, which was sent by an awake machine on the path that this still is, and wanted an acknowledgement,
+    /// if it `counts`.
+    pub(super) fn on_lost(&mut self, seq: u64, counts: bool, sent_at: Instant) {
+        let counts = counts && seq >= self.counts_from;
+        self.run.on_lost(seq, counts, sent_at);
+    }
+
+    /// How long nothing but losses came.
+    pub(super) fn run_span(&self) -> Duration {
+        self.run.span()
+    }
+
+    /// Something arrived.
+    pub(super) fn end_run(&mut self) {
+        if self.run.first.is_some() {
+            self.run.end();
+        }
+    }
+
+    /// What the model is told at the end of a round.
+    pub(super) fn summary(&self, latest_rtt: Option<Duration>, newly_ce: u64, persistent: bool) -> Summary {
+        Summary {
+            in_flight: self.in_flight,
+            latest_rtt,
+            smoothed_rtt: self.rtt.smoothed(),
+            min_rtt: self.rtt.min(),
+            newly_ce,
+            persistent,
+        }
+    }
+
+    /// Nothing is under way.
+    pub(super) fn rest(&mut self) {
+        self.run.rest();
     }
 
     /// When a packet counts as sent.
@@ -141,44 +186,47 @@ impl Path {
 }
 
 impl Run {
-    /// A round-trip sample was taken.
-    pub(super) fn on_sample(&mut self, now: Instant) {
-        self.sampled_at.get_or_insert(now);
-    }
-
-    /// A packet was lost; in ascending order. `counts` says that it had to be acknowledged.
-    pub(super) fn on_lost(&mut self, seq: u64, counts: bool, sent_at: Instant) {
+    /// A packet was lost; in ascending order.
+    fn on_lost(&mut self, seq: u64, counts: bool, sent_at: Instant) {
         if seq != self.next_seq {
             self.end();
         }
         self.next_seq = seq + 1;
-        if counts && self.sampled_at.is_some_and(|sampled| sampled <= sent_at) {
+        if counts {
             self.first.get_or_insert(sent_at);
             self.last = Some(sent_at);
         }
     }
 
     /// How much time of sending was lost altogether.
-    pub(super) fn span(&self) -> Duration {
+    fn span(&self) -> Duration {
         match (self.first, self.last) {
             (Some(first), Some(last)) => last.saturating_duration_since(first),
             _ => Duration::ZERO,
         }
     }
 
-    pub(super) fn end(&mut self) {
+    fn end(&mut self) {
         (self.first, self.last) = (None, None);
+    }
+}
+
+impl Blank for Run {
+    const BLANK: &'static Self = &Self { first: None, last: None, next_seq: 0 };
+
+    fn is_blank(&self) -> bool {
+        self.first.is_none()
     }
 }
 
 impl Round {
     /// A packet was newly acknowledged.
-    pub(super) fn add(&mut self, number: u64, seq: u64, sent_at: Instant, eliciting: bool, marked: bool) {
-        self.touched = true;
-        self.eliciting |= eliciting;
-        self.marked += u64::from(marked);
+    #[inline]
+    pub(super) fn add(&mut self, number: u64, record: &Record) {
+        self.eliciting |= record.has(ELICITING);
+        self.marked += u64::from(record.has(MARKED));
         if self.newest.is_none_or(|(newest, ..)| number > newest) {
-            self.newest = Some((number, seq, sent_at));
+            self.newest = Some((number, record.seq, record.sent_at));
         }
     }
 }

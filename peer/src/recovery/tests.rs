@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use crypto::Seed;
-use framing::{EcnCounts, Frame, Frames, PacketWriter, Role, StreamId};
+use framing::{Ack, EcnCounts, Frame, Frames, PacketWriter, Role, StreamId};
 
 use super::*;
+use crate::Violation;
 use crate::sent::SentFrames;
 
 /// The moment from which tests count.

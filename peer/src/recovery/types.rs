@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::MAX_PATHS;
+use super::path::Round;
 use crate::sent::{Sent, SentFrames};
 
 /// The number of a path within its session, below [`MAX_PATHS`](super::MAX_PATHS).
@@ -53,9 +55,17 @@ pub(crate) struct Outcome {
     pub(crate) newest: Option<u64>,
     /// What changed about paths.
     pub(crate) paths: SmallVec<[PathChange; 2]>,
+    /// What the ACK frame that is being taken in acknowledges of each path; nothing between two frames.
+    pub(super) rounds: [Round; MAX_PATHS],
 }
 
 impl Outcome {
+    /// That of a path; slots lie within the bound.
+    #[inline]
+    pub(super) const fn round(&mut self, slot: usize) -> &mut Round {
+        &mut self.rounds[slot % MAX_PATHS]
+    }
+
     /// Empties it.
     pub(crate) fn clear(&mut self) {
         self.acked.clear();

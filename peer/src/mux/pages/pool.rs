@@ -7,6 +7,9 @@ use super::{MAX_WIDE, PAGE, Page, WIDE};
 /// Bytes of free pages of either width that are kept while none is in use.
 pub(super) const MAX_IDLE: usize = 256 << 10;
 
+/// Who never uses more narrow pages together is one of many that say little: it allocates them each time, and holds none between.
+const FEW: u32 = 4;
+
 /// With less memory than this all pages are narrow.
 pub(super) const MIN_WIDE_MEMORY: usize = 1 << 20;
 
@@ -50,7 +53,7 @@ impl Stack {
         self.free.pop()
     }
 
-    /// Keeps it, if more than `few` were in use together: who uses few is one of many, and allocates each time.
+    /// Keeps it, if more than `few` were in use together.
     fn give(&mut self, page: Page, few: u32) {
         self.used = self.used.saturating_sub(1);
         if self.peak > few || !self.free.is_empty() {
@@ -59,8 +62,9 @@ impl Stack {
     }
 
     /// Nothing is in use: what comes next will want about as much as what is over now.
-    fn relax(&mut self, max: usize) {
-        let keep = (std::mem::take(&mut self.peak) as usize).min(max);
+    fn relax(&mut self, few: u32, max: usize) {
+        let peak = std::mem::take(&mut self.peak);
+        let keep = if peak > few { (peak as usize).min(max) } else { 0 };
         if self.free.len() > keep {
             self.free.truncate(keep);
             self.free.shrink_to(keep);
@@ -108,12 +112,12 @@ impl Pool {
             self.busy.get_or_insert_default().wide.give(page, 0);
         } else {
             self.used = self.used.saturating_sub(1);
-            self.narrow.give(page, 1);
+            self.narrow.give(page, FEW);
         }
         if self.narrow.used == 0 && self.busy.as_ref().is_none_or(|busy| busy.wide.used == 0) {
-            self.narrow.relax(MAX_IDLE / PAGE);
+            self.narrow.relax(FEW, MAX_IDLE / PAGE);
             if let Some(busy) = &mut self.busy {
-                busy.wide.relax(MAX_IDLE / WIDE);
+                busy.wide.relax(0, MAX_IDLE / WIDE);
             }
         }
     }

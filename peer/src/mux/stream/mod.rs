@@ -72,6 +72,23 @@ impl<T> Slab<T> {
         self.free.shrink_to_fit();
     }
 
+    /// Puts what is there side by side, and says of each where it was and where it is now.
+    fn pack(&mut self, mut moved: impl FnMut(&T, Slot, Slot)) {
+        let old = std::mem::take(&mut self.items);
+        self.items.reserve_exact(old.iter().flatten().count());
+        self.free = Vec::new();
+        for (was, item) in (0..).zip(old).filter_map(|(was, item)| Some((was, item?))) {
+            moved(&item, was, Slot::try_from(self.items.len()).unwrap_or(NONE));
+            self.items.push(Some(item));
+        }
+    }
+
+    /// Places that nothing is in.
+    #[cfg(test)]
+    pub(super) fn gaps(&self) -> usize {
+        self.items.iter().filter(|item| item.is_none()).count()
+    }
+
     #[inline]
     pub(super) fn get(&self, slot: Slot) -> Option<&T> {
         self.items.get(usize::from(slot))?.as_ref()
@@ -149,6 +166,37 @@ impl Streams {
         self.recvs.shrink_to_fit();
         self.sends.items.iter_mut().flatten().for_each(SendHalf::rest);
         self.recvs.items.iter_mut().flatten().for_each(RecvHalf::rest);
+    }
+
+    /// Gives back the places of sending halves that ended beside others, and says which went where. Not while something is
+    /// under way: what was sent is known by its place.
+    pub(super) fn pack_sends(&mut self, mut moved: impl FnMut(&SendHalf, Slot, Slot)) {
+        let Self { role, ours, theirs, sends, .. } = self;
+        if sends.free.is_empty() || !sends.iter().all(SendHalf::is_settled) {
+            return;
+        }
+        sends.pack(|half, from, to| {
+            let rows = if half.id.opener() == *role { &mut *ours } else { &mut *theirs };
+            if let Some(row) = rows.get_mut(half.id.index()) {
+                row.send = to;
+            }
+            moved(half, from, to);
+        });
+    }
+
+    /// The same of receiving halves.
+    pub(super) fn pack_recvs(&mut self, mut moved: impl FnMut(&RecvHalf, Slot, Slot)) {
+        let Self { role, ours, theirs, recvs, .. } = self;
+        if recvs.free.is_empty() {
+            return;
+        }
+        recvs.pack(|half, from, to| {
+            let rows = if half.id.opener() == *role { &mut *ours } else { &mut *theirs };
+            if let Some(row) = rows.get_mut(half.id.index()) {
+                row.recv = to;
+            }
+            moved(half, from, to);
+        });
     }
 
     fn rows(&self, id: StreamId) -> &SequenceMap<Row> {

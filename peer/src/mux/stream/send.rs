@@ -114,6 +114,17 @@ impl SendHalf {
         self.lost.shrink_to_fit();
     }
 
+    /// Whether nothing of it is under way, nor waits to be.
+    pub(in crate::mux) fn is_settled(&self) -> bool {
+        let told = |told: Told| matches!(told, Told::No | Told::Acked);
+        self.data.is_empty()
+            && !self.ready
+            && !self.resending
+            && told(self.opened)
+            && told(self.fin)
+            && told(self.reset)
+    }
+
     /// The place in our list that the other side was told.
     pub(in crate::mux) const fn entry(&self) -> Option<u64> {
         match self.open {

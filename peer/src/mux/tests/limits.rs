@@ -316,8 +316,8 @@ fn an_idle_multiplexer_is_small() {
     let now = start();
     let list = protocols(&[("a", 1), ("b", 1), ("c", 1)]);
     let idle = mux(Role::Dialler, &list, now);
-    let heap = idle.lanes.len() * size_of::<Lane>() + 3 * 24;
-    assert!(heap <= 1024, "{heap} bytes beside {}", size_of::<Mux>());
+    let heap = idle.lanes.len() * 16 + 3 * 24;
+    assert!(heap <= 256, "{heap} bytes beside {}", size_of::<Mux>());
     assert_eq!(idle.held_bytes(), 0);
     assert!(!idle.has_output(now) && idle.deadline().is_none());
     // And after some use: the halves of the streams, which are reused.

@@ -6,6 +6,7 @@ mod delivery;
 mod fairness;
 mod hostile;
 mod limits;
+mod rest;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -215,6 +216,11 @@ impl Net {
                     sent.iter().for_each(|frame| self.sides[from].on_lost(frame));
                 }
             }
+        }
+        if self.random.chance(2) {
+            // It changes nothing, whenever that happens.
+            let side = self.random.below(2) as usize;
+            self.sides[side].rest();
         }
         for from in 0..2 {
             self.sides[from].set_rtt(MS * (2 * self.path.latency) as u32);

@@ -46,7 +46,7 @@ fn the_cost_of_a_packet() {
                     let high = acked + BATCH - 1;
                     let mut set = structs::RangeSet::new();
                     set.insert(acked.saturating_sub(2000)..high + 1);
-                    for gap in &s.recovery.skipped {
+                    for gap in s.recovery.skipped.iter() {
                         set.remove(*gap..gap + 1);
                     }
                     let ranges: Vec<_> = set.iter().rev().map(|range| range.start..=range.end - 1).collect();

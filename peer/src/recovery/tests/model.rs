@@ -45,8 +45,9 @@ fn random_histories_agree_with_a_model() {
             s.out.clear();
             let mut acked_now = Vec::new();
             let mut removed = None;
-            let thresholds =
-                s.recovery.paths.each_ref().map(|path| path.as_ref().map_or(0, |path| path.reordering.packets()));
+            let thresholds: [u64; MAX_PATHS] = std::array::from_fn(|slot| {
+                s.recovery.paths.get(slot).and_then(Option::as_ref).map_or(0, |path| path.reordering.packets())
+            });
             match rng.below(100) {
                 0..45 => {
                     let path = PathSlot(u8::try_from(rng.below(3)).unwrap());

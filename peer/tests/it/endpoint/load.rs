@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crypto::handshake::{InitPayload, Initiator, NetworkId, VERSIONS};
 use crypto::{Identity, Seed};
-use peer::{Config, Endpoint, SubnetLimits, Target};
+use peer::mux::{Protocol, Protocols, Urgency};
+use peer::{Config, Endpoint, Peer, SubnetLimits, Target};
 use sim::pair::Side;
 use sim::{Addresses, World};
 use structs::{Path, Rejected};
@@ -148,14 +149,25 @@ fn one_address_and_one_network_have_their_share_of_half_open_handshakes() {
 
 #[test]
 fn of_many_new_sessions_few_keep_what_they_needed_to_begin() {
-    let config = || Config::default().subnet_limits(SubnetLimits::Off);
+    let mut protocols = Protocols::new();
+    let protocol = protocols.register(Protocol::new("chat", 1)).unwrap();
+    let config = || Config::default().protocols(protocols.clone()).subnet_limits(SubnetLimits::Off);
     let mut world = World::<Endpoint>::new(Seed::fixed(5)).link(delayed(ms(1))).addresses(Addresses::Public);
     let bob = world.add(|birth| endpoint("bob", config(), 1, birth.now));
+    let mut guests = Vec::new();
     for number in 0..200 {
         let name = format!("guest {number}");
         let guest = world.add(|birth| endpoint(&name, config(), number, birth.now));
         let path = Path::udp(world.addr(guest).unwrap(), world.addr(bob).unwrap());
-        world.with(guest, |guest, now| guest.dial(Target::Known(id("bob")), path, now)).unwrap().unwrap();
+        let dialled = world.with(guest, |guest, now| guest.dial(Target::Known(id("bob")), path, now)).unwrap().unwrap();
+        guests.push((guest, dialled));
+        // Each says something when it has rested already, and once more.
+        for before in [60, 120] {
+            if let Some(&(guest, handle)) = guests.len().checked_sub(before).and_then(|at| guests.get(at)) {
+                let send = |peer: &mut Peer, _| peer.send(protocol, b"hello", Urgency::Normal);
+                world.with(guest, |guest, now| guest.with(handle, now, send)).unwrap().unwrap().unwrap();
+            }
+        }
         world.run_for(ms(5));
         let awake = world.get(bob).unwrap().stats().awake;
         assert!(awake < 64, "{awake} of {number}");
