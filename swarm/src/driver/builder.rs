@@ -510,7 +510,6 @@ impl Builder {
         let (strategies, of_strategies) = source::plan(self.strategies);
         let reports = sources.reports().into_iter().chain([of_table]).chain(of_strategies).collect();
         let (outward, of_outside) = watch::channel(Outward::default());
-        #[cfg_attr(not(feature = "portmap"), expect(unused_mut, reason = "nothing is added"))]
         let mut shared = Shared::new(id, bound, commands, ended, reports, of_outside, seed.fork("handles").rng());
         #[cfg(feature = "portmap")]
         let mapper = {
@@ -528,7 +527,6 @@ impl Builder {
         }
         node.bootstrap_with(&contacts, epoch.instant);
         let lan = self.lan.unwrap_or(self.preset != Preset::Server) && (transports.is_empty() || !sockets.is_empty());
-        #[cfg_attr(not(feature = "portmap"), expect(unused_mut, reason = "nothing is added"))]
         let mut driver = Driver::new(
             node,
             (sockets, listeners, transports),

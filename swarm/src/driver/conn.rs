@@ -7,7 +7,7 @@
 #![expect(clippy::disallowed_types, reason = "the locks of outboxes: see above")]
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -108,8 +108,8 @@ pub(crate) struct Conn {
     state: Mutex<State>,
     /// Told when there is room for messages or datagrams again.
     room: Notify,
-    /// One permit per request that may be under way.
-    pub(crate) calls: Arc<Semaphore>,
+    /// One permit per request that may be under way; there with the first, since most peers are asked nothing.
+    calls: OnceLock<Arc<Semaphore>>,
 }
 
 impl fmt::Debug for Conn {
@@ -132,14 +132,14 @@ struct State {
     messages: Vec<u8>,
     datagrams: Vec<u8>,
     /// The longest datagram that the session can ever carry, once that is known, or that its path carried last.
-    max_datagram: Option<usize>,
+    max_datagram: Option<u32>,
     /// The longest message that the peer takes, once it has said so.
-    their_max: Option<usize>,
+    their_max: Option<u32>,
     tasks: Vec<Task>,
 
     /// Somebody reads the messages of this peer by himself.
-    inbox: Option<Inbox>,
-    datagram_inbox: Option<Inbox>,
+    inbox: Option<Box<Inbox>>,
+    datagram_inbox: Option<Box<Inbox>>,
     datagrams_dropped: u64,
 }
 
@@ -179,15 +179,7 @@ pub(crate) enum Task {
 
 impl Conn {
     pub(crate) fn new(peer: PeerId, session: Handle, max_message: usize, ready: Arc<Ready>) -> Self {
-        Self {
-            peer,
-            session,
-            max_message,
-            ready,
-            state: Mutex::default(),
-            room: Notify::new(),
-            calls: Arc::new(Semaphore::new(CALLS)),
-        }
+        Self { peer, session, max_message, ready, state: Mutex::default(), room: Notify::new(), calls: OnceLock::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -218,6 +210,11 @@ impl Conn {
 
     // ---- the side of the handles ----
 
+    /// What bounds the requests that are under way. It is closed with the session, for those who wait.
+    pub(crate) fn calls(&self) -> Arc<Semaphore> {
+        Arc::clone(self.calls.get_or_init(|| Arc::new(Semaphore::new(CALLS))))
+    }
+
     /// Puts a message into the outbox, if there is room.
     pub(crate) fn try_send(self: &Arc<Self>, message: &[u8]) -> Result<(), SendError> {
         let mut state = self.state();
@@ -227,7 +224,7 @@ impl Conn {
         if state.refused {
             return Err(SendError::Refused { peer: self.peer });
         }
-        let max = state.their_max.map_or(self.max_message, |max| max.min(self.max_message));
+        let max = state.their_max.map_or(self.max_message, |max| self.max_message.min(max as usize));
         if message.len() > max {
             return Err(SendError::TooLarge { len: message.len(), max });
         }
@@ -253,7 +250,7 @@ impl Conn {
             return Err(self.gone(gone));
         }
         // Until it is known better: what UDP carries.
-        let max = state.max_datagram.unwrap_or(TransmitBuf::MAX_BATCH);
+        let max = state.max_datagram.map_or(TransmitBuf::MAX_BATCH, |max| max as usize);
         if datagram.len() > max {
             return Err(SendError::TooLarge { len: datagram.len(), max });
         }
@@ -309,7 +306,7 @@ impl Conn {
         if state.inbox.is_some() {
             return false;
         }
-        state.inbox = Some(Inbox { starved: true, ..Inbox::default() });
+        state.inbox = Some(Box::new(Inbox { starved: true, ..Inbox::default() }));
         self.tell(state);
         true
     }
@@ -327,7 +324,7 @@ impl Conn {
         if state.datagram_inbox.is_some() {
             return false;
         }
-        state.datagram_inbox = Some(Inbox::default());
+        state.datagram_inbox = Some(Box::default());
         state.tasks.push(Task::Datagrams);
         self.tell(state);
         true
@@ -445,7 +442,7 @@ impl Conn {
 
     /// Remembers what the session said of the length of datagrams.
     pub(crate) fn set_max_datagram(&self, max: usize) {
-        self.state().max_datagram = Some(max);
+        self.state().max_datagram = Some(u32::try_from(max).unwrap_or(u32::MAX));
     }
 
     /// Takes no more messages, because the other side does not.
@@ -462,7 +459,7 @@ impl Conn {
 
     /// Remembers what the peer said of the length of messages.
     pub(crate) fn set_max_message(&self, max: usize) {
-        self.state().their_max = Some(max);
+        self.state().their_max = Some(u32::try_from(max).unwrap_or(u32::MAX));
     }
 
     /// Takes nothing more. What was accepted stays.
@@ -488,7 +485,9 @@ impl Conn {
         }
         drop(state);
         self.room.notify_waiters();
-        self.calls.close();
+        if let Some(calls) = self.calls.get() {
+            calls.close();
+        }
         tasks
     }
 

@@ -62,6 +62,11 @@ pub(crate) const BODIES_BYTES: usize = 16 << 20;
 /// The same, of those of all peers above 64 KiB: beyond it a peer of whom nothing else is held may still have one.
 pub(crate) const ALL_BODIES_BYTES: usize = 256 << 20;
 
+/// New sessions that keep what their first visits needed until the house is kept. Of more, those that were visited longest ago
+/// give it back, so many in a turn: more than come.
+pub(crate) const NEW_SESSIONS: usize = 32;
+pub(crate) const NEW_PER_TURN: usize = 4;
+
 /// How often [`INTERFACES_EVERY`] may pass over a stream that has not said what for. Then it is closed, with a reason: after 10 to
 /// 15 s.
 pub(crate) const UNNAMED_SWEEPS: u8 = 3;

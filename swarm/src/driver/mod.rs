@@ -192,7 +192,7 @@ pub struct Driver {
     /// Sessions with messages that nobody has taken.
     unread: BTreeSet<Handle>,
     /// Sessions that were visited since their memory was looked at.
-    used: Vec<Handle>,
+    used: VecDeque<Handle>,
     /// No request has to be given up before.
     due: Option<Instant>,
     scratch: Vec<u8>,
@@ -272,7 +272,7 @@ impl Driver {
             waiting: Vec::new(),
             unfinished: Vec::new(),
             unread: BTreeSet::new(),
-            used: Vec::new(),
+            used: VecDeque::new(),
             due: None,
             scratch: Vec::new(),
             topics: BTreeMap::new(),

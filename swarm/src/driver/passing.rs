@@ -47,7 +47,7 @@ impl Driver {
                 self.unread.remove(&handle);
                 continue;
             };
-            let from = session.connection.peer;
+            let from = session.conn.peer;
             loop {
                 if self.is_stalled(now) {
                     self.paused = true;

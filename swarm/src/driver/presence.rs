@@ -11,7 +11,6 @@ use super::Driver;
 use super::conn::{Conn, Gone};
 use super::events::{Message, SwarmEvent};
 use super::session::Session;
-use super::shared::Last;
 use crate::clock;
 use crate::node::Event;
 use crate::{DisconnectReason, PeerId, Security, TopicId};
@@ -21,9 +20,8 @@ impl Driver {
     #[cfg(feature = "cache")]
     pub(super) fn note(&self, handle: Handle, begun: bool) {
         if let (Some(keeper), Some(session)) = (&self.keeper, self.sessions.get(&handle)) {
-            let connection = &session.connection;
             let addr = self.node.address_of(handle);
-            keeper.seen(super::source::Seen { peer: connection.peer, addr, begun });
+            keeper.seen(super::source::Seen { peer: session.conn.peer, addr, begun });
         }
     }
 
@@ -47,8 +45,8 @@ impl Driver {
                 if again {
                     self.left(connection.peer, DisconnectReason::Replaced);
                 }
-                self.roster.insert(Arc::clone(&conn), connection);
-                self.sessions.insert(session, Box::new(Session::new(conn, connection)));
+                self.roster.insert(Arc::clone(&conn), connection.addr);
+                self.sessions.insert(session, Box::new(Session::new(conn, connection.addr)));
                 self.reached(session);
                 let event = self.roster.connected(&connection.peer);
                 self.pass(event);
@@ -58,10 +56,10 @@ impl Driver {
             }
             Event::Moved { session, path } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
-                    session.connection.addr = path.remote;
-                    let peer = session.connection.peer;
+                    session.addr = path.remote;
+                    let peer = session.conn.peer;
                     if let Some(present) = self.roster.get_mut(&peer) {
-                        present.connection.addr = path.remote;
+                        present.addr = path.remote;
                     }
                     self.pass(Some(SwarmEvent::Moved { peer, addr: path.remote }));
                 }
@@ -85,7 +83,7 @@ impl Driver {
             #[cfg(feature = "v12")]
             Event::V12Key { session, key } => {
                 // It proves nothing: acted on by the other wire only where its peer is at the address of this one.
-                let session = self.sessions.get(&session).map(|session| session.connection.addr.ip());
+                let session = self.sessions.get(&session).map(|session| session.addr.ip());
                 if let (Some(legacy), Some(ip)) = (&self.legacy, session) {
                     legacy.forbid(PeerId::from_bytes(key), ip);
                 }
@@ -122,12 +120,11 @@ impl Driver {
     fn reached(&mut self, handle: Handle) {
         let relay = self.node.relay_of(handle);
         if let Some(session) = self.sessions.get_mut(&handle) {
-            let addr = session.connection.addr;
-            session.last = relay.map_or(Last::At(addr), |relay| Last::Behind(relay, addr));
+            session.relay = relay.map(Box::new);
         }
         let path = self.node.path(handle).filter(|path| matches!(path.link, Link::Udp | Link::Custom(_)));
         if let (Some(path), Some(session)) = (path, self.sessions.get(&handle)) {
-            self.shared.with_book(|book| book.reached(&session.connection.peer, path.remote));
+            self.shared.with_book(|book| book.reached(&session.conn.peer, path.remote));
         }
     }
 
@@ -140,7 +137,7 @@ impl Driver {
         let pending = session.pending();
         self.unsent += pending;
         self.dropped += pending + session.dropped;
-        self.shared.disconnect(&session.conn, session.last);
+        self.shared.disconnect(&session.conn, session.last());
         let failed = session.unanswered();
         session.end(if self.shared.is_closed() { Gone::Closed } else { Gone::Disconnected });
         self.pass_failed(handle, peer, failed);

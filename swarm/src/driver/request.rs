@@ -89,9 +89,9 @@ impl Request {
             None => shared.connect_again(self.call.peer).await?,
         };
         // Bounds what waits for this peer; closed with the session.
-        let permit = match Arc::clone(&conn.calls).try_acquire_owned() {
+        let permit = match conn.calls().try_acquire_owned() {
             Ok(permit) => permit,
-            Err(_) => Arc::clone(&conn.calls).acquire_owned().await.or(Err(RequestError::Disconnected))?,
+            Err(_) => conn.calls().acquire_owned().await.or(Err(RequestError::Disconnected))?,
         };
         self.push(&conn, permit).map_err(request_error)?;
         std::future::poll_fn(|cx| self.call.poll(cx)).await
@@ -105,7 +105,7 @@ impl Request {
     /// The same without waiting, where there is a session and room in it.
     fn try_push(&self) -> Option<()> {
         let conn = self.conn.as_ref()?;
-        let permit = Arc::clone(&conn.calls).try_acquire_owned().ok()?;
+        let permit = conn.calls().try_acquire_owned().ok()?;
         self.push(conn, permit).ok()
     }
 }

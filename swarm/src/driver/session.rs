@@ -8,12 +8,14 @@ mod slots;
 mod streams;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use framing::{StreamCode, StreamId};
 use peer::Peer;
 use peer::mux::{self, Event, Messages, ProtocolId};
+use structs::Rare;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use self::requests::{Calling, Found};
@@ -27,16 +29,17 @@ use super::pipe::{End, Pipe};
 use super::services::Services;
 use super::shared::Last;
 use super::stream::Stream;
-use crate::node::{Connection, ProtocolIds};
-use crate::{InboundError, OpenError, RequestError, StreamError};
+use crate::node::ProtocolIds;
+use crate::{InboundError, OpenError, PeerId, RequestError, StreamError};
 
 /// An open session.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) conn: Arc<Conn>,
-    pub(crate) connection: Connection,
     /// Where the peer is, as far as that is known.
-    pub(crate) last: Last,
+    pub(crate) addr: SocketAddr,
+    /// The relay that it is behind.
+    pub(crate) relay: Option<Box<PeerId>>,
     /// What happened in it since it was visited last.
     pub(crate) events: Vec<Event>,
     /// It is to be visited.
@@ -58,9 +61,9 @@ pub(crate) struct Session {
 
     streams: Slots,
     /// Requests of the other side that were not answered, since it was asked last: of its streams, which are bounded.
-    pub(crate) failed: Vec<(StreamId, InboundError)>,
+    pub(crate) failed: Rare<Vec<(StreamId, InboundError)>>,
     /// What waits until the other side allows more streams.
-    openings: VecDeque<Opening>,
+    openings: Rare<VecDeque<Opening>>,
     /// What handles want, taken and not done yet.
     tasks: Vec<Task>,
     /// More of that than a visit does: it is to be visited again, once what was done has left.
@@ -71,6 +74,8 @@ pub(crate) struct Session {
     pub(crate) used: bool,
     /// Since it was asked last.
     pub(super) talk: Talk,
+    /// That was never done yet.
+    pub(crate) is_new: bool,
 }
 
 #[derive(Debug)]
@@ -133,11 +138,11 @@ impl<'a> Visit<'a> {
 }
 
 impl Session {
-    pub(crate) fn new(conn: Arc<Conn>, connection: Connection) -> Self {
+    pub(crate) fn new(conn: Arc<Conn>, addr: SocketAddr) -> Self {
         Self {
             conn,
-            connection,
-            last: Last::At(connection.addr),
+            addr,
+            relay: None,
             events: Vec::new(),
             listed: false,
             messages: Vec::new(),
@@ -149,14 +154,20 @@ impl Session {
             blocked: false,
             readable: false,
             streams: Slots::default(),
-            failed: Vec::new(),
-            openings: VecDeque::new(),
+            failed: Rare::new(),
+            openings: Rare::new(),
             tasks: Vec::new(),
             unfinished: false,
             due: None,
             used: false,
             talk: Talk::default(),
+            is_new: true,
         }
+    }
+
+    /// Where the peer was last.
+    pub(crate) fn last(&self) -> Last {
+        self.relay.as_deref().map_or(Last::At(self.addr), |relay| Last::Behind(*relay, self.addr))
     }
 
     /// When to look for requests of ours that are to be given up: not before the first of them is.
@@ -166,7 +177,7 @@ impl Session {
 
     /// Gives back memory that is not in use.
     pub(crate) fn tidy(&mut self) {
-        self.used = false;
+        (self.used, self.is_new) = (false, false);
         tidy(&mut self.messages);
         tidy(&mut self.datagrams);
         if self.events.is_empty() {
@@ -175,6 +186,8 @@ impl Session {
         if self.tasks.is_empty() {
             self.tasks = Vec::new();
         }
+        self.failed.rest();
+        self.openings.rest();
         self.streams.tidy();
         for slot in self.streams.values_mut() {
             if let Slot::Piped(piped) = slot {
@@ -380,7 +393,9 @@ impl Session {
         if let Some(max) = peer.max_datagram(messages).filter(|_| self.narrowed) {
             self.conn.set_max_datagram(max);
         }
-        self.openings.retain(|opening| !opening.is_given_up());
+        if !self.openings.is_empty() {
+            self.openings.retain(|opening| !opening.is_given_up());
+        }
         let given_up = |slot: &Slot| matches!(slot, Slot::Calling(calling) if calling.asked.is_given_up());
         let calls = self.streams.iter().filter(|(_, slot)| given_up(slot)).map(|(stream, _)| stream);
         for stream in calls.collect::<Vec<_>>() {
@@ -403,7 +418,7 @@ impl Session {
 
     /// The session is over: the requests of the other side that were not answered, those that nobody was told of yet first.
     pub(crate) fn unanswered(&mut self) -> Vec<(StreamId, InboundError)> {
-        let mut failed = std::mem::take(&mut self.failed);
+        let mut failed = self.failed.take();
         let open = self.streams.iter().filter(|(_, slot)| slot.is_asked());
         failed.extend(open.map(|(stream, _)| (stream, InboundError::Closed)));
         failed
@@ -423,7 +438,7 @@ impl Session {
                 Task::Pump(_) | Task::Answer { .. } | Task::Datagrams => {}
             }
         }
-        for opening in self.openings.drain(..) {
+        for opening in self.openings.take() {
             match opening {
                 Opening::Stream { reply, .. } => drop(reply.send(Err(open_error(gone)))),
                 Opening::Call { asked, .. } => asked.answer(Err(request_error(gone))),

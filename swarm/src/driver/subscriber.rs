@@ -4,6 +4,7 @@
 //! counted, and who is present is worked out again once it reads on, so that joins and leaves never get lost.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::conn::Conn;
@@ -12,7 +13,6 @@ use super::handle::Peer;
 use super::limits::EVENTS;
 use super::queue::{Overflow, Receiver, Sender, queue};
 use super::shared::Shared;
-use crate::node::Connection;
 use crate::{DisconnectReason, PeerId, Proof, Security, TopicId};
 
 /// Who is connected, and in which topics.
@@ -26,8 +26,39 @@ pub(crate) struct Roster {
 #[derive(Debug)]
 pub(crate) struct Present {
     pub(crate) conn: Arc<Conn>,
-    pub(crate) connection: Connection,
-    pub(crate) topics: BTreeSet<TopicId>,
+    /// Where it is.
+    pub(crate) addr: SocketAddr,
+    pub(crate) topics: Topics,
+}
+
+/// The topics that somebody is in: few, and none as a rule.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Topics(Vec<TopicId>);
+
+impl Topics {
+    pub(crate) fn contains(&self, topic: &TopicId) -> bool {
+        self.0.binary_search(topic).is_ok()
+    }
+
+    pub(crate) fn insert(&mut self, topic: TopicId) {
+        if let Err(at) = self.0.binary_search(&topic) {
+            self.0.insert(at, topic);
+        }
+    }
+
+    /// Whether it was there.
+    pub(crate) fn remove(&mut self, topic: &TopicId) -> bool {
+        self.0.binary_search(topic).map(|at| self.0.remove(at)).is_ok()
+    }
+}
+
+impl IntoIterator for Topics {
+    type Item = TopicId;
+    type IntoIter = std::vec::IntoIter<TopicId>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
 }
 
 impl Roster {
@@ -39,8 +70,8 @@ impl Roster {
         self.peers.is_empty()
     }
 
-    pub(crate) fn insert(&mut self, conn: Arc<Conn>, connection: Connection) {
-        self.peers.insert(connection.peer, Present { conn, connection, topics: BTreeSet::new() });
+    pub(crate) fn insert(&mut self, conn: Arc<Conn>, addr: SocketAddr) {
+        self.peers.insert(conn.peer, Present { conn, addr, topics: Topics::default() });
     }
 
     pub(crate) fn remove(&mut self, peer: &PeerId) {
@@ -52,13 +83,13 @@ impl Roster {
     }
 
     fn handle(&self, present: &Present) -> Peer {
-        Peer::native(Arc::clone(&self.shared), present.connection.peer, Some(Arc::clone(&present.conn)))
+        Peer::native(Arc::clone(&self.shared), present.conn.peer, Some(Arc::clone(&present.conn)))
     }
 
     /// The event that says that a peer is there, to a subscriber of everything.
     pub(crate) fn connected(&self, peer: &PeerId) -> Option<SwarmEvent> {
         let present = self.peers.get(peer)?;
-        let (addr, proof, security) = (present.connection.addr, Proof::Key, Security::Native);
+        let (addr, proof, security) = (present.addr, Proof::Key, Security::Native);
         Some(SwarmEvent::Connected { peer: self.handle(present), addr, proof, security })
     }
 

@@ -6,7 +6,7 @@ use peer::Handle;
 use structs::Machine;
 
 use super::Driver;
-use super::limits::VISITS_PER_TURN;
+use super::limits::{NEW_PER_TURN, NEW_SESSIONS, VISITS_PER_TURN};
 use super::session::{Session, Visit, earlier};
 
 impl Driver {
@@ -82,13 +82,31 @@ impl Driver {
                 self.unread.insert(handle);
             }
             if !std::mem::replace(&mut session.used, true) {
-                self.used.push(handle);
+                self.used.push_back(handle);
             }
             self.busy_poll.on_talk(std::mem::take(&mut session.talk), now);
             earlier(&mut self.due, session.deadline());
-            let (from, failed) = (session.connection.peer, std::mem::take(&mut session.failed));
+            let (from, failed) = (session.conn.peer, session.failed.take());
             self.pass_failed(handle, from, failed);
         }
         self.work = work;
+        self.tidy_new();
+    }
+
+    /// Where many sessions are new, has those give back what their first visits needed that were visited longest ago: what all
+    /// of them hold until the house is kept stays with the process. Once for each; some of them in a turn, so that a turn costs
+    /// the same however many there are.
+    fn tidy_new(&mut self) {
+        for _ in 0..NEW_PER_TURN {
+            if self.used.len() <= NEW_SESSIONS {
+                return;
+            }
+            let Some(handle) = self.used.pop_front() else { return };
+            match self.sessions.get_mut(&handle) {
+                Some(session) if session.is_new && !session.listed && session.streams() == 0 => session.tidy(),
+                Some(_) => self.used.push_back(handle),
+                None => {}
+            }
+        }
     }
 }

@@ -113,7 +113,7 @@ impl Driver {
                     self.visit_all(now);
                     if let Some(session) = self.sessions.get(&handle) {
                         session.conn.refuse();
-                        self.shared.disconnect(&session.conn, session.last);
+                        self.shared.disconnect(&session.conn, session.last());
                     }
                     self.node.disconnect(&peer, grace, now);
                 }

@@ -97,7 +97,7 @@ pub struct Node {
     protocols: ProtocolIds,
     max_message: usize,
     now: Instant,
-    sessions: BTreeMap<Handle, Session>,
+    sessions: BTreeMap<Handle, Box<Session>>,
     by_peer: BTreeMap<PeerId, Handle>,
     topics: Topics,
     /// Sessions that have messages of the topic protocol to read.
@@ -464,8 +464,8 @@ impl Node {
             self.tell_nat(false);
         }
         let outbound = Outbound::default();
-        self.sessions
-            .insert(handle, Session { peer, addr, relayed, outbound, ending: false, asked: false, places_told: 0 });
+        let session = Session { peer, addr, relayed, outbound, ending: false, asked: false, places_told: 0 };
+        self.sessions.insert(handle, Box::new(session));
         let earlier = self.by_peer.insert(peer, handle);
         if let Some(earlier) = earlier {
             // Its own end is told of later: from here on the newer one counts.

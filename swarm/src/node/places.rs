@@ -164,8 +164,8 @@ impl Node {
     /// Asks those who are connected for relays.
     fn ask_peers(&mut self) {
         let now = self.now;
-        let direct = |session: &&super::Session| !session.relayed && !session.asked;
-        let peers: Vec<PeerId> = self.sessions.values().filter(direct).map(|session| session.peer).collect();
+        let direct = self.sessions.values().filter(|session| !session.relayed && !session.asked);
+        let peers: Vec<PeerId> = direct.map(|session| session.peer).collect();
         for peer in peers.into_iter().take(ASKED) {
             let asked = crypto::PeerId::try_from(peer).is_ok_and(|key| self.relays.client.ask(key, now));
             let session = self.session(&peer).and_then(|handle| self.sessions.get_mut(&handle));

@@ -318,7 +318,7 @@ impl Topics {
         if !neighbour.is_ready() {
             self.ready.remove(&conn);
         }
-        for slot in told {
+        for slot in told.iter() {
             if let Some(topic) = self.slots.get(usize::from(slot)).and_then(|slot| slot.topic) {
                 self.review(conn, topic);
             }
@@ -373,7 +373,7 @@ impl Topics {
                 self.on_publication(conn, from, topic, sequence, data);
             }
             Frame::V12Key(key) => {
-                if neighbour.v12_key.replace(key) != Some(key) {
+                if neighbour.v12_key.replace(Box::new(key)).as_deref() != Some(&key) {
                     self.events.push_back(Event::V12Key { conn, key });
                 }
             }

@@ -292,7 +292,7 @@ impl Session {
         for (stream, after) in late {
             self.fail_call(stream, RequestError::Timeout { after }, peer);
         }
-        for opening in std::mem::take(&mut self.openings) {
+        for opening in self.openings.take() {
             match opening {
                 Opening::Call { deadline, asked, .. } if deadline <= visit.now => {
                     let after = asked.timeout();

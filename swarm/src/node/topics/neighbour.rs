@@ -1,6 +1,6 @@
 //! What is known of one session: which tags it told, which of our topics they prove, and what it has yet to be told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use crypto::Rng;
@@ -31,7 +31,7 @@ pub(super) struct Neighbour {
     pub(super) is_blocked: bool,
     /// It said with which number its publications begin.
     pub(super) has_started: bool,
-    pub(super) v12_key: Option<[u8; 32]>,
+    pub(super) v12_key: Option<Box<[u8; 32]>>,
 }
 
 /// So many tags take no more room than they need: some nodes tell nothing else.
@@ -41,13 +41,47 @@ const FEW_TAGS: usize = 4;
 #[derive(Debug, Default)]
 struct Owed {
     start: bool,
-    slots: BTreeSet<u8>,
+    slots: SlotSet,
     v12_key: bool,
 }
 
 impl Owed {
     fn is_empty(&self) -> bool {
         !self.start && !self.v12_key && self.slots.is_empty()
+    }
+}
+
+/// Slots of ours: of 64, one bit for each.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SlotSet(u64);
+
+const _: () = assert!(super::MAX_TOPICS <= 64);
+
+impl SlotSet {
+    const fn contains(self, slot: u8) -> bool {
+        slot < 64 && self.0 >> slot & 1 == 1
+    }
+
+    const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = u8> {
+        (0..64).filter(move |slot| self.contains(*slot))
+    }
+}
+
+impl Extend<u8> for SlotSet {
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, slots: I) {
+        slots.into_iter().for_each(|slot| self.0 |= 1_u64.checked_shl(slot.into()).unwrap_or(0));
+    }
+}
+
+impl FromIterator<u8> for SlotSet {
+    fn from_iter<I: IntoIterator<Item = u8>>(slots: I) -> Self {
+        let mut set = Self::default();
+        set.extend(slots);
+        set
     }
 }
 
@@ -133,7 +167,7 @@ impl Neighbour {
 
     /// Whether it proved the topic, and was told that we are in it by the tag in our `slot`.
     pub(super) fn shares(&self, topic: &TopicId, slot: u8) -> bool {
-        let is_told = !self.owed.slots.contains(&slot) && !self.offered.slots.contains(&slot);
+        let is_told = !self.owed.slots.contains(slot) && !self.offered.slots.contains(slot);
         is_told && self.proved.values().any(|proved| proved == topic)
     }
 
@@ -161,7 +195,7 @@ impl Neighbour {
         }
         if !self.owed.slots.is_empty() {
             self.offered.slots = std::mem::take(&mut self.owed.slots);
-            let slots = self.offered.slots.iter().filter_map(|&slot| Some((slot, news.slots.get(usize::from(slot))?)));
+            let slots = self.offered.slots.iter().filter_map(|slot| Some((slot, news.slots.get(usize::from(slot))?)));
             let entries = slots.map(|(slot, &Slot { turn, topic })| {
                 let proof = |topic: TopicId| member_tag(topic.as_bytes(), &self.exporter, number(self.role));
                 entry(slot, turn, topic.map_or_else(|| rng.array(), proof))
@@ -173,15 +207,15 @@ impl Neighbour {
     }
 
     /// The frame that was offered is on its way, or has to be offered again. Returns our slots that it told.
-    pub(super) fn settle(&mut self, is_sent: bool) -> BTreeSet<u8> {
+    pub(super) fn settle(&mut self, is_sent: bool) -> SlotSet {
         let offered = std::mem::take(&mut self.offered);
         if is_sent {
             return offered.slots;
         }
         self.owed.start |= offered.start;
         self.owed.v12_key |= offered.v12_key;
-        self.owed.slots.extend(offered.slots);
-        BTreeSet::new()
+        self.owed.slots.extend(offered.slots.iter());
+        SlotSet::default()
     }
 }
 
