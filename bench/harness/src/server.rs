@@ -25,101 +25,132 @@ pub async fn serve<L: Library>(listener: L::Listener, work: Work, tally: Arc<Tal
         let incoming = L::accept(&listener).await?;
         let tally = Arc::clone(&tally);
         tokio::spawn(async move {
-            let outcome = match L::establish(incoming).await {
-                Ok(connection) => converse(connection, work, tally).await,
-                Err(error) => Err(error),
-            };
-            // Clients that measure connections end them without ceremony; all others say what is wrong by waiting.
-            if let Err(error) = outcome
-                && !matches!(work, Work::Connects { .. })
-            {
-                eprintln!("{work}: {error:#}");
+            match L::establish(incoming).await {
+                Ok(connection) => converse(connection, work, tally),
+                Err(error) => complain(work, &error),
             }
         });
     }
 }
 
-/// One connection.
-async fn converse<C: Connection>(connection: C, work: Work, tally: Arc<Tally>) -> Result<()> {
+/// Clients that measure connections end them without ceremony; all others say what is wrong by waiting.
+fn complain(work: Work, error: &anyhow::Error) {
+    if !matches!(work, Work::Connects { .. }) {
+        eprintln!("{work}: {error:#}");
+    }
+}
+
+/// Begins what is to be done with one connection. A task of its own for each work: a thousand idle connections should hold
+/// what that work needs, not what the largest of them does.
+fn converse<C: Connection>(connection: C, work: Work, tally: Arc<Tally>) {
     match work {
-        Work::Bulk(_) => {
-            if let Some((send, receive)) = connection.accept().await? {
-                swallow(send, receive, &tally).await?;
-                ended(&connection).await;
-            }
+        Work::Bulk(_) => begin(work, bulk(connection, tally)),
+        Work::Goodput => begin(work, goodput(connection, tally)),
+        Work::Messages { size, .. } => begin(work, messages(connection, size, tally)),
+        Work::PingPong => begin(work, ping_pong(connection, tally)),
+        Work::Datagrams => begin(work, datagrams(connection, tally)),
+        // Without anything around it: what is around a future may be as large as that again.
+        Work::Requests(_) | Work::Connects { .. } | Work::Idle => drop(tokio::spawn(requests(connection, work, tally))),
+    }
+}
+
+fn begin(work: Work, conversation: impl Future<Output = Result<()>> + Send + 'static) {
+    tokio::spawn(async move {
+        if let Err(error) = conversation.await {
+            complain(work, &error);
         }
-        Work::Goodput => {
-            if let Some((_send, mut receive)) = connection.accept().await? {
-                let mut checker = Checker::new(0);
-                let mut buffer = vec![0; READ];
-                let (mut seen, mut wrong) = (0, 0);
-                while receive.drain(&mut buffer, |bytes| checker.take(bytes)).await? {
-                    tally.add(checker.offset - seen, checker.wrong - wrong);
-                    (seen, wrong) = (checker.offset, checker.wrong);
-                }
-            }
-        }
-        Work::Messages { size, .. } => {
-            let mut messages = connection.accept_messages().await?;
-            let (mut next, mut done) = (0, false);
-            while !done {
-                let (mut right, mut wrong) = (0, 0);
-                let more = messages
-                    .receive(|message| {
-                        let number = stamps::number_of(message);
-                        if number == stamps::END {
-                            done = true;
-                        } else if number == next && message.len() == size {
-                            right += 1;
-                        } else {
-                            wrong += 1;
-                        }
-                        next = number.wrapping_add(1);
-                    })
-                    .await?;
-                tally.add(right, wrong);
-                ensure!(done || more, "the messages ended without their end");
-            }
-            tally.finish();
-            ended(&connection).await;
-        }
-        Work::PingPong => {
-            if let Some((mut send, mut receive)) = connection.accept().await? {
-                let mut request = [0; REQUEST];
-                while matches!(receive.read_full(&mut request).await, Ok(REQUEST)) {
-                    send.write_all(&reply(&request)).await?;
-                    tally.add(1, 0);
-                }
-            }
-        }
-        Work::Datagrams => {
-            let (mut seen, mut open) = (Seen::default(), true);
-            while open {
-                let (mut right, mut wrong) = (0, 0);
-                open = connection
-                    .receive_datagrams(|datagram| {
-                        let fresh = seen.insert(stamps::number_of(datagram));
-                        let as_sent = fresh && datagram.len() == crate::client::DATAGRAM;
-                        right += u64::from(as_sent);
-                        wrong += u64::from(!as_sent);
-                    })
-                    .await?;
-                tally.add(right, wrong);
-            }
-        }
-        Work::Requests(_) | Work::Connects { .. } | Work::Idle => {
-            while let Some((send, receive)) = connection.accept().await? {
-                let tally = Arc::clone(&tally);
-                tokio::spawn(async move {
-                    match answer(send, receive).await {
-                        Ok(()) => tally.add(1, 0),
-                        Err(_) => tally.add(0, 1),
-                    }
-                });
-            }
-        }
+    });
+}
+
+async fn bulk(connection: impl Connection, tally: Arc<Tally>) -> Result<()> {
+    if let Some((send, receive)) = connection.accept().await? {
+        swallow(send, receive, &tally).await?;
+        ended(&connection).await;
     }
     Ok(())
+}
+
+async fn goodput(connection: impl Connection, tally: Arc<Tally>) -> Result<()> {
+    let Some((_send, mut receive)) = connection.accept().await? else { return Ok(()) };
+    let mut checker = Checker::new(0);
+    let mut buffer = vec![0; READ];
+    let (mut seen, mut wrong) = (0, 0);
+    while receive.drain(&mut buffer, |bytes| checker.take(bytes)).await? {
+        tally.add(checker.offset - seen, checker.wrong - wrong);
+        (seen, wrong) = (checker.offset, checker.wrong);
+    }
+    Ok(())
+}
+
+async fn messages(connection: impl Connection, size: usize, tally: Arc<Tally>) -> Result<()> {
+    let mut messages = connection.accept_messages().await?;
+    let (mut next, mut done) = (0, false);
+    while !done {
+        let (mut right, mut wrong) = (0, 0);
+        let more = messages
+            .receive(|message| {
+                let number = stamps::number_of(message);
+                if number == stamps::END {
+                    done = true;
+                } else if number == next && message.len() == size {
+                    right += 1;
+                } else {
+                    wrong += 1;
+                }
+                next = number.wrapping_add(1);
+            })
+            .await?;
+        tally.add(right, wrong);
+        ensure!(done || more, "the messages ended without their end");
+    }
+    tally.finish();
+    ended(&connection).await;
+    Ok(())
+}
+
+async fn ping_pong(connection: impl Connection, tally: Arc<Tally>) -> Result<()> {
+    let Some((mut send, mut receive)) = connection.accept().await? else { return Ok(()) };
+    let mut request = [0; REQUEST];
+    while matches!(receive.read_full(&mut request).await, Ok(REQUEST)) {
+        send.write_all(&reply(&request)).await?;
+        tally.add(1, 0);
+    }
+    Ok(())
+}
+
+async fn datagrams(connection: impl Connection, tally: Arc<Tally>) -> Result<()> {
+    let (mut seen, mut open) = (Seen::default(), true);
+    while open {
+        let (mut right, mut wrong) = (0, 0);
+        open = connection
+            .receive_datagrams(|datagram| {
+                let fresh = seen.insert(stamps::number_of(datagram));
+                let as_sent = fresh && datagram.len() == crate::client::DATAGRAM;
+                right += u64::from(as_sent);
+                wrong += u64::from(!as_sent);
+            })
+            .await?;
+        tally.add(right, wrong);
+    }
+    Ok(())
+}
+
+/// Each request is a stream of its own, and has a task of its own.
+async fn requests(connection: impl Connection, work: Work, tally: Arc<Tally>) {
+    loop {
+        let (send, receive) = match connection.accept().await {
+            Ok(Some(halves)) => halves,
+            Ok(None) => return,
+            Err(error) => return complain(work, &error),
+        };
+        let tally = Arc::clone(&tally);
+        tokio::spawn(async move {
+            match answer(send, receive).await {
+                Ok(()) => tally.add(1, 0),
+                Err(_) => tally.add(0, 1),
+            }
+        });
+    }
 }
 
 /// Keeps the connection until the client has ended it.

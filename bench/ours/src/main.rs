@@ -9,13 +9,16 @@
 //! limit on handshakes per second that is out of the way, and no hash table: nobody is looked for here, and none of the others
 //! keeps one.
 
+mod sorted;
 mod stream;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -27,6 +30,7 @@ use harness::{
 use swarm::{Datagrams, Events, Incoming, Messages, Peer, PeerId, Preset, Protocol, Requests, Swarm, SwarmEvent};
 use tokio::sync::{Mutex as Queue, mpsc};
 
+use sorted::Sorted;
 use stream::{Receiver, Sender};
 
 fn main() -> ExitCode {
@@ -54,6 +58,8 @@ struct Setowire;
 #[derive(Debug)]
 struct Listener {
     arrivals: Queue<mpsc::Receiver<Arrival>>,
+    /// They send datagrams.
+    datagrams: bool,
     /// As long as this lives, so does the node.
     _swarm: Swarm,
 }
@@ -63,16 +69,17 @@ struct Listener {
 struct Arrival {
     peer: Peer,
     opened: Opened,
+    /// What sends datagrams has somebody who reads them from the beginning.
+    datagrams: Option<Box<Queue<Datagrams>>>,
 }
 
 /// What a peer opens.
 #[derive(Debug)]
 struct Opened {
     /// All that anybody opens, if there is one connection only.
-    own: Option<Source>,
-    /// Sorted by connections. Ends with this one. Boxed: a channel has room for 32 from the start, which would be most of an idle
-    /// connection.
-    sorted: mpsc::Receiver<Box<Halves>>,
+    own: Option<Box<Mutex<Source>>>,
+    /// Sorted by connections. Ends with this one. Boxed, so that the room in the queue is little.
+    sorted: Arc<Sorted<Box<Halves>>>,
 }
 
 /// Where what is opened comes out, whoever opened it.
@@ -92,12 +99,14 @@ struct Dialer {
 
 /// A session with a peer.
 #[derive(Clone, Debug)]
-struct Session {
+struct Session(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     peer: Peer,
     /// Its streams are requests.
     requests: bool,
-    end: Arc<End>,
-    datagrams: Arc<Queue<Option<Datagrams>>>,
+    end: End,
 }
 
 /// What differs between both ends.
@@ -105,7 +114,7 @@ struct Session {
 enum End {
     /// A node that goes back to the others when the session is closed.
     Client(Arc<Mutex<VecDeque<Swarm>>>, Swarm),
-    Server(Queue<Opened>),
+    Server(Opened, Option<Box<Queue<Datagrams>>>),
 }
 
 #[derive(Debug)]
@@ -122,7 +131,7 @@ const fn asks(work: Work) -> bool {
 const fn parallel(work: Work) -> usize {
     match work {
         Work::Connects { parallel, .. } => parallel,
-        Work::Idle => 1000,
+        Work::Idle => 1001,
         _ => 1,
     }
 }
@@ -178,21 +187,21 @@ impl Library for Setowire {
         let single = parallel(settings.work) == 1 && !matches!(settings.work, Work::Connects { .. });
         tokio::spawn(sort(swarm.events(), source, single, arrived));
         let ticket = format!("{}/{}", swarm.local_addr(), swarm.id());
-        Ok((Listener { arrivals: Queue::new(arrivals), _swarm: swarm }, ticket))
+        let datagrams = matches!(settings.work, Work::Datagrams);
+        Ok((Listener { arrivals: Queue::new(arrivals), datagrams, _swarm: swarm }, ticket))
     }
 
     async fn accept(listener: &Listener) -> Result<Arrival> {
-        listener.arrivals.lock().await.recv().await.context("the node has ended")
+        let mut arrival = listener.arrivals.lock().await.recv().await.context("the node has ended")?;
+        if listener.datagrams {
+            arrival.datagrams = arrival.peer.datagrams().map(|datagrams| Box::new(Queue::new(datagrams)));
+        }
+        Ok(arrival)
     }
 
     async fn establish(arrival: Arrival) -> Result<Session> {
-        let datagrams = arrival.peer.datagrams();
-        Ok(Session {
-            peer: arrival.peer,
-            requests: false,
-            end: Arc::new(End::Server(Queue::new(arrival.opened))),
-            datagrams: Arc::new(Queue::new(datagrams)),
-        })
+        let Arrival { peer, opened, datagrams } = arrival;
+        Ok(Session(Arc::new(Parts { peer, requests: false, end: End::Server(opened, datagrams) })))
     }
 
     async fn dialer(settings: &Settings, ticket: &str) -> Result<Dialer> {
@@ -210,7 +219,7 @@ impl Library for Setowire {
         let swarm = swarm.context("more connections than nodes")?;
         let peer = swarm.dial(dialer.to).await?;
         let end = End::Client(Arc::clone(&dialer.idle), swarm);
-        Ok(Session { peer, requests: dialer.requests, end: Arc::new(end), datagrams: Arc::default() })
+        Ok(Session(Arc::new(Parts { peer, requests: dialer.requests, end })))
     }
 }
 
@@ -223,17 +232,22 @@ async fn sort(mut events: Events, source: Source, single: bool, arrived: mpsc::S
             biased;
             event = events.next() => match event.context("the node has ended")? {
                 SwarmEvent::Connected { peer, .. } => {
-                    let (sender, sorted) = mpsc::channel(WAITING);
-                    sessions.insert(peer.id(), sender);
-                    arrived.send(Arrival { peer, opened: Opened { own: own.take(), sorted } }).await?;
+                    let sorted = Arc::new(Sorted::default());
+                    sessions.insert(peer.id(), Arc::clone(&sorted));
+                    let opened = Opened { own: own.take().map(|own| Box::new(Mutex::new(own))), sorted };
+                    arrived.send(Arrival { peer, opened, datagrams: None }).await?;
                 }
-                SwarmEvent::Disconnected { peer, .. } => drop(sessions.remove(&peer)),
+                SwarmEvent::Disconnected { peer, .. } => {
+                    if let Some(session) = sessions.remove(&peer) {
+                        session.end();
+                    }
+                }
                 _ => {}
             },
-            Some((peer, halves)) = next(&mut shared) => {
+            Some((peer, halves)) = next(shared.as_mut()) => {
+                // A connection that is over needs nothing more.
                 if let Some(session) = sessions.get(&peer) {
-                    // A connection that is over needs nothing more.
-                    let _ = session.send(Box::new(halves)).await;
+                    session.push(Box::new(halves));
                 }
             }
         }
@@ -241,7 +255,7 @@ async fn sort(mut events: Events, source: Source, single: bool, arrived: mpsc::S
 }
 
 /// What is opened next, and by whom. Never, without a source.
-async fn next(source: &mut Option<Source>) -> Option<(PeerId, Halves)> {
+async fn next(source: Option<&mut Source>) -> Option<(PeerId, Halves)> {
     match source {
         Some(Source::Streams(streams)) => streams.next().await.map(|stream| (stream.peer(), stream::split(stream))),
         Some(Source::Requests(requests)) => {
@@ -258,20 +272,25 @@ impl Connection for Session {
     type MessageReceiver = Inbox;
 
     async fn open(&self) -> Result<Halves> {
-        if self.requests {
-            return Ok(stream::asking(&self.peer, REQUEST));
+        let Parts { peer, requests, .. } = &*self.0;
+        if *requests {
+            return Ok(stream::asking(peer, REQUEST));
         }
-        Ok(stream::split(self.peer.open_stream(STREAM).await?))
+        Ok(stream::split(peer.open_stream(STREAM).await?))
     }
 
     async fn accept(&self) -> Result<Option<Halves>> {
-        let End::Server(opened) = &*self.end else { bail!("only the listener accepts") };
-        let Opened { own, sorted } = &mut *opened.lock().await;
-        Ok(tokio::select! {
-            biased;
-            Some((_, halves)) = next(own) => Some(halves),
-            halves = sorted.recv() => halves.map(|halves| *halves),
+        let End::Server(Opened { own, sorted }, _) = &self.0.end else { bail!("only the listener accepts") };
+        let Some(own) = own else { return Ok(sorted.next().await.map(|halves| *halves)) };
+        // Made anew each time, which loses nothing: a future that is kept would be part of every connection.
+        Ok(std::future::poll_fn(|cx| {
+            let mut own = own.lock().unwrap_or_else(PoisonError::into_inner);
+            match pin!(next(Some(&mut *own))).poll(cx) {
+                Poll::Ready(Some((_, halves))) => Poll::Ready(Some(halves)),
+                Poll::Ready(None) | Poll::Pending => sorted.poll_next(cx).map(|halves| halves.map(|halves| *halves)),
+            }
         })
+        .await)
     }
 
     /// Asks whether somebody reads: messages that come before would be events.
@@ -279,11 +298,11 @@ impl Connection for Session {
         let (mut send, mut receive) = self.open().await?;
         send.write_all(&[0]).await?;
         ensure!(receive.read(&mut [0]).await? == 1, "nobody reads messages");
-        Ok(Outbox(self.peer.clone()))
+        Ok(Outbox(self.0.peer.clone()))
     }
 
     async fn accept_messages(&self) -> Result<Inbox> {
-        let messages = self.peer.messages().context("somebody else reads messages")?;
+        let messages = self.0.peer.messages().context("somebody else reads messages")?;
         let (mut send, mut receive) = self.accept().await?.context("the connection ended before any message")?;
         ensure!(receive.read(&mut [0]).await? == 1, "nobody asks");
         send.write_all(&[0]).await?;
@@ -291,19 +310,20 @@ impl Connection for Session {
     }
 
     async fn send_datagram(&self, bytes: &[u8]) -> Result<()> {
-        Ok(self.peer.send_datagram(bytes).await?)
+        Ok(self.0.peer.send_datagram(bytes).await?)
     }
 
     async fn receive_datagrams(&self, mut take: impl FnMut(&[u8]) + Send) -> Result<bool> {
-        let mut datagrams = self.datagrams.lock().await;
-        let datagrams = datagrams.as_mut().context("somebody else reads datagrams")?;
+        let End::Server(_, Some(datagrams)) = &self.0.end else { bail!("somebody else reads datagrams") };
+        let mut datagrams = datagrams.lock().await;
         let next = datagrams.next_ref().await.map(&mut take);
         Ok(next.is_some())
     }
 
     async fn close(self) {
-        self.peer.disconnect(Duration::ZERO).await;
-        if let End::Client(idle, node) = &*self.end {
+        let Parts { peer, end, .. } = &*self.0;
+        peer.disconnect(Duration::ZERO).await;
+        if let End::Client(idle, node) = end {
             idle.lock().unwrap_or_else(PoisonError::into_inner).push_back(node.clone());
         }
     }
