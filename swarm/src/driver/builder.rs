@@ -510,6 +510,7 @@ impl Builder {
         let (strategies, of_strategies) = source::plan(self.strategies);
         let reports = sources.reports().into_iter().chain([of_table]).chain(of_strategies).collect();
         let (outward, of_outside) = watch::channel(Outward::default());
+        #[cfg_attr(not(feature = "portmap"), expect(unused_mut, reason = "there is no mapping to name"))]
         let mut shared = Shared::new(id, bound, commands, ended, reports, of_outside, seed.fork("handles").rng());
         #[cfg(feature = "portmap")]
         let mapper = {
