@@ -41,8 +41,8 @@ pub use driver::Mainline;
 pub use driver::{
     AddressError, Addresses, Answer, Builder, Datagrams, Dht, DialTarget, Driver, Events, IdentityFile,
     IdentityFileError, Inbound, Incoming, Message, Messages, Mutable, Overflow, ParseTargetError, Peer, Published,
-    RandomWalk, Request, RequestId, Requests, Responding, Stats, Stored, Strategy, StrategyContext, Stream, Swarm,
-    SwarmEvent, Topic, TopicEvent, TopicEvents, WrongIdentity,
+    RandomWalk, Reply, Request, RequestId, Requests, Responding, Stats, Stored, Strategy, StrategyContext, Stream,
+    Swarm, SwarmEvent, Topic, TopicEvent, TopicEvents, WrongIdentity,
 };
 pub use error::{
     BindError, Closed, DialError, FetchError, GetError, InboundError, JoinError, OpenError, PutError, RequestError,

@@ -96,7 +96,7 @@ pub use self::handle::{Dht, Mutable, Peer, Stored, Swarm};
 pub use self::identity_file::{IdentityFile, IdentityFileError, WrongIdentity};
 pub use self::messages::{Datagrams, Messages};
 pub use self::queue::Overflow;
-pub use self::request::{Answer, Inbound, Request, RequestId, Requests, Responding};
+pub use self::request::{Answer, Inbound, Reply, Request, RequestId, Requests, Responding};
 #[cfg(feature = "mainline")]
 pub use self::source::Mainline;
 pub use self::source::{RandomWalk, Strategy, StrategyContext};

@@ -179,18 +179,64 @@ impl RequestId {
 
 /// A request of a peer. Dropping it without an answer tells the peer at once that it was rejected.
 pub struct Inbound {
-    conn: Arc<Conn>,
-    stream: StreamId,
+    reply: Reply,
     body: Bytes,
-    answered: bool,
 }
 
 impl Inbound {
     pub(crate) const fn new(conn: Arc<Conn>, stream: StreamId, body: Bytes) -> Self {
-        Self { conn, stream, body, answered: false }
+        Self { reply: Reply { conn, stream, answered: false }, body }
     }
 
     /// Which request it is, as [`SwarmEvent::RequestFailed`](crate::SwarmEvent::RequestFailed) names it.
+    #[must_use]
+    pub fn id(&self) -> RequestId {
+        self.reply.id()
+    }
+
+    /// Who asks.
+    #[must_use]
+    pub fn peer(&self) -> PeerId {
+        self.reply.peer()
+    }
+
+    /// What is asked.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// What is asked, and what answers it.
+    #[must_use]
+    pub fn split(self) -> (Bytes, Reply) {
+        (self.body, self.reply)
+    }
+
+    /// Answers. Whether the answer arrives is for the asking side to know.
+    pub fn answer(self, body: impl Into<Bytes>) {
+        self.reply.answer(body);
+    }
+
+    /// Refuses: the asking side gets [`RequestError::Rejected`].
+    pub fn reject(self) {}
+}
+
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbound").field("peer", &self.peer()).field("len", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+/// The answer that a request of a peer waits for, from [`Inbound::split`]. Dropping it tells the peer at once that it was
+/// rejected.
+pub struct Reply {
+    conn: Arc<Conn>,
+    stream: StreamId,
+    answered: bool,
+}
+
+impl Reply {
+    /// Which request it is for, as [`SwarmEvent::RequestFailed`](crate::SwarmEvent::RequestFailed) names it.
     #[must_use]
     pub fn id(&self) -> RequestId {
         RequestId::new(self.conn.session, self.stream)
@@ -200,18 +246,6 @@ impl Inbound {
     #[must_use]
     pub fn peer(&self) -> PeerId {
         self.conn.peer
-    }
-
-    /// What is asked.
-    #[must_use]
-    pub fn body(&self) -> &Bytes {
-        &self.body
-    }
-
-    /// Takes out what is asked: to clone it costs an allocation.
-    #[must_use]
-    pub fn take_body(&mut self) -> Bytes {
-        std::mem::take(&mut self.body)
     }
 
     /// Answers. Whether the answer arrives is for the asking side to know.
@@ -225,13 +259,13 @@ impl Inbound {
     pub fn reject(self) {}
 }
 
-impl fmt::Debug for Inbound {
+impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbound").field("peer", &self.conn.peer).field("len", &self.body.len()).finish_non_exhaustive()
+        f.debug_struct("Reply").field("peer", &self.peer()).finish_non_exhaustive()
     }
 }
 
-impl Drop for Inbound {
+impl Drop for Reply {
     fn drop(&mut self) {
         if !self.answered {
             let _ = self.conn.push(Task::Answer { stream: self.stream, answer: Err(StreamCode::REJECTED) });
@@ -299,16 +333,17 @@ where
                 biased;
                 Some(_) = working.join_next(), if !working.is_empty() => {}
                 request = requests.next(), if working.len() < super::limits::REQUESTS => {
-                    let Some(mut request) = request else { break };
-                    let mut answer = Box::pin(handler(request.peer(), request.take_body()));
+                    let Some(request) = request else { break };
+                    let (body, reply) = request.split();
+                    let mut answer = Box::pin(handler(reply.peer(), body));
                     // Most handlers are done at once: a task for each would cost more than they do.
                     match poll_once(answer.as_mut()).await {
-                        Some(Ok(body)) => request.answer(body),
-                        Some(Err(_)) => request.reject(),
+                        Some(Ok(body)) => reply.answer(body),
+                        Some(Err(_)) => reply.reject(),
                         None => drop(working.spawn(async move {
                             match answer.await {
-                                Ok(body) => request.answer(body),
-                                Err(_) => request.reject(),
+                                Ok(body) => reply.answer(body),
+                                Err(_) => reply.reject(),
                             }
                         })),
                     }

@@ -51,8 +51,10 @@ async fn what_was_answered_before_a_goodbye_arrives() {
         inbound.push(within(requests.next()).await.unwrap());
     }
     for request in inbound {
-        let body = request.body().clone();
-        request.answer(body);
+        let (id, asker) = (request.id(), request.peer());
+        let (body, reply) = request.split();
+        assert_eq!((reply.id(), reply.peer()), (id, asker));
+        reply.answer(body);
     }
     within(ba.disconnect(Duration::from_secs(5))).await;
     for (n, answer) in asked.into_iter().enumerate() {
@@ -83,6 +85,10 @@ async fn every_way_to_fail_has_its_name() {
     let asked = tokio::spawn(ab.request(SMALL, [0; 10]).into_future());
     drop(within(small.next()).await.unwrap());
     assert_eq!(within(asked).await.unwrap(), Err(RequestError::Rejected));
+    let asked = tokio::spawn(ab.request(SMALL, [0; 10]).into_future());
+    let (body, reply) = within(small.next()).await.unwrap().split();
+    drop(reply);
+    assert_eq!((body.len(), within(asked).await.unwrap()), (10, Err(RequestError::Rejected)));
     // The protocol is gone with whoever answered it.
     drop(small);
     assert_eq!(within(ab.request(SMALL, "x").into_future()).await, Err(RequestError::Unsupported));
