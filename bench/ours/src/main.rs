@@ -274,7 +274,7 @@ impl Connection for Session {
     async fn open(&self) -> Result<Halves> {
         let Parts { peer, requests, .. } = &*self.0;
         if *requests {
-            return Ok(stream::asking(peer, REQUEST));
+            return Ok(stream::asking(self, REQUEST));
         }
         Ok(stream::split(peer.open_stream(STREAM).await?))
     }
