@@ -6,7 +6,7 @@ use bytes::Bytes;
 use swarm::{DialError, OpenError, RequestError, SendError, Swarm};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{ECHO, node, pair, within};
+use crate::support::{ECHO, LONG, connect, node, pair, within};
 
 /// Shuts a node down and asserts that it takes little longer than it may. Tells how many messages had not left.
 async fn ends_within(swarm: &Swarm, grace: Duration) -> u64 {
@@ -131,4 +131,41 @@ async fn the_last_handle_ends_the_task() {
         assert_eq!(peer.request(ECHO, "x").await, Err(RequestError::Closed));
     }
     assert_eq!(topic.publish("x").await, Err(SendError::Closed));
+}
+
+/// Whoever ran the driver may drop it in the midst of everything: a runtime that ends does.
+#[tokio::test]
+async fn a_driver_that_is_dropped_leaves_nobody_waiting() {
+    let (a, driver) = crate::support::builder().bind_manual().unwrap();
+    let b = node().await;
+    let run = tokio::spawn(driver.run());
+    let (ab, _ba) = connect(&a, &b).await;
+    let _never = b.respond(ECHO, |_, _| std::future::pending::<Result<Bytes, ()>>()).unwrap();
+    let mut incoming = b.accept(ECHO).unwrap();
+    let request = tokio::spawn(ab.request(ECHO, "x").timeout(LONG * 2).into_future());
+    let mut reader = within(ab.open_stream(ECHO)).await.unwrap();
+    let mut writer = within(ab.open_stream(ECHO)).await.unwrap();
+    let _accepted = [within(incoming.next()).await.unwrap(), within(incoming.next()).await.unwrap()];
+    let read = tokio::spawn(async move { reader.read_u8().await });
+    let write = tokio::spawn(async move {
+        loop {
+            if let Err(error) = writer.write_all(&[0; 10_000]).await {
+                return error;
+            }
+        }
+    });
+    let mut messages = ab.messages().unwrap();
+    let message = tokio::spawn(async move { messages.next().await });
+    let mut events = a.events();
+    let last_event = tokio::spawn(async move { while events.next().await.is_some() {} });
+    run.abort();
+    assert!(within(run).await.unwrap_err().is_cancelled());
+    assert_eq!(within(request).await.unwrap().unwrap_err(), RequestError::Closed);
+    assert!(within(read).await.unwrap().is_err());
+    let _broken = within(write).await.unwrap();
+    assert!(within(message).await.unwrap().is_none());
+    within(last_event).await.unwrap();
+    assert!(within(ab.request(ECHO, "y").timeout(LONG * 2).into_future()).await.is_err());
+    assert!(within(ab.open_stream(ECHO)).await.is_err());
+    within(a.shutdown(LONG)).await;
 }

@@ -188,6 +188,14 @@ impl Piped {
     }
 }
 
+/// However the net task lets go of it, no handle waits for it from then on. What was told before stays so.
+impl Drop for Piped {
+    fn drop(&mut self) {
+        self.pipe.end(End::Broken(StreamError::Closed));
+        self.pipe.break_off(StreamError::Closed);
+    }
+}
+
 /// What reading brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Came {
