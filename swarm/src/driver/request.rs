@@ -335,7 +335,8 @@ where
                 request = requests.next(), if working.len() < super::limits::REQUESTS => {
                     let Some(request) = request else { break };
                     let (body, reply) = request.split();
-                    let mut answer = Box::pin(handler(reply.peer(), body));
+                    let Some(answer) = unless_panic(|| handler(reply.peer(), body)) else { continue };
+                    let mut answer = Box::pin(answer);
                     // Most handlers are done at once: a task for each would cost more than they do.
                     match poll_once(answer.as_mut()).await {
                         Some(Ok(body)) => reply.answer(body),
@@ -356,17 +357,19 @@ where
 
 /// What a future has to say now. One that panics has nothing to say any more: the request is rejected, and no other.
 async fn poll_once<T, E>(mut future: Pin<&mut impl Future<Output = Result<T, E>>>) -> Option<Result<T, Option<E>>> {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
     std::future::poll_fn(|cx| {
-        // It is not looked at again.
-        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
-        Poll::Ready(match polled {
-            Ok(Poll::Ready(output)) => Some(output.map_err(Some)),
-            Ok(Poll::Pending) => None,
-            Err(_) => Some(Err(None)),
+        Poll::Ready(match unless_panic(|| future.as_mut().poll(cx)) {
+            Some(Poll::Ready(output)) => Some(output.map_err(Some)),
+            Some(Poll::Pending) => None,
+            None => Some(Err(None)),
         })
     })
     .await
+}
+
+/// What `run` returns, if it does. What it had a hold of is not to be looked at again otherwise.
+fn unless_panic<T>(run: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).ok()
 }
 
 /// Requests that are taken from their queue together.

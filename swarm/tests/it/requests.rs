@@ -40,6 +40,27 @@ async fn a_thousand_requests_run_side_by_side() {
     }
 }
 
+/// What a peer sends may have a handler panic, before it waits or behind: nobody else notices.
+#[tokio::test]
+async fn a_handler_that_panics_rejects_one_request() {
+    let (_a, b, ab, _) = pair().await;
+    let _echo = b
+        .respond(ECHO, |_, body| {
+            assert_ne!(body, "at once");
+            async move {
+                assert_ne!(body, "first");
+                tokio::task::yield_now().await;
+                assert_ne!(body, "later");
+                Ok::<_, ()>(body)
+            }
+        })
+        .unwrap();
+    for bad in ["at once", "first", "later"] {
+        assert_eq!(within(ab.request(ECHO, bad).into_future()).await.unwrap_err(), RequestError::Rejected, "{bad}");
+        assert_eq!(within(ab.request(ECHO, "good").into_future()).await.unwrap(), "good", "behind {bad}");
+    }
+}
+
 /// More answers than one visit to a session does.
 #[tokio::test]
 async fn what_was_answered_before_a_goodbye_arrives() {
