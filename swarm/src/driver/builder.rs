@@ -183,7 +183,8 @@ impl Builder {
 
     /// How long the node looks whether an answer has come before it lets its thread sleep, while peers and handles talk to each
     /// other: what takes turns is several times faster so. Other tasks run meanwhile, and all of it takes at most twice the
-    /// time that the work takes. Default: 100 µs, and nothing on one processor; zero never stays awake.
+    /// time that the work takes, beside what sleeping would have cost. Zero never stays awake. Default: 100 µs; zero where the
+    /// program may use one processor only, for there others would have to wait. If that one is its own, 100 µs is right too.
     pub fn busy_poll(mut self, limit: Duration) -> Self {
         self.busy_poll = Some(limit);
         self
