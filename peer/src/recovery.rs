@@ -172,7 +172,9 @@ impl Recovery {
         self.evicted.rest();
         // What an acknowledgement says of settled numbers changes nothing, be it true or not.
         let base = self.ring.base();
-        self.skipped.retain(|skipped| *skipped >= base);
+        if !self.skipped.is_empty() {
+            self.skipped.retain(|skipped| *skipped >= base);
+        }
         self.skipped.rest();
         if self.is_settled() {
             self.paths.iter_mut().flatten().for_each(|path| path.rest());
