@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let answer = peer.request(SQUARE, "12").timeout(Duration::from_secs(3)).await?;
     println!("12 squared is {}", String::from_utf8_lossy(&answer));
 
-    // A thousand of them may be under way to one peer, each on a stream of its own.
+    // Hundreds of them may be under way to one peer, each on a stream of its own.
     let (seven, eight) =
         tokio::join!(async { peer.request(SQUARE, "7").await }, async { peer.request(SQUARE, "8").await });
     println!("49 and 64: {:?} and {:?}", seven?, eight?);

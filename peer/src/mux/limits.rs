@@ -95,6 +95,9 @@ pub(super) const STREAM_WINDOW: usize = 64 << 10;
 /// than the caches hold that are near to a core is fetched from afar when it is sealed, which costs more than the sealing.
 pub(super) const STREAM_AHEAD: usize = 512 << 10;
 
+/// And so much where the other side gives no credit: streams that nobody reads leave memory to others.
+pub(super) const STREAM_LEAST_AHEAD: usize = 64 << 10;
+
 /// Ranges that arrived ahead of a gap, of all streams together: 32 KiB. Data that would begin another is refused like a lost packet;
 /// data that fills a gap never is.
 pub(super) const MAX_RANGES: usize = 2048;

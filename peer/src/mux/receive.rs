@@ -112,6 +112,10 @@ impl Mux {
             }
         };
         self.received += new;
+        if self.window.max() - self.received < self.limits.initial_window as u64 / 2 {
+            self.leave_room();
+        }
+        let Some(half) = self.streams.recvs.get_mut(slot) else { return Ok(Received::Taken) };
         match half.purpose {
             Purpose::Known { .. } => {}
             Purpose::Discarded => self.consumed(new),
@@ -230,6 +234,17 @@ impl Mux {
             Purpose::Known { protocol, kind } => self.inspect(slot, protocol, kind),
             Purpose::Discarded => self.finish_recv(slot),
             Purpose::Unknown(_) => {}
+        }
+    }
+
+    /// Widens the window of the session by what is not read: who reads nothing makes its own sender wait, and nobody else as long as the
+    /// memory of the session allows it.
+    #[cold]
+    fn leave_room(&mut self) {
+        let unread = self.received.saturating_sub(self.consumed);
+        if self.window.widen(unread + self.limits.initial_window as u64) {
+            self.data_queued = true;
+            self.stalled = false;
         }
     }
 

@@ -4,7 +4,7 @@ use framing::{Open, PacketWriter, StreamCode, StreamId, StreamKind, stream_room}
 use structs::RangeSet;
 
 use super::Slot;
-use crate::mux::limits::STREAM_AHEAD;
+use crate::mux::limits::{STREAM_AHEAD, STREAM_LEAST_AHEAD};
 use crate::mux::pages::{Pages, Pool};
 use crate::mux::protocol::ProtocolId;
 use crate::sent::{Sent, SentFrames};
@@ -148,16 +148,23 @@ impl SendHalf {
         self.data.end() - self.next
     }
 
+    /// What may wait to be sent: as much as the other side takes beyond what it has.
+    #[inline]
+    fn ahead(&self) -> usize {
+        let credit = usize::try_from(self.max.saturating_sub(self.data.start())).unwrap_or(usize::MAX);
+        credit.clamp(STREAM_LEAST_AHEAD, STREAM_AHEAD)
+    }
+
     /// How much may be written before more of it was sent.
     #[inline]
     pub(in crate::mux) fn room_ahead(&self) -> usize {
-        STREAM_AHEAD.saturating_sub(usize::try_from(self.unsent()).unwrap_or(usize::MAX))
+        self.ahead().saturating_sub(usize::try_from(self.unsent()).unwrap_or(usize::MAX))
     }
 
     /// Whether so much of a stream of bytes was sent that its writer may go on.
     #[inline]
     pub(in crate::mux) fn wants_more(&self) -> bool {
-        self.room_ahead() >= STREAM_AHEAD / 2
+        self.room_ahead() >= self.ahead() / 2
     }
 
     /// Whether there is new data that the credit of the stream allows.

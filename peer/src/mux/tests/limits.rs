@@ -37,10 +37,11 @@ fn a_sender_stops_at_the_credit_and_goes_on_when_it_comes_back() {
         settle(sides, now);
         written
     };
-    assert_eq!(push(&mut sides), super::super::limits::STREAM_AHEAD);
-    assert_eq!(events(&mut sides[0]), [], "the window of the receiver is filled, and most still waits");
-    let held = push(&mut sides);
     let window = super::super::limits::STREAM_WINDOW;
+    assert_eq!(push(&mut sides), window);
+    assert_eq!(events(&mut sides[0]), [Event::Writable { stream: id }], "all of it was sent");
+    let held = push(&mut sides);
+    assert_eq!(held, window + super::super::limits::STREAM_LEAST_AHEAD, "and as much waits");
     assert_eq!(sides[1].received, window as u64, "no more than the stream allows");
     assert!(!sides[0].has_output(now));
     // Another protocol has credit of its own.
@@ -96,7 +97,7 @@ fn a_reader_that_reads_nothing_holds_no_more_than_its_memory() {
 fn a_message_finds_room_beside_streams_that_take_all_they_get() {
     let now = start();
     let mut sides = pair(&protocols(&[("a", 1), ("b", 1)]), now);
-    let streams = (0..40).map(|_| sides[0].open_stream(A).unwrap()).collect::<Vec<_>>();
+    let streams = (0..200).map(|_| sides[0].open_stream(A).unwrap()).collect::<Vec<_>>();
     for _ in 0..3 {
         for stream in &streams {
             while sides[0].write(*stream, &[0; 100_000]).is_ok() {}
@@ -333,4 +334,42 @@ fn an_idle_multiplexer_is_small() {
     }
     settle(&mut sides, now);
     assert!(sides.iter().all(|side| side.held_bytes() == 0));
+}
+
+/// Sends messages until there is no room, writes to streams of which nothing is read, and then asks and is answered at length.
+#[test]
+fn whoever_reads_nothing_makes_nobody_else_wait() {
+    for (len, streams) in
+        [(1000, 0), (5000, 3), (60_000, 0), (60_000, 4), (200_000, 0), (500_000, 1), (1 << 20, 0), (0, 30)]
+    {
+        let now = start();
+        let mut sides = pair(&protocols(&[("a", 1), ("b", 1)]), now);
+        let mut blocked = false;
+        while len > 0 && !blocked {
+            blocked = sides[0].send(ProtocolId(0), &vec![1; len], Urgency::Normal).is_err();
+            settle(&mut sides, now);
+        }
+        for _ in 0..streams {
+            let id = sides[0].open_stream(ProtocolId(0)).unwrap();
+            while sides[0].write(id, &[2; 50_000]).is_ok() {
+                settle(&mut sides, now);
+            }
+        }
+        for from in [0, 1] {
+            let id = sides[from].open_stream(ProtocolId(1)).unwrap();
+            let (mut written, mut read) = (0, 0);
+            for _ in 0..100 {
+                if let Ok(more) = sides[from].write(id, &vec![3; 1_000_000 - written]) {
+                    written += more;
+                }
+                settle(&mut sides, now);
+                let mut out = vec![0; 1 << 20];
+                while let Ok(Read::Bytes(more)) = sides[1 - from].read(id, &mut out) {
+                    read += more;
+                }
+            }
+            assert_eq!(read, 1_000_000, "beside messages of {len} bytes and {streams} streams");
+        }
+        assert!(sides[1].buffered_bytes() <= Limits::default().receive_memory);
+    }
 }
