@@ -216,9 +216,7 @@ impl Language for Sealed {
 
     fn place(&self, topic: TopicId) -> Rendezvous {
         // Around midnight the days take turns, for those whose clocks differ.
-        let days = super::day::now();
-        let turn = usize::from(self.0.rng().array::<1>()[0]) % days.len().max(1);
-        let day = days.get(turn).copied().unwrap_or_else(super::day::today);
+        let day = super::day::turn(clock::epoch().unix);
         Rendezvous::new(crypto::rendezvous::Meeting::Topic, topic.as_bytes(), day)
     }
 
